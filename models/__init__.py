@@ -1,0 +1,1 @@
+"""What computes: pure torch where possible, and a narrow seam to ComfyUI."""

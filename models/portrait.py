@@ -1,0 +1,100 @@
+"""The whole method for one pair of crops: sample pixels, encode, match, apply, denoise, decode."""
+
+from dataclasses import dataclass
+
+import torch
+
+from . import encoding
+from .injection import Settings, apply_portrait
+from .matching import FLOW_TIMESTEP, estimate_flow
+from .pixel_sampling import sample_pixels
+from .progressive import progressive_rounds
+from .types import Flow, PortraitNets, Profile
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How one crop is painted; the fields are those of the stage nodes."""
+
+    seed: int = 0
+    """Decides the kept pixels, the profile half's noise and the sampler's noise."""
+    share: float = 0.2
+    """Share of the style crop's pixels the nets see, 0 .. 1."""
+    pattern: str = "random"
+    """One of `pixel_sampling.PATTERNS`."""
+    strength: float = 1.0
+    """Of the nets; 0 switches them off."""
+    steps: int = 20
+    """Denoising steps a round."""
+    cfg: float = 3.0
+    """Classifier-free guidance between image embedding and zero embedding."""
+    sampler: str = "euler"
+    scheduler: str = "normal"
+    noise_strength: float = 0.7
+    """How far the style crop is noised, in (0, 1]."""
+    rounds: int = 1
+    flow_timestep: int = FLOW_TIMESTEP
+    """0 .. 999."""
+    flow_method: str = "window"
+    """One of `correspondence.METHODS`."""
+
+
+@dataclass(frozen=True)
+class CropResult:
+    """What the stages made; pictures are float32 `[1, H, W, 3]` in [0, 1]."""
+
+    image: torch.Tensor
+    sampled: torch.Tensor
+    flow: Flow
+    profile: Profile
+
+
+def paint_crop(
+    model,
+    vae,
+    clip_vision,
+    nets: PortraitNets,
+    profile_crop: torch.Tensor,
+    style_crop: torch.Tensor,
+    settings: CropSettings,
+    callback=None,
+) -> CropResult:
+    """Paint the profile's person into the style crop.
+
+    Args:
+        model, vae, clip_vision: ComfyUI's objects, SD1.5's kind.
+        profile_crop, style_crop: aligned crops `[1, H, W, 3]` of one size, sides multiples of 64.
+        callback: `(step, x0, x, total_steps)`, or None.
+
+    Raises:
+        ValueError: models, sizes or settings that do not fit.
+        InterruptProcessingException: Cancel was pressed.
+    """
+    style_crop = encoding.check_picture(style_crop, "style crop")
+    # Encoders first, samplers last: on small GPUs each change of model costs a reload.
+    profile = encoding.encode_profile(profile_crop, vae, clip_vision)
+    style_latent = encoding.encode_picture(vae, style_crop, "style crop")
+    generator = torch.Generator().manual_seed(settings.seed)
+    sampled, _ = sample_pixels(style_crop, settings.share, generator, settings.pattern)
+    flow = estimate_flow(
+        model, nets, profile, style_latent, sampled, settings.flow_timestep, settings.flow_method, settings.seed
+    )
+    patched = apply_portrait(
+        model, nets, profile, sampled, Settings(strength=settings.strength, seed=settings.seed), flow
+    )
+    positive, negative = encoding.conditionings(profile)
+    samples = progressive_rounds(
+        patched,
+        positive,
+        negative,
+        {"samples": style_latent},
+        settings.seed,
+        settings.steps,
+        settings.cfg,
+        settings.sampler,
+        settings.scheduler,
+        settings.noise_strength,
+        settings.rounds,
+        callback,
+    )
+    return CropResult(vae.decode(samples), sampled, flow, profile)

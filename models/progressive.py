@@ -1,0 +1,124 @@
+"""Progressive inference: start from the style crop noised to a chosen strength, for one or more rounds (paper, 3.3).
+
+`noise_strength` is the share of the schedule that is run, exactly a KSampler's `denoise`: low keeps more of the
+style crop's light, high leaves more room for the profile's identity.
+"""
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import numpy
+import torch
+
+
+def seeded_noise(samples: torch.Tensor, seed: int, batch_index: list[int] | None = None) -> torch.Tensor:
+    """The noise a stock KSampler draws for this seed, `[B, 4, h, w]`, without touching the global generator."""
+    generator = torch.Generator().manual_seed(seed)
+    if batch_index is None:
+        return torch.randn(samples.shape, dtype=samples.dtype, generator=generator)
+    wanted, inverse = numpy.unique(batch_index, return_inverse=True)
+    draws = [
+        torch.randn((1, *samples.shape[1:]), dtype=samples.dtype, generator=generator) for _ in range(wanted[-1] + 1)
+    ]
+    return torch.cat([draws[wanted[index]] for index in inverse])
+
+
+def progressive_sigmas(
+    model, steps: int, scheduler: str, noise_strength: float, sampler: str = "euler"
+) -> torch.Tensor:
+    """The last `steps` steps of a schedule that starts at the chosen strength: float32 `[steps + 1]`, ending at 0.
+
+    Raises:
+        ValueError: strength outside (0, 1], or an unknown scheduler or sampler.
+    """
+    if not 0 < noise_strength <= 1:
+        raise ValueError(f"The noise strength must lie above 0 and not above 1; got {noise_strength}.")
+    for name, value, known in (
+        ("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS),
+        ("sampler", sampler, comfy.samplers.KSampler.SAMPLERS),
+    ):
+        if value not in known:
+            raise ValueError(f"Unknown {name} {value!r}; choose one of {', '.join(known)}.")
+    return comfy.samplers.KSampler(
+        model, steps=steps, device=torch.device("cpu"), sampler=sampler, scheduler=scheduler, denoise=noise_strength
+    ).sigmas
+
+
+def noised_start(
+    model, samples: torch.Tensor, sigmas: torch.Tensor, seed: int, batch_index: list[int] | None = None
+) -> torch.Tensor:
+    """The style crop's latent at the first noise level, for samplers that add no noise of their own.
+
+    Args:
+        samples: `[B, 4, h, w]`, VAE scale; not modified.
+
+    Returns:
+        `[B, 4, h, w]`, VAE scale.
+    """
+    sampling = model.get_model_object("model_sampling")
+    noise = seeded_noise(samples, seed, batch_index)
+    # At the very top of the schedule samplers start from sqrt(1 + sigma^2) * noise: what they do, we do.
+    at_top = bool(sigmas[0] >= sampling.sigma_max) or bool(
+        torch.isclose(sigmas[0], sampling.sigma_max.cpu(), rtol=1e-5)
+    )
+    noisy = sampling.noise_scaling(sigmas[0], noise, model.model.process_latent_in(samples), at_top)
+    return model.model.process_latent_out(noisy)
+
+
+def progressive_rounds(
+    model,
+    positive: list,
+    negative: list,
+    latent: dict,
+    seed: int,
+    steps: int,
+    cfg: float,
+    sampler: str,
+    scheduler: str,
+    noise_strength: float,
+    rounds: int = 1,
+    callback=None,
+) -> torch.Tensor:
+    """Noise and denoise a latent, once a round; each round starts from the result of the one before.
+
+    One round equals a stock KSampler with `denoise` = `noise_strength`. Round r draws its noise from `seed + r`.
+
+    Args:
+        latent: ComfyUI LATENT (`samples` `[B, 4, h, w]`, optional `noise_mask`, `batch_index`); not modified.
+        callback: `(step, x0, x, total_steps)` over all rounds together, or None.
+
+    Returns:
+        `[B, 4, h, w]`, VAE scale.
+
+    Raises:
+        ValueError: see `progressive_sigmas`.
+        InterruptProcessingException: Cancel was pressed.
+    """
+    sigmas = progressive_sigmas(model, steps, scheduler, noise_strength, sampler)
+    samples = latent["samples"]
+    total = steps * rounds
+    for number in range(rounds):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        offset = number * steps
+
+        def report(step, x0, x, _, offset=offset):
+            if callback is not None:
+                callback(offset + step, x0, x, total)
+
+        round_seed = (seed + number) % 2**64
+        samples = comfy.sample.sample_custom(
+            model,
+            seeded_noise(samples, round_seed, latent.get("batch_index")),
+            cfg,
+            comfy.samplers.sampler_object(sampler),
+            sigmas,
+            positive,
+            negative,
+            samples,
+            noise_mask=latent.get("noise_mask"),
+            callback=report,
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=round_seed,
+        )
+    return samples

@@ -1,0 +1,81 @@
+"""Wire types: what travels between nodes. Frozen, never modified after they are made.
+
+Their ComfyUI names are `ICPORTRAIT_NETS`, `ICPORTRAIT_PROFILE` and `ICPORTRAIT_FLOW`. `VAE scale` is what a VAE node
+returns; multiply by 0.18215 (SD1.5) for `model scale`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class LoadedNet:
+    """One matching or appearance net, ready for ComfyUI to move between devices."""
+
+    patcher: Any
+    """ComfyUI ModelPatcher around a `nets.PortraitNet`."""
+    config: dict
+    """The config of `nets.net_config` it was built from."""
+    dtype: torch.dtype
+    """Computing dtype: inputs are cast to it (weights may be stored in another one)."""
+
+    @property
+    def module(self):
+        """The `nets.PortraitNet` itself."""
+        return self.patcher.model
+
+
+@dataclass(frozen=True)
+class PortraitNets:
+    """`ICPORTRAIT_NETS`: the two nets of the method."""
+
+    matching: LoadedNet
+    appearance: LoadedNet
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`ICPORTRAIT_PROFILE`: one aligned profile picture in every form the method needs."""
+
+    image: torch.Tensor
+    """float32 `[1, H, W, 3]`, sRGB in [0, 1]; H and W multiples of 64."""
+    latent: torch.Tensor
+    """float32 `[1, 4, H / 8, W / 8]`, VAE scale."""
+    embedding: torch.Tensor
+    """float32 `[1, 1, 768]`: CLIP ViT-L/14 image embedding as one context token."""
+
+    def __post_init__(self):
+        _, height, width, channels = self.image.shape
+        if self.image.shape[0] != 1 or channels != 3:
+            raise ValueError(f"A profile is one RGB picture [1, H, W, 3]; got {list(self.image.shape)}.")
+        if list(self.latent.shape) != [1, 4, height // 8, width // 8]:
+            raise ValueError(
+                f"The profile latent must be [1, 4, {height // 8}, {width // 8}]; got {list(self.latent.shape)}."
+            )
+        if list(self.embedding.shape) != [1, 1, 768]:
+            raise ValueError(f"The profile's image embedding must be [1, 1, 768]; got {list(self.embedding.shape)}.")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """`ICPORTRAIT_FLOW`: dense correspondence target <- profile (eq. 6)."""
+
+    offsets: torch.Tensor
+    """float32 `[B, 2, h, w]`, channel 0 = dx, 1 = dy, in cells of its own grid: target cell (x, y) takes its content
+    from profile cell (x + dx, y + dy)."""
+    confidence: torch.Tensor
+    """float32 `[B, 1, h, w]` in [0, 1]."""
+    height: int
+    """Height of one view in pixels."""
+    width: int
+    """Width of one view in pixels."""
+
+    def __post_init__(self):
+        batch, channels, *cells = self.offsets.shape
+        if channels != 2 or list(self.confidence.shape) != [batch, 1, *cells]:
+            raise ValueError(
+                f"A flow needs offsets [B, 2, h, w] and a confidence [B, 1, h, w]; "
+                f"got {list(self.offsets.shape)} and {list(self.confidence.shape)}."
+            )

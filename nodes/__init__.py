@@ -1,0 +1,21 @@
+"""The nodes an artist sees. Each file holds one topic and ends with its list `NODES`."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import apply, conditioning, faces, loaders, matching, portrait, sampling
+
+NODES: list[type[io.ComfyNode]] = [
+    node for topic in (loaders, faces, conditioning, matching, apply, sampling, portrait) for node in topic.NODES
+]
+
+
+class ICPortraitExtension(ComfyExtension):
+    """What ComfyUI asks for its nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> ICPortraitExtension:
+    """Called by ComfyUI through the pack's root."""
+    return ICPortraitExtension()

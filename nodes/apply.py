@@ -1,0 +1,155 @@
+"""The MODEL patch as a node."""
+
+from comfy_api.latest import io
+
+from ..models.correspondence import METHODS
+from ..models.encoding import check_picture
+from ..models.injection import FLOW_MODES, Settings, apply_portrait
+from ..models.matching import FLOW_TIMESTEP
+from ..models.types import Flow as FlowData
+from ..models.types import PortraitNets
+from ..models.types import Profile as ProfileData
+from .common import CATEGORY, Flow, Nets, Profile, check_latent, check_type, naming, seed_input
+from .matching import METHOD_TOOLTIP, TIMESTEP_TOOLTIP
+
+AS_TRAINED = -1.0
+
+
+class Apply(io.ComfyNode):
+    """Eq. 7 and the in-context pair, as a patch of MODEL."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ICPortrait_Apply",
+            display_name="Apply Portrait",
+            category=CATEGORY,
+            description="Patches MODEL so that any sampler paints the profile's person into the style crop. The latent keeps its normal "
+            "width; inside, style crop and profile are denoised side by side. Samplers, LoRAs, ControlNets and noise masks go on "
+            "working. Start the sampler from the style crop's latent. A step costs about three times a plain one.",
+            inputs=[
+                io.Model.Input("model", tooltip="SD1.5 checkpoint or a fine-tune of it. It is cloned, not changed."),
+                Nets.Input(
+                    "nets", tooltip="From 'Load Portrait Nets' or 'Load Demo Bundle'; made for this MODEL's UNet."
+                ),
+                Profile.Input("profile", tooltip="From 'Encode Profile'."),
+                io.Image.Input(
+                    "sampled_image",
+                    tooltip="From 'Sample Pixels': the style crop's kept pixels, of the profile crop's size.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="Multiplies what the appearance net adds. 1 is as trained; 0 leaves MODEL exactly as it was.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Share of the schedule at which the patch sets in, 0 = from the start.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Share of the schedule at which it ends, 1 = at the very end. Ending early saves time and lets MODEL finish alone.",
+                ),
+                io.Float.Input(
+                    "alpha",
+                    default=AS_TRAINED,
+                    min=AS_TRAINED,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How much more the fine levels take from the warped profile than the coarse ones. -1 = as the net was trained.",
+                ),
+                io.Float.Input(
+                    "beta",
+                    default=AS_TRAINED,
+                    min=AS_TRAINED,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How much every level takes from the warped profile. -1 = as the net was trained.",
+                ),
+                io.Combo.Input(
+                    "flow_mode",
+                    options=list(FLOW_MODES),
+                    default=FLOW_MODES[0],
+                    tooltip="Used when `flow` is not connected. once: from the style crop (`style_latent`) at a low noise level, one pass a "
+                    "run. each step: from the sampler's own noisy latent at every step, as the paper writes it; slower, and unsure at the "
+                    "first steps.",
+                ),
+                io.Int.Input(
+                    "flow_timestep", default=FLOW_TIMESTEP, min=0, max=999, tooltip="For `once`. " + TIMESTEP_TOOLTIP
+                ),
+                io.Combo.Input("flow_method", options=list(METHODS), default=METHODS[0], tooltip=METHOD_TOOLTIP),
+                seed_input("the noise on the profile's half"),
+                Flow.Input(
+                    "flow",
+                    optional=True,
+                    tooltip="From 'Estimate Flow'. When connected it is used as it is, and the matching net is not loaded for sampling.",
+                ),
+                io.Latent.Input(
+                    "style_latent",
+                    optional=True,
+                    tooltip="The style crop's latent, for the flow mode `once`. Not needed when `flow` is connected.",
+                ),
+                io.Boolean.Input(
+                    "use_confidence",
+                    default=True,
+                    optional=True,
+                    tooltip="On: unsure matches count less, as the nets were trained. Off: all count alike, as the paper writes it.",
+                ),
+            ],
+            outputs=[io.Model.Output("patched_model", tooltip="To any sampler. Bypass this node for the plain MODEL.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        nets,
+        profile,
+        sampled_image,
+        strength,
+        start_percent,
+        end_percent,
+        alpha,
+        beta,
+        flow_mode,
+        flow_timestep,
+        flow_method,
+        seed,
+        flow=None,
+        style_latent=None,
+        use_confidence=True,
+    ) -> io.NodeOutput:
+        with naming(cls):
+            check_type("nets", nets, PortraitNets, "'Load Portrait Nets' or 'Load Demo Bundle'")
+            check_type("profile", profile, ProfileData, "'Encode Profile'")
+            if flow is not None:
+                check_type("flow", flow, FlowData, "'Estimate Flow'")
+            settings = Settings(
+                strength=strength,
+                start_percent=start_percent,
+                end_percent=end_percent,
+                alpha=None if alpha == AS_TRAINED else alpha,
+                beta=None if beta == AS_TRAINED else beta,
+                flow_mode=flow_mode,
+                flow_timestep=flow_timestep,
+                flow_method=flow_method,
+                use_confidence=use_confidence,
+                seed=seed,
+            )
+            sampled_image = check_picture(sampled_image, "sampled style crop")
+            style_latent = None if style_latent is None else check_latent(style_latent)
+            return io.NodeOutput(apply_portrait(model, nets, profile, sampled_image, settings, flow, style_latent))
+
+
+NODES = [Apply]

@@ -1,0 +1,115 @@
+"""What the nets are shown: sampled style pixels and the encoded profile."""
+
+from comfy_api.latest import io
+
+from ..models import encoding
+from ..models.pixel_sampling import PATTERNS, sample_pixels
+from .common import CATEGORY, Profile, check_choice, generator, naming, seed_input
+
+
+def check_region(region, image):
+    """The region mask `[1 or B, H, W]`. Raises ValueError when it is empty or of another size."""
+    height, width = image.shape[1:3]
+    if tuple(region.shape[-2:]) != (height, width):
+        raise ValueError(
+            f"The region mask is {region.shape[-1]} x {region.shape[-2]} pixels but the style crop {width} x {height}; make them one size."
+        )
+    if not bool((region > 0.5).any()):
+        raise ValueError(
+            "The region mask is empty, so no pixel could be kept; paint where style pixels may be taken, or disconnect it."
+        )
+    return region
+
+
+class SamplePixels(io.ComfyNode):
+    """Eq. 1."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ICPortrait_SamplePixels",
+            display_name="Sample Pixels",
+            category=CATEGORY,
+            description="Keeps a random share of the style crop's pixels and blackens the rest, so that the light shows through and "
+            "the face does not. This is what the nets see of the style reference.",
+            inputs=[
+                io.Image.Input("style_image", tooltip="Aligned crop of the style reference."),
+                io.Float.Input(
+                    "share",
+                    default=0.2,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of pixels kept, 0 to 1. More keeps light and background closer to the style reference, less leaves "
+                    "more room for the profile's identity. The nets were trained with 0 to 0.2.",
+                ),
+                seed_input("which pixels are kept"),
+                io.Combo.Input(
+                    "pattern",
+                    options=list(PATTERNS),
+                    default=PATTERNS[0],
+                    tooltip="random: every pixel drawn by itself, as in the paper. checkerboard: a regular grid, for comparison (overly "
+                    "smooth results).",
+                ),
+                io.Mask.Input(
+                    "region", optional=True, tooltip="Where pixels may be kept (white). Without it: everywhere."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("sampled_image", tooltip="The kept pixels on black."),
+                io.Mask.Output("kept_mask", tooltip="White where a pixel was kept."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, style_image, share, seed, pattern, region=None) -> io.NodeOutput:
+        with naming(cls):
+            check_choice("pattern", pattern, PATTERNS)
+            if region is not None:
+                check_region(region, style_image)
+            return io.NodeOutput(*sample_pixels(style_image[..., :3], share, generator(seed), pattern, region))
+
+
+class EncodeProfile(io.ComfyNode):
+    """One profile picture in every form the method needs."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ICPortrait_EncodeProfile",
+            display_name="Encode Profile",
+            category=CATEGORY,
+            description="Encodes the aligned profile crop: latent for the in-context pair, and its image embedding, which takes the "
+            "place of a text prompt.",
+            inputs=[
+                io.Image.Input(
+                    "profile_image",
+                    tooltip="Aligned crop of the person's photo, one picture; sides multiples of 64 pixels.",
+                ),
+                io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint."),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    tooltip="CLIP ViT-L/14 image encoder with its projection (768 wide), the one the nets were trained with.",
+                ),
+            ],
+            outputs=[
+                Profile.Output("profile", tooltip="For 'Estimate Flow' and 'Apply Portrait'."),
+                io.Latent.Output(
+                    "profile_latent", tooltip="The profile crop's latent, to look at or to use elsewhere."
+                ),
+                io.Conditioning.Output(
+                    "positive", tooltip="The profile's image embedding as one token; to the sampler's positive."
+                ),
+                io.Conditioning.Output("negative", tooltip="A zero embedding of one token; to the sampler's negative."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, profile_image, vae, clip_vision) -> io.NodeOutput:
+        with naming(cls):
+            profile = encoding.encode_profile(profile_image, vae, clip_vision)
+            # A copy, because a sampler may write into a LATENT and the profile must stay as it is.
+            return io.NodeOutput(profile, {"samples": profile.latent.clone()}, *encoding.conditionings(profile))
+
+
+NODES = [SamplePixels, EncodeProfile]

@@ -1,0 +1,88 @@
+"""Dense correspondence between style crop and profile, to look at and to hand on."""
+
+import torch.nn.functional as functional
+from comfy_api.latest import io
+
+from ..models import encoding
+from ..models.correspondence import METHODS, resize_flow, warp
+from ..models.injection import check_model
+from ..models.matching import FLOW_TIMESTEP, estimate_flow
+from ..models.pictures import flow_to_color
+from ..models.pixel_sampling import sample_pixels
+from ..models.types import Flow as FlowData
+from ..models.types import PortraitNets
+from ..models.types import Profile as ProfileData
+from .common import CATEGORY, Flow, Nets, Profile, check_choice, check_type, generator, naming, seed_input
+
+METHOD_TOOLTIP = "How the best match becomes a flow. window: refined below one cell by the cells around it. paper: the plain best cell (argmax)."
+TIMESTEP_TOOLTIP = "Noise level both crops are brought to for matching, 0 to 999. Low is best (50 to 150); above 600 the flow is useless. No cost."
+
+
+def flow_pictures(flow: FlowData, profile_image):
+    """(confidence MASK `[1, H, W]`, warped profile `[1, H, W, 3]`, flow in colour `[1, H, W, 3]`)."""
+    size = (flow.height, flow.width)
+    confidence = functional.interpolate(flow.confidence, size=size, mode="bilinear", align_corners=False)[:, 0]
+    warped = warp(profile_image.movedim(-1, 1), flow.offsets).movedim(1, -1)
+    return confidence, warped, flow_to_color(resize_flow(flow.offsets, *size), legend=True)
+
+
+class EstimateFlow(io.ComfyNode):
+    """Eq. 5 and 6."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="ICPortrait_EstimateFlow",
+            display_name="Estimate Flow",
+            category=CATEGORY,
+            description="Finds for each part of the style crop the part of the profile that belongs there. Shows it as colours and as "
+            "the profile warped into the style reference's pose. One pass through half a net.",
+            inputs=[
+                io.Model.Input("model", tooltip="SD1.5 MODEL; only its noise schedule is used here."),
+                Nets.Input(
+                    "nets", tooltip="From 'Load Portrait Nets' or 'Load Demo Bundle'; the matching net is used."
+                ),
+                Profile.Input("profile", tooltip="From 'Encode Profile'."),
+                io.Image.Input(
+                    "style_image", tooltip="Aligned crop of the style reference, of the profile crop's size."
+                ),
+                io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint."),
+                io.Int.Input("timestep", default=FLOW_TIMESTEP, min=0, max=999, tooltip=TIMESTEP_TOOLTIP),
+                io.Combo.Input("method", options=list(METHODS), default=METHODS[0], tooltip=METHOD_TOOLTIP),
+                seed_input("the noise on both crops, and the pixels kept when `sampled_image` is not connected"),
+                io.Image.Input(
+                    "sampled_image",
+                    optional=True,
+                    tooltip="From 'Sample Pixels': what the net is shown of the style crop. Without it, 20 % of the pixels are drawn.",
+                ),
+            ],
+            outputs=[
+                Flow.Output("flow", tooltip="For 'Apply Portrait'."),
+                io.Mask.Output("confidence", tooltip="White where matching there and back agrees."),
+                io.Image.Output(
+                    "warped_profile", tooltip="The profile moved into the style reference's pose by the flow alone."
+                ),
+                io.Image.Output(
+                    "flow_picture", tooltip="The flow in colour: hue is direction, strength of colour is distance."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, nets, profile, style_image, vae, timestep, method, seed, sampled_image=None
+    ) -> io.NodeOutput:
+        with naming(cls):
+            check_choice("method", method, METHODS)
+            check_type("nets", nets, PortraitNets, "'Load Portrait Nets' or 'Load Demo Bundle'")
+            check_type("profile", profile, ProfileData, "'Encode Profile'")
+            check_model(model, nets)
+            style_image = encoding.check_picture(style_image, "style crop")
+            if sampled_image is None:
+                sampled_image, _ = sample_pixels(style_image, 0.2, generator(seed))
+            style_latent = encoding.encode_picture(vae, style_image, "style crop")
+            flow = estimate_flow(model, nets, profile, style_latent, sampled_image[..., :3], timestep, method, seed)
+            return io.NodeOutput(flow, *flow_pictures(flow, profile.image))
+
+
+NODES = [EstimateFlow]

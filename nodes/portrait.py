@@ -1,0 +1,264 @@
+"""Everything for one face in one node, from the same functions as the stage nodes."""
+
+import comfy.samplers
+import latent_preview
+import torch
+from comfy_api.latest import io
+
+from ..models.correspondence import METHODS
+from ..models.faces import alignment, detection, identity
+from ..models.faces.pixels import checked_image
+from ..models.matching import FLOW_TIMESTEP
+from ..models.portrait import CropSettings, paint_crop
+from ..models.stitching import COLOR_MATCHES, StitchSettings, stitch
+from ..models.types import PortraitNets
+from .common import CATEGORY, Nets, check_choice, check_type, naming, seed_input
+from .matching import METHOD_TOOLTIP, TIMESTEP_TOOLTIP, flow_pictures
+from .sampling import steps_input, strength_input
+
+NO_FACE = ("error", "pass through")
+
+
+def one_picture(image, what: str) -> torch.Tensor:
+    """`[1, H, W, 3]`. Raises ValueError for a batch."""
+    image = checked_image(image, f"the {what}")
+    if image.shape[0] != 1:
+        raise ValueError(
+            f"The {what} must be one picture; got a batch of {image.shape[0]}. Choose one with 'ImageFromBatch'."
+        )
+    return image
+
+
+def faces_of(image, effort: str = "normal") -> detection.Faces:
+    """The faces of one picture, the largest first."""
+    return detection.find_faces(image, detection.DetectionSettings(order="large-small", effort=effort))
+
+
+def similarity(first: tuple, second: tuple) -> float:
+    """Identity similarity of two (picture, face or None); NaN when a face is missing."""
+    embeddings = [None if face is None else identity.embedding(image[0], face) for image, face in (first, second)]
+    value = identity.similarity(*embeddings)
+    return float("nan") if value is None else value
+
+
+class Portrait(io.ComfyNode):
+    """All stages for one face."""
+
+    @classmethod
+    def define_schema(cls):
+        samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
+        return io.Schema(
+            node_id="ICPortrait_Portrait",
+            display_name="Portrait",
+            category=CATEGORY,
+            description="The whole method for one face: finds and aligns the faces of both pictures, paints the profile's person into "
+            "the style reference's pose and light, and stitches the result back. The stage nodes do the same step by step.",
+            inputs=[
+                io.Model.Input("model", tooltip="SD1.5 MODEL (LoRAs and other patches welcome), or the demo bundle's."),
+                io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint."),
+                io.ClipVision.Input(
+                    "clip_vision", tooltip="CLIP ViT-L/14 image encoder with its projection (768 wide)."
+                ),
+                Nets.Input("nets", tooltip="From 'Load Portrait Nets' or 'Load Demo Bundle'."),
+                io.Image.Input("profile_image", tooltip="A photo of the person; the largest face is taken."),
+                io.Image.Input("style_image", tooltip="The picture whose pose, light and style are wanted."),
+                seed_input("the kept pixels and all noise"),
+                steps_input(),
+                io.Float.Input(
+                    "cfg",
+                    default=3.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="How hard the profile's embedding pulls against the zero embedding. 1 halves the time and switches it off.",
+                ),
+                strength_input(),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="Multiplies what the appearance net adds. 1 is as trained; 0 switches the nets off.",
+                ),
+                io.Float.Input(
+                    "share",
+                    default=0.2,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the style crop's pixels the nets see. More keeps its light, less leaves more room for identity.",
+                ),
+                io.Int.Input(
+                    "crop_size",
+                    default=512,
+                    min=128,
+                    max=1024,
+                    step=64,
+                    tooltip="Side of the crop that is painted, in pixels. 512 for SD1.5, 256 for the demo bundle. Time grows faster than its "
+                    "square.",
+                ),
+                io.Int.Input(
+                    "style_face",
+                    default=0,
+                    min=0,
+                    max=255,
+                    optional=True,
+                    tooltip="Which face of the style reference to replace, counted from the largest: 0 is the largest.",
+                ),
+                io.Combo.Input(
+                    "no_face",
+                    options=list(NO_FACE),
+                    default=NO_FACE[0],
+                    optional=True,
+                    tooltip="When a picture has no such face: stop with an error, or hand the style reference on as it is.",
+                ),
+                io.Int.Input(
+                    "rounds",
+                    default=1,
+                    min=1,
+                    max=16,
+                    optional=True,
+                    tooltip="How often to noise and paint anew; time grows with it.",
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=list(samplers),
+                    default="euler",
+                    optional=True,
+                    tooltip="The sampling method, as in a KSampler.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(schedulers),
+                    default="normal",
+                    optional=True,
+                    tooltip="How the steps are spread, as in a KSampler.",
+                ),
+                io.Int.Input(
+                    "flow_timestep", default=FLOW_TIMESTEP, min=0, max=999, optional=True, tooltip=TIMESTEP_TOOLTIP
+                ),
+                io.Combo.Input(
+                    "flow_method", options=list(METHODS), default=METHODS[0], optional=True, tooltip=METHOD_TOOLTIP
+                ),
+                io.Combo.Input(
+                    "color_match",
+                    options=list(COLOR_MATCHES),
+                    default=COLOR_MATCHES[0],
+                    optional=True,
+                    tooltip="Match the crop's colours to the picture's before stitching; it also pulls skin towards the picture's.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("image", tooltip="The style reference with the person in it."),
+                io.Image.Output("portrait_crop", tooltip="The painted crop before stitching."),
+                io.Image.Output("profile_crop", tooltip="The aligned profile."),
+                io.Image.Output("style_crop", tooltip="The aligned style reference."),
+                io.Image.Output("sampled_image", tooltip="The style pixels the nets saw."),
+                io.Image.Output("flow_picture", tooltip="The flow in colour."),
+                io.Image.Output("warped_profile", tooltip="The profile moved by the flow alone."),
+                io.Mask.Output("stitch_mask", tooltip="Where the picture was changed; outside it no pixel differs."),
+                io.Float.Output(
+                    "similarity", tooltip="Identity similarity of result and profile; NaN when a face cannot be read."
+                ),
+                io.Float.Output(
+                    "style_similarity", tooltip="Identity similarity of style reference and profile, to compare with."
+                ),
+                io.String.Output("report", tooltip="What was found, and the similarities, in words."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        vae,
+        clip_vision,
+        nets,
+        profile_image,
+        style_image,
+        seed,
+        steps,
+        cfg,
+        noise_strength,
+        strength,
+        share,
+        crop_size,
+        style_face=0,
+        no_face=NO_FACE[0],
+        rounds=1,
+        sampler_name="euler",
+        scheduler="normal",
+        flow_timestep=FLOW_TIMESTEP,
+        flow_method=METHODS[0],
+        color_match=COLOR_MATCHES[0],
+    ) -> io.NodeOutput:
+        with naming(cls):
+            check_choice("no_face", no_face, NO_FACE)
+            check_choice("color_match", color_match, COLOR_MATCHES)
+            check_choice("flow_method", flow_method, METHODS)
+            check_type("nets", nets, PortraitNets, "'Load Portrait Nets' or 'Load Demo Bundle'")
+            frame = alignment.AlignmentSettings(crop_size=crop_size)
+            settings = CropSettings(
+                seed=seed,
+                share=share,
+                strength=strength,
+                steps=steps,
+                cfg=cfg,
+                sampler=sampler_name,
+                scheduler=scheduler,
+                noise_strength=noise_strength,
+                rounds=rounds,
+                flow_timestep=flow_timestep,
+                flow_method=flow_method,
+            )
+            profile_image, style_image = (
+                one_picture(profile_image, "profile"),
+                one_picture(style_image, "style reference"),
+            )
+            placements = []
+            for name, image, index in (("profile", profile_image, 0), ("style reference", style_image, style_face)):
+                faces = faces_of(image)
+                if index >= len(faces.frames[0]):
+                    sentence = f"In the {name}, {detection.no_face_sentence(faces, 0, index)}"
+                    if no_face == NO_FACE[0]:
+                        raise ValueError(sentence)
+                    return cls._passed_through(style_image, crop_size, sentence)
+                placements.append(alignment.placement_of(faces.frames[0][index], *image.shape[1:3], frame))
+            crops = [
+                alignment.crop(image.movedim(-1, 1), placement).movedim(1, -1)
+                for image, placement in zip((profile_image, style_image), placements, strict=True)
+            ]
+            callback = latent_preview.prepare_callback(model, steps * rounds)
+            result = paint_crop(model, vae, clip_vision, nets, *crops, settings, callback)
+            canvas, mask = stitch(
+                style_image[0].movedim(-1, 0),
+                result.image[0].movedim(-1, 0),
+                placements[1],
+                StitchSettings(color_match=color_match),
+            )
+            stitched = canvas.movedim(0, -1)[None]
+
+            known = (profile_image, placements[0].face)
+            painted = alignment.crop(canvas[None], placements[1]).movedim(1, -1)
+            found = faces_of(painted, effort="fast").frames[0]
+            now = similarity(known, (painted, found[0] if found else None))
+            before = similarity(known, (style_image, placements[1].face))
+            report = (
+                f"Identity similarity to the profile: {before:.3f} in the style reference, {now:.3f} in the result."
+            )
+            _, warped, flow_picture = flow_pictures(result.flow, result.profile.image)
+            return io.NodeOutput(
+                stitched, result.image, *crops, result.sampled, flow_picture, warped, mask[None], now, before, report
+            )
+
+    @classmethod
+    def _passed_through(cls, style_image, crop_size: int, sentence: str) -> io.NodeOutput:
+        black = torch.zeros(1, crop_size, crop_size, 3)
+        mask = torch.zeros(style_image.shape[:3])
+        nothing = float("nan")
+        return io.NodeOutput(style_image, *[black] * 6, mask, nothing, nothing, f"Passed through. {sentence}")
+
+
+NODES = [Portrait]

@@ -1,0 +1,82 @@
+"""Promises every node keeps, walked over all nodes of the pack."""
+
+import inspect
+
+import pytest
+from comfy_api.latest import io
+
+import icportrait.nodes
+
+NODES = icportrait.nodes.NODES
+EXPECTED = {
+    "LoadNets",
+    "LoadDemoBundle",
+    "DetectFaces",
+    "AlignFace",
+    "SamplePixels",
+    "EncodeProfile",
+    "EstimateFlow",
+    "Apply",
+    "ProgressiveNoise",
+    "ProgressiveSampler",
+    "StitchFace",
+    "IdentitySimilarity",
+    "Portrait",
+}
+
+each_node = pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+
+
+def test_all_nodes_are_there():
+    ids = [node.GET_SCHEMA().node_id for node in NODES]
+    assert {f"ICPortrait_{name}" for name in EXPECTED} <= set(ids)
+    assert len(set(ids)) == len(ids)
+    assert all(node_id.startswith("ICPortrait_") for node_id in ids)
+
+
+@each_node
+def test_schema_and_execute_agree(node):
+    schema = node.GET_SCHEMA()
+    parameters = inspect.signature(node.execute).parameters
+    assert [entry.id for entry in schema.inputs] == list(parameters)
+    for entry in schema.inputs:
+        has_default = parameters[entry.id].default is not inspect.Parameter.empty
+        assert has_default == bool(entry.optional), f"{entry.id}: optional exactly when execute has a default"
+
+
+@each_node
+def test_optional_inputs_come_last(node):
+    flags = [bool(entry.optional) for entry in node.GET_SCHEMA().inputs]
+    assert flags == sorted(flags)
+
+
+@each_node
+def test_defaults_of_schema_and_execute_are_equal(node):
+    parameters = inspect.signature(node.execute).parameters
+    for entry in node.GET_SCHEMA().inputs:
+        if entry.optional and getattr(entry, "default", None) is not None:
+            assert parameters[entry.id].default == entry.default, entry.id
+
+
+@each_node
+def test_everything_is_explained(node):
+    schema = node.GET_SCHEMA()
+    assert len(schema.description) > 40
+    assert schema.category.startswith("IC-Portrait")
+    assert schema.display_name
+    for entry in [*schema.inputs, *schema.outputs]:
+        assert entry.tooltip and len(entry.tooltip) > 10, entry.id
+
+
+@each_node
+def test_ids_are_unique_and_outputs_are_named(node):
+    schema = node.GET_SCHEMA()
+    ids = [entry.id for entry in [*schema.inputs, *schema.outputs]]
+    assert all(ids) and len(set(ids)) == len(ids)
+
+
+@each_node
+def test_choices_hold_their_default(node):
+    for entry in node.GET_SCHEMA().inputs:
+        if isinstance(entry, io.Combo.Input) and entry.default is not None:
+            assert entry.default in entry.options

@@ -1,0 +1,261 @@
+"""The stage nodes, called as ComfyUI calls them, and what they say about bad inputs."""
+
+import folder_paths
+import pytest
+import torch
+from tiny_models import picture, portrait_setup, sample, write_bundle, write_nets
+
+from icportrait.models import bundle
+from icportrait.models.correspondence import warp
+from icportrait.nodes import apply, conditioning, loaders, matching, sampling
+
+
+@pytest.fixture
+def setup():
+    return portrait_setup()
+
+
+def run(node, *args, **kwargs):
+    """The node's outputs as a tuple."""
+    with torch.inference_mode():
+        return node.execute(*args, **kwargs).args
+
+
+def sentence(node, *args, **kwargs) -> str:
+    """The error sentence, which must name the node."""
+    with pytest.raises(ValueError) as caught:
+        run(node, *args, **kwargs)
+    name = node.define_schema().display_name
+    assert str(caught.value).startswith(f"{name}: ")
+    return str(caught.value)
+
+
+class TestLoaders:
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        """models/icportrait in a folder of its own, with nets under free names."""
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, loaders.FOLDER, ([str(tmp_path)], {".safetensors"}))
+        folder_paths.filename_list_cache.pop(loaders.FOLDER, None)
+        matching_path, appearance_path = write_nets(tmp_path)
+        matching_path.rename(tmp_path / "one.safetensors")
+        appearance_path.rename(tmp_path / "two.safetensors")
+        (tmp_path / "notes.ckpt").write_text("no net")
+        yield tmp_path
+        folder_paths.filename_list_cache.pop(loaders.FOLDER, None)
+
+    def test_nets_are_recognised_by_their_metadata(self, folder):
+        (nets,) = run(loaders.LoadNets, "one.safetensors", "two.safetensors")
+        assert (nets.matching.config["role"], nets.appearance.config["role"]) == ("matching", "appearance")
+
+    def test_only_safetensors_are_offered(self, folder):
+        files = next(entry for entry in loaders.LoadNets.define_schema().inputs if entry.id == "matching_file").options
+        assert sorted(files) == ["one.safetensors", "two.safetensors"]
+
+    def test_the_folder_is_registered_with_its_extension(self):
+        loaders.register_folder()
+        paths, extensions = folder_paths.folder_names_and_paths["icportrait"]
+        assert extensions == {".safetensors"}
+        assert paths[-1].endswith("icportrait")
+
+    def test_swapped_files(self, folder):
+        assert "swap the two files" in sentence(loaders.LoadNets, "two.safetensors", "one.safetensors")
+
+    def test_a_truncated_file(self, folder):
+        path = folder / "one.safetensors"
+        path.write_bytes(path.read_bytes()[:5000])
+        assert "one.safetensors" in sentence(loaders.LoadNets, "one.safetensors", "two.safetensors")
+
+    @pytest.mark.parametrize("name", ["notes.ckpt", "../secret.safetensors", "missing.safetensors"])
+    def test_a_name_that_is_not_offered(self, folder, name):
+        assert "matching_file must be one of" in sentence(loaders.LoadNets, name, "two.safetensors")
+
+    def test_an_empty_folder(self, tmp_path, monkeypatch):
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, loaders.FOLDER, ([str(empty)], {".safetensors"}))
+        folder_paths.filename_list_cache.pop(loaders.FOLDER, None)
+        assert str(empty) in sentence(loaders.LoadNets, "", "")
+        folder_paths.filename_list_cache.pop(loaders.FOLDER, None)
+
+    def test_a_changed_file_is_loaded_again(self, folder):
+        before = loaders.LoadNets.fingerprint_inputs("one.safetensors", "two.safetensors")
+        assert before == loaders.LoadNets.fingerprint_inputs("one.safetensors", "two.safetensors")
+        (folder / "one.safetensors").write_bytes(b"changed")
+        assert before != loaders.LoadNets.fingerprint_inputs("one.safetensors", "two.safetensors")
+
+    def test_the_bundle(self, setup, monkeypatch, tmp_path):
+        monkeypatch.setattr(bundle, "FOLDER", setup.folder)
+        model, vae, clip_vision, nets = run(loaders.LoadDemoBundle)
+        assert torch.equal(sample(model, setup), sample(setup.model, setup))
+        assert loaders.LoadDemoBundle.fingerprint_inputs()
+        monkeypatch.setattr(bundle, "FOLDER", tmp_path)
+        assert "lacks base.safetensors" in sentence(loaders.LoadDemoBundle)
+
+
+class TestSamplePixels:
+    def test_keeps_the_share_and_the_region(self):
+        image = picture(1, 128, 128) * 0.9 + 0.05
+        region = torch.zeros(1, 128, 128)
+        region[:, :, :64] = 1
+        sampled, kept = run(conditioning.SamplePixels, image, 0.25, 3, "random", region)
+        assert torch.equal(sampled, image * kept[..., None])
+        assert kept[:, :, 64:].sum() == 0
+        assert abs(float(kept[:, :, :64].mean()) - 0.25) < 0.03
+
+    def test_the_seed_decides_and_the_global_generator_stays(self):
+        state = torch.get_rng_state()
+        first = run(conditioning.SamplePixels, picture(1), 0.2, 3, "random")
+        assert torch.equal(first[1], run(conditioning.SamplePixels, picture(1), 0.2, 3, "random")[1])
+        assert not torch.equal(first[1], run(conditioning.SamplePixels, picture(1), 0.2, 4, "random")[1])
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_bad_inputs(self):
+        image = picture(1)
+        empty = sentence(conditioning.SamplePixels, image, 0.2, 0, "random", torch.zeros(1, 64, 64))
+        assert "mask is empty" in empty
+        wrong = sentence(conditioning.SamplePixels, image, 0.2, 0, "random", torch.ones(1, 32, 64))
+        assert "64 x 32" in wrong
+        assert "pattern must be one of" in sentence(conditioning.SamplePixels, image, 0.2, 0, "spiral")
+        assert "[0, 1]" in sentence(conditioning.SamplePixels, image, 1.2, 0, "random")
+
+
+class TestEncodeProfile:
+    def test_gives_every_form(self, setup):
+        image = picture(1)
+        profile, latent, positive, negative = run(conditioning.EncodeProfile, image, setup.vae, setup.clip_vision)
+        assert torch.equal(profile.image, image)
+        assert torch.equal(latent["samples"], profile.latent)
+        assert latent["samples"].data_ptr() != profile.latent.data_ptr()
+        assert torch.equal(positive[0][0], profile.embedding)
+        assert negative[0][0].shape == (1, 1, 768) and not negative[0][0].any()
+
+    def test_an_alpha_channel_is_ignored(self, setup):
+        image = picture(1)
+        with_alpha = torch.cat((image, torch.rand(1, 64, 64, 1)), dim=-1)
+        profiles = [run(conditioning.EncodeProfile, i, setup.vae, setup.clip_vision)[0] for i in (image, with_alpha)]
+        assert torch.equal(profiles[0].latent, profiles[1].latent)
+
+    def test_bad_inputs(self, setup, tmp_path):
+        batch = sentence(conditioning.EncodeProfile, picture(1).repeat(2, 1, 1, 1), setup.vae, setup.clip_vision)
+        assert "one picture" in batch and "2" in batch
+        size = sentence(conditioning.EncodeProfile, picture(1, 64, 100), setup.vae, setup.clip_vision)
+        assert "multiples of 64" in size and "100 x 64" in size
+        narrow = bundle.load_vision(write_bundle(tmp_path / "narrow", vision_width=1024) / "vision.safetensors")
+        width = sentence(conditioning.EncodeProfile, picture(1), setup.vae, narrow)
+        assert "768" in width and "1024" in width
+
+
+class TestEstimateFlow:
+    def estimate(self, setup, **changes):
+        arguments = {
+            "model": setup.model,
+            "nets": setup.nets,
+            "profile": setup.profile,
+            "style_image": setup.style_image,
+            "vae": setup.vae,
+            "timestep": 100,
+            "method": "window",
+            "seed": 0,
+        } | changes
+        return arguments
+
+    def test_gives_flow_and_pictures(self, setup):
+        flow, confidence, warped, colours = run(matching.EstimateFlow, **self.estimate(setup))
+        assert (flow.height, flow.width) == (64, 64) and flow.offsets.shape == (1, 2, 4, 4)
+        assert confidence.shape == (1, 64, 64) and 0 <= confidence.min() <= confidence.max() <= 1
+        assert warped.shape == colours.shape == (1, 64, 64, 3)
+        assert torch.equal(warped, warp(setup.profile.image.movedim(-1, 1), flow.offsets).movedim(1, -1))
+
+    def test_method_seed_and_sampled_pixels_matter(self, setup):
+        first = run(matching.EstimateFlow, **self.estimate(setup))[0].offsets
+        assert torch.equal(first, run(matching.EstimateFlow, **self.estimate(setup))[0].offsets)
+        for change in (
+            {"method": "paper"},
+            {"seed": 1},
+            {"timestep": 700},
+            {"sampled_image": torch.ones(1, 64, 64, 3)},
+        ):
+            assert not torch.equal(first, run(matching.EstimateFlow, **self.estimate(setup, **change))[0].offsets)
+
+    def test_bad_inputs(self, setup):
+        assert "method must be" in sentence(matching.EstimateFlow, **self.estimate(setup, method="x"))
+        assert "nets must come from" in sentence(matching.EstimateFlow, **self.estimate(setup, nets=3))
+        size = sentence(matching.EstimateFlow, **self.estimate(setup, style_image=picture(2, 128, 128)))
+        assert "like the profile's" in size
+
+
+class TestApply:
+    def apply(self, setup, **changes):
+        return {
+            "model": setup.model,
+            "nets": setup.nets,
+            "profile": setup.profile,
+            "sampled_image": setup.sampled,
+            "strength": 1.0,
+            "start_percent": 0.0,
+            "end_percent": 1.0,
+            "alpha": -1.0,
+            "beta": -1.0,
+            "flow_mode": "once",
+            "flow_timestep": 100,
+            "flow_method": "window",
+            "seed": 0,
+            "flow": setup.flow,
+        } | changes
+
+    def result(self, setup, **changes):
+        (model,) = run(apply.Apply, **self.apply(setup, **changes))
+        return sample(model, setup)
+
+    def test_minus_one_means_as_trained(self, setup):
+        trained = setup.nets.appearance.config
+        explicit = self.result(setup, alpha=trained["alpha"], beta=trained["beta"])
+        assert torch.equal(self.result(setup), explicit)
+        assert not torch.equal(self.result(setup, alpha=0.0), explicit)
+        assert not torch.equal(self.result(setup, beta=0.0), explicit)
+
+    def test_strength_zero_is_the_plain_model(self, setup):
+        assert torch.equal(self.result(setup, strength=0.0), sample(setup.model, setup))
+
+    def test_flow_and_style_latent_agree(self, setup):
+        from_latent = self.result(setup, flow=None, style_latent={"samples": setup.style_latent})
+        assert torch.equal(self.result(setup), from_latent)
+
+    def test_bad_inputs(self, setup):
+        assert "flow mode" in sentence(apply.Apply, **self.apply(setup, flow_mode="x"))
+        assert "connect `flow`" in sentence(apply.Apply, **self.apply(setup, flow=None))
+        assert "one picture" in sentence(apply.Apply, **self.apply(setup, sampled_image=torch.zeros(2, 64, 64, 3)))
+        assert "one size" in sentence(apply.Apply, **self.apply(setup, sampled_image=torch.zeros(1, 64, 128, 3)))
+        other = {"samples": torch.zeros(1, 4, 16, 16)}
+        assert "latent must be [1, 4, 8, 8]" in sentence(
+            apply.Apply, **self.apply(setup, flow=None, style_latent=other)
+        )
+        video = {"samples": torch.zeros(1, 16, 1, 8, 8)}
+        assert "SD1.5's [B, 4, h, w]" in sentence(apply.Apply, **self.apply(setup, flow=None, style_latent=video))
+        assert "profile must come from" in sentence(apply.Apply, **self.apply(setup, profile=None))
+
+
+class TestSampling:
+    def test_one_round_is_a_ksampler(self, setup):
+        latent = {"samples": setup.style_latent, "batch_index": [0], "other": 1}
+        (out,) = run(
+            sampling.ProgressiveSampler,
+            *(setup.model, setup.positive, setup.negative, latent, 7, 2, 3.0, "euler", "normal", 0.7, 1),
+        )
+        assert torch.equal(out["samples"], sample(setup.model, setup))
+        assert out["other"] == 1 and latent["samples"] is setup.style_latent
+
+    def test_noise_node_hands_a_clean_latent_on_when_asked(self, setup):
+        latent = {"samples": setup.style_latent}
+        start, sigmas = run(sampling.ProgressiveNoise, setup.model, latent, 4, "normal", 0.5, 1, False)
+        assert torch.equal(start["samples"], setup.style_latent) and len(sigmas) == 5
+        noisy, _ = run(sampling.ProgressiveNoise, setup.model, latent, 4, "normal", 0.5, 1, True)
+        assert not torch.equal(noisy["samples"], setup.style_latent)
+
+    def test_bad_inputs(self, setup):
+        latent = {"samples": setup.style_latent}
+        assert "scheduler" in sentence(sampling.ProgressiveNoise, setup.model, latent, 4, "x", 0.5, 1, True)
+        flat = {"samples": torch.zeros(1, 16, 8, 8)}
+        assert "SD1.5's" in sentence(sampling.ProgressiveNoise, setup.model, flat, 4, "normal", 0.5, 1, True)
+        arguments = (setup.model, setup.positive, setup.negative, latent, 7, 2, 3.0, "magic", "normal", 0.7, 1)
+        assert "sampler_name" in sentence(sampling.ProgressiveSampler, *arguments)

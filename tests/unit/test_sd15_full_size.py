@@ -1,0 +1,150 @@
+"""Any SD1.5 checkpoint is a base: one of SD1.5's exact key names and shapes, with random weights, through ComfyUI's
+own checkpoint loader, with full-size nets, for two steps at 256 px.
+
+About 3.6 GB on disk and 9 GB of memory while it runs.
+"""
+
+import gc
+
+import comfy.model_management
+import comfy.ops
+import comfy.sample
+import comfy.sd
+import comfy.sd1_clip
+import pytest
+import torch
+from comfy.ldm.models.autoencoder import AutoencoderKL
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from safetensors.torch import save_file
+from tiny_models import picture
+
+from icportrait.models import encoding, injection, loading, matching, net_files, nets
+from icportrait.models.pixel_sampling import sample_pixels
+from icportrait.models.types import Profile
+
+VAE = {
+    "ddconfig": {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 128,
+        "ch_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    },
+    "embed_dim": 4,
+}
+
+# The published checkpoint's own figures: tensors and parameters of each part.
+PARTS = {
+    "model.diffusion_model.": (686, 859_520_964),
+    "first_stage_model.": (248, 83_653_863),
+    "cond_stage_model.transformer.text_model.": (196, 123_060_480),
+}
+
+
+def shapes_of_checkpoint() -> dict[str, torch.Size]:
+    """Names and shapes of every weight of an SD1.5 checkpoint; nothing is allocated."""
+    operations = comfy.ops.disable_weight_init
+    shapes = {}
+    unet = UNetModel(device="meta", operations=operations, **nets.SD15_UNET)
+    shapes |= {f"model.diffusion_model.{name}": tensor.shape for name, tensor in unet.state_dict().items()}
+    with torch.device("meta"):
+        vae = AutoencoderKL(**VAE)
+    shapes |= {f"first_stage_model.{name}": tensor.shape for name, tensor in vae.state_dict().items()}
+    text = comfy.sd1_clip.SD1ClipModel(device="meta", dtype=torch.float16)
+    for name, tensor in text.state_dict().items():
+        if name.startswith("clip_l.transformer.text_model."):
+            shapes[name.replace("clip_l.", "cond_stage_model.")] = tensor.shape
+    return shapes
+
+
+class Weights:
+    """Random fp16 tensors cut from one block: a thousand million draws would take longer than the test."""
+
+    def __init__(self, seed: int):
+        self.block = torch.randn(2**22, generator=torch.Generator().manual_seed(seed))
+        self.used = 0
+
+    def __call__(self, name: str, shape: torch.Size) -> torch.Tensor:
+        """Weights with gain about 1, norms near 1, biases near 0."""
+        count = shape.numel()
+        self.used += 9973  # every tensor starts elsewhere in the block
+        values = self.block.roll(-self.used)
+        if count > len(values):
+            values = values.repeat(-(-count // len(values)))
+        values = values[:count].reshape(shape)
+        if len(shape) > 1:
+            return (values / values[0].numel() ** 0.5).half()
+        return (values * 0.05 + (1.0 if name.endswith("weight") else 0.0)).half()
+
+
+def write_checkpoint(path, shapes: dict[str, torch.Size]) -> None:
+    """A checkpoint file as published: fp16, one file, position_ids included."""
+    weights = Weights(1)
+    tensors = {name: weights(name, shape) for name, shape in shapes.items()}
+    tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    save_file(tensors, path)
+
+
+def write_net(path, role: str, seed: int) -> None:
+    """A full-size net of random weights."""
+    config = nets.net_config(role, nets.SD15_UNET)
+    weights = Weights(seed)
+    shapes = {name: tensor.shape for name, tensor in nets.build_net(config, device="meta").state_dict().items()}
+    tensors = {name: weights(name, shape) for name, shape in shapes.items()}
+    net_files.save_net(path, tensors, config, {"steps": 0, "license": "CC0-1.0"})
+
+
+def test_the_checkpoint_has_sd15s_own_names_and_sizes():
+    shapes = shapes_of_checkpoint()
+    for prefix, (tensors, parameters) in PARTS.items():
+        part = [shape for name, shape in shapes.items() if name.startswith(prefix)]
+        assert (len(part), sum(shape.numel() for shape in part)) == (tensors, parameters)
+    assert shapes["model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"] == (320, 768)
+    assert shapes["model.diffusion_model.output_blocks.11.1.proj_out.weight"] == (320, 320, 1, 1)
+    assert shapes["first_stage_model.decoder.up.3.upsample.conv.weight"] == (512, 512, 3, 3)
+    assert shapes["cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc1.weight"] == (3072, 768)
+
+
+@pytest.mark.slow
+def test_runs_with_full_size_nets(tmp_path):
+    checkpoint = tmp_path / "sd15.safetensors"
+    write_checkpoint(checkpoint, shapes_of_checkpoint())
+    for seed, role in enumerate(nets.ROLES, 2):
+        write_net(tmp_path / f"{role}.safetensors", role, seed)
+    gc.collect()
+    try:
+        with torch.inference_mode():
+            model, clip, vae = comfy.sd.load_checkpoint_guess_config(str(checkpoint))[:3]
+            assert type(model.model.model_config).__name__ == "SD15" and clip is not None
+            portrait_nets = loading.load_portrait_nets(*(tmp_path / f"{role}.safetensors" for role in nets.ROLES))
+            assert len(portrait_nets.matching.module.input_blocks) == 12
+            assert portrait_nets.matching.module.input_blocks[1][1].transformer_blocks[0].attn1.heads == 8
+
+            style, image = picture(1, 256, 256), picture(2, 256, 256)
+            embedding = torch.randn(1, 1, 768, generator=torch.Generator().manual_seed(3))
+            profile = Profile(image, encoding.encode_picture(vae, image, "profile picture"), embedding)
+            style_latent = encoding.encode_picture(vae, style, "style crop")
+            sampled, _ = sample_pixels(style, 0.2, torch.Generator().manual_seed(4))
+            flow = matching.estimate_flow(model, portrait_nets, profile, style_latent, sampled, 100, "window", 0)
+            assert flow.offsets.shape == (1, 2, 16, 16)
+
+            patched = injection.apply_portrait(model, portrait_nets, profile, sampled, injection.Settings(), flow)
+            noise = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(5))
+            positive, negative = encoding.conditionings(profile)
+            results = [
+                comfy.sample.sample(
+                    one, noise, 2, 1.0, "euler", "normal", positive, negative, style_latent, denoise=0.7, seed=5
+                )
+                for one in (patched, model)
+            ]
+        assert results[0].shape == (1, 4, 32, 32)
+        assert all(result.isfinite().all() for result in results)
+        assert (results[0] - results[1]).abs().mean() > 1e-3
+    finally:
+        comfy.model_management.unload_all_models()
+        gc.collect()

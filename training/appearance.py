@@ -1,0 +1,85 @@
+"""The appearance net: its profile residuals, warped by the matching net's flow and blended by eq. 7, steer the frozen UNet."""
+
+import torch
+
+from ..models.aggregation import aggregate_residuals
+from ..models.correspondence import match
+from ..models.nets import build_net, initialise_from_unet, net_config
+from .conditioning import Batch, ConditioningSettings, draw_batch
+from .diffusion import add_noise, keyed_generator, noise_for
+from .matching import as_control, target_and_profile
+from .samples import SampleSet, batch_indices
+
+
+class AppearanceTask(torch.nn.Module):
+    """The appearance net over a frozen UNet, vision encoder and matching net."""
+
+    def __init__(
+        self,
+        samples: SampleSet,
+        unet: torch.nn.Module,
+        vision: torch.nn.Module,
+        matching: torch.nn.Module,
+        matching_config: dict,
+        unet_config: dict,
+        settings: ConditioningSettings = ConditioningSettings(),
+        seed: int = 0,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        flow_timestep: int = 100,
+        profile_weight: float = 1.0,
+        face_weight: float = 1.0,
+    ):
+        """
+        Args:
+            flow_timestep: the flow is computed once from features at this timestep (tiny.md's finding: matching is
+                good at low t and useless above 600).
+            profile_weight: loss weight of the profile half (1 = eq. 3 as written; it is easy and teaches little).
+            face_weight: loss weight of face cells against the rest (1 = eq. 3 as written).
+        """
+        super().__init__()
+        self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta)
+        self.net = build_net(self.config)
+        initialise_from_unet(self.net, unet, keyed_generator(seed, "appearance"))
+        frozen = {"unet": unet, "vision": vision, "matching": matching}
+        self.frozen = {name: module.requires_grad_(False).eval() for name, module in frozen.items()}
+        self.tap = matching_config["tap"]
+        self.samples, self.settings, self.seed = samples, settings, seed
+        self.flow_timestep, self.profile_weight, self.face_weight = flow_timestep, profile_weight, face_weight
+
+    def items(self, step: int, batch: int) -> list:
+        """(position, sample) of a step's global batch."""
+        chosen = batch_indices(len(self.samples), batch, step, self.seed)
+        return [(i, self.samples.samples[k]) for i, k in enumerate(chosen)]
+
+    @torch.no_grad()
+    def flow(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Flow and confidence from the matching net, as inference computes them: lightly noised style beside the profile."""
+        net = self.frozen["matching"]
+        timesteps = torch.full_like(batch.timesteps, self.flow_timestep)
+        noise = torch.stack([torch.randn(batch.noise.shape[1:], generator=g) for g in batch.generators]).to(batch.noise)
+        noisy = add_noise(batch.side_by_side(batch.style, batch.profile), noise, timesteps)
+        hint = net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
+        features = net.features(noisy, timesteps, batch.context, hint, self.tap)
+        with torch.autocast(features.device.type, enabled=False):  # half precision would round the positions
+            return match(*target_and_profile(features.float(), batch.profile_left))
+
+    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
+        batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
+        flow, confidence = self.flow(batch)
+        noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
+        noisy = add_noise(batch.side_by_side(batch.start, batch.profile), noise, batch.timesteps)
+        wanted = noise_for(noisy, batch.side_by_side(batch.target, batch.profile), batch.timesteps)
+        hint = self.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
+        residuals = self.net.residuals(noisy, batch.timesteps, batch.context, hint)
+        residuals = aggregate_residuals(
+            residuals, flow, self.config["alpha"], self.config["beta"], confidence, profile_side=batch.profile_side
+        )
+        predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context, control=as_control(residuals))
+        error = (predicted.float() - wanted).pow(2).mean(dim=1)
+        target_error, profile_error = target_and_profile(error, batch.profile_left)
+        faces = torch.stack([s.face if s.face is not None else torch.zeros(error.shape[-2], error.shape[-1] // 2) for _, s in items]).to(error)
+        weight = 1 + (self.face_weight - 1) * faces
+        target_loss = (target_error * weight).sum() / weight.sum()
+        loss = (target_loss + self.profile_weight * profile_error.mean()) / (1 + self.profile_weight)
+        return loss, {"target_loss": target_loss.item(), "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item()}

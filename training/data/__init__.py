@@ -1,0 +1,1 @@
+"""Training data: generators, shards and their inspection."""

@@ -1,0 +1,1 @@
+"""Synthetic heads with exact ground truth."""

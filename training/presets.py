@@ -1,0 +1,57 @@
+"""Presets: every number a run starts from. Each can be overridden on the command line.
+
+`sd15` is the paper's recipe (section 4, "Implementation Details"); it was not run at full size, as it needs a GPU.
+`demo` is the small bundle that ships with the pack; its header figures are those of docs/model_card.md.
+"""
+
+from .conditioning import ConditioningSettings
+from .loop import LoopSettings
+
+STAGES = ("autoencoder", "base", "matching", "appearance")
+
+LOOP = {
+    "demo": {
+        "autoencoder": LoopSettings(steps=3000, batch=16, lr=1e-3, schedule="cosine", warmup=100, ema=0.995, precision="bf16"),
+        "base": LoopSettings(steps=4000, batch=8, lr=4e-4, schedule="cosine", warmup=200, ema=0.998, precision="bf16"),
+        "matching": LoopSettings(steps=600, batch=16, lr=2e-4, schedule="cosine", warmup=20, ema=0.98, precision="bf16"),
+        "appearance": LoopSettings(steps=4000, batch=8, lr=3e-4, schedule="cosine", warmup=100, ema=0.998, precision="bf16"),
+    },
+    "sd15": {
+        "matching": LoopSettings(steps=200, batch=16, lr=1e-5, precision="fp16"),
+        "appearance": LoopSettings(steps=20_000, batch=16, lr=1e-5, precision="fp16"),
+    },
+}
+
+# Picture size in pixels up to a share of the steps. On two CPU cores 128-px pictures train four times as fast.
+PHASES = {
+    "demo": {
+        "base": ((128, 0.75), (256, 1.0)),
+        "matching": ((256, 1.0),),
+        "appearance": ((128, 0.65), (256, 1.0)),
+    },
+    "sd15": {},
+}
+
+CONDITIONING = {
+    "demo": {
+        "matching": ConditioningSettings(triplets=0.6, max_timestep=300),
+        "appearance": ConditioningSettings(triplets=0.8, bridge=0.5),
+    },
+    "sd15": {
+        "matching": ConditioningSettings(),
+        "appearance": ConditioningSettings(),
+    },
+}
+
+TASK = {
+    "demo": {
+        "autoencoder": {},
+        "base": {},
+        "matching": {"objective": "flow"},
+        "appearance": {"profile_weight": 0.1, "face_weight": 3.0, "alpha": 1.0, "beta": 0.2},
+    },
+    "sd15": {
+        "matching": {"objective": "paper"},
+        "appearance": {},
+    },
+}

@@ -1,0 +1,228 @@
+"""The stages of a run, each from the files of the stages before it: autoencoder -> base -> matching -> appearance.
+
+A run is a folder with one subfolder a stage. The demo's base is trained here; `sd15` runs take an SD1.5 checkpoint and a
+CLIP ViT-L/14 vision model, loaded by ComfyUI's own loaders.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from tqdm import tqdm
+
+from ..models.net_files import read_metadata, read_tensors, save_tensors
+from . import presets
+from .appearance import AppearanceTask
+from .autoencoder import AutoencoderTask, normalise_latents
+from .base import BaseTask
+from .diffusion import LATENT_SCALE
+from .loop import LoopSettings, load_weights, train
+from .matching import MatchingTask
+from .modules import DEMO_UNET, DEMO_VAE, DEMO_VISION, build_unet, build_vae, build_vision
+from .samples import SampleSet
+
+LICENSE = "CC0-1.0"
+
+
+@dataclass
+class Base:
+    """The frozen models a run builds on."""
+
+    unet: torch.nn.Module
+    unet_config: dict
+    vae: torch.nn.Module
+    vision: torch.nn.Module
+    name: str
+
+
+def shards_in(folder: str | Path) -> list[Path]:
+    """The data shards of a folder in name order.
+
+    Raises:
+        ValueError: there are none.
+    """
+    shards = sorted(Path(folder).glob("*.tar"))
+    if not shards:
+        raise ValueError(f"No .tar shards in {folder}; make some with `icportrait data heads --out {folder}`.")
+    return shards
+
+
+def train_autoencoder(run: Path, samples: SampleSet, loop: LoopSettings, task_options: dict) -> Path:
+    """Train the demo autoencoder and write `autoencoder/vae.safetensors`, its latents normalised to SD1.5's scale."""
+    out = run / "autoencoder" / "vae.safetensors"
+    if out.exists():
+        return out
+    task = AutoencoderTask(samples, seed=loop.seed, **task_options)
+    train(task, loop, run / "autoencoder", "autoencoder")
+    if not PartialState().is_main_process:
+        return out
+    with torch.no_grad():
+        keys = task.keys[:: max(1, len(task.keys) // 200)]
+        images = samples.images(keys) * 2 - 1
+        latents = torch.cat([task.vae.encode(part) for part in images.split(8)])
+    normalise_latents(task.vae, latents, LATENT_SCALE)
+    facts = {"steps": loop.steps, "batch": loop.batch, "data": "icportrait heads", "license": LICENSE}
+    save_tensors(out, task.vae.state_dict(), {"format": "icportrait-vae-1", "config": DEMO_VAE, "training": facts})
+    return out
+
+
+def load_vae(run: Path) -> torch.nn.Module:
+    """The run's autoencoder."""
+    vae = build_vae(DEMO_VAE)
+    vae.load_state_dict(read_tensors(run / "autoencoder" / "vae.safetensors")[0])
+    return vae.requires_grad_(False).eval()
+
+
+def encode_samples(run: Path, samples: SampleSet, vae: torch.nn.Module) -> None:
+    """Latents of all pictures, kept in `latents.safetensors` so that they are encoded once a run."""
+    with PartialState().main_process_first():  # one process encodes, the others read its file
+        _encode_or_read(run / f"latents_{samples.size or 'full'}.safetensors", samples, vae)
+
+
+def _encode_or_read(path: Path, samples: SampleSet, vae: torch.nn.Module) -> None:
+    if path.exists():
+        samples.latents.update({key: value for key, value in read_tensors(path)[0].items() if key in samples.pictures})
+    missing = len(samples.pictures) - len(samples.latents)
+    if missing:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with tqdm(total=missing, desc="encoding latents", mininterval=5) as bar:
+            samples.encode_latents(vae.to(device), LATENT_SCALE, device=device, progress=bar)
+        vae.to("cpu")
+        save_tensors(path, samples.latents, {"format": "icportrait-latents-1"})
+
+
+def train_base(run: Path, samples: SampleSet, loop: LoopSettings, task_options: dict) -> None:
+    """Train the demo's UNet and vision encoder; writes `base/unet.safetensors` and `base/vision.safetensors`."""
+    encode_samples(run, samples, load_vae(run))
+    task = BaseTask(samples, seed=loop.seed, **task_options)
+    train(task, loop, run / "base", "base")
+    if not PartialState().is_main_process:
+        return
+    facts = {"steps": loop.steps, "batch": loop.batch, "data": "icportrait heads", "license": LICENSE}
+    save_tensors(run / "base" / "unet.safetensors", task.unet.state_dict(), {"format": "icportrait-base-1", "config": DEMO_UNET, "training": facts})
+    save_tensors(
+        run / "base" / "vision.safetensors", task.vision.state_dict(), {"format": "icportrait-vision-1", "config": DEMO_VISION, "training": facts}
+    )
+
+
+def load_demo_base(run: Path) -> Base:
+    """The base models that `train_base` wrote; a run whose base is still training gives its last checkpoint."""
+    unet, vision = build_unet(DEMO_UNET), build_vision(DEMO_VISION)
+    if (run / "base" / "unet.safetensors").exists():
+        unet.load_state_dict(read_tensors(run / "base" / "unet.safetensors")[0])
+        vision.load_state_dict(read_tensors(run / "base" / "vision.safetensors")[0])
+    else:
+        load_weights(torch.nn.ModuleDict({"unet": unet, "vision": vision}), run / "base")
+    for module in (unet, vision):
+        module.requires_grad_(False).eval()
+    return Base(unet, DEMO_UNET, load_vae(run), vision, "demo base")
+
+
+def load_sd15_base(checkpoint: str | Path, vision: str | Path) -> Base:
+    """An SD1.5 checkpoint and a CLIP ViT-L/14 vision model through ComfyUI's loaders, in float32.
+
+    Raises:
+        ValueError: the checkpoint is no SD1.5 or the vision model's embedding is not 768 wide.
+    """
+    import comfy.clip_vision
+    import comfy.sd
+
+    model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), output_clip=False, model_options={"dtype": torch.float32})
+    config = model.model.model_config.unet_config
+    if config.get("context_dim") != 768 or config.get("model_channels") != 320:
+        raise ValueError(f"{checkpoint} is not an SD1.5 checkpoint (context {config.get('context_dim')}, width {config.get('model_channels')}).")
+    loaded = comfy.clip_vision.load(str(vision))
+    projection = getattr(getattr(loaded, "model", None), "visual_projection", None)
+    if getattr(projection, "weight", None) is None or projection.weight.shape[0] != 768:
+        raise ValueError(f"{vision} does not give 768-wide image embeddings; use CLIP ViT-L/14.")
+    encoder = loaded.model.float()
+    unet = model.model.diffusion_model.float()
+    vae_module = vae.first_stage_model.float()
+    for module in (unet, encoder, vae_module):
+        module.requires_grad_(False).eval()
+    return Base(unet, config, vae_module, encoder, Path(checkpoint).name)
+
+
+def train_matching(run: Path, name: str, samples: SampleSet, base: Base, loop: LoopSettings, conditioning, task_options: dict) -> MatchingTask:
+    """Train a matching net in the run's subfolder `name`."""
+    encode_samples(run, samples, base.vae)
+    task = MatchingTask(
+        samples, base.unet, base.vision, base.unet_config, settings=conditioning, seed=loop.seed, steps=loop.steps, **task_options
+    )
+    facts = {"config": task.config, "objective": task.objective, "conditioning": conditioning, "base": base.name}
+    train(task, loop, run / name, name, facts)
+    _save_stage(run / name / "net.safetensors", task, loop, base, {"objective": task.objective})
+    return task
+
+
+def train_appearance(
+    run: Path, name: str, matching: str, samples: SampleSet, base: Base, loop: LoopSettings, conditioning, task_options: dict
+) -> AppearanceTask:
+    """Train an appearance net in the run's subfolder `name`, guided by the matching net of subfolder `matching`."""
+    encode_samples(run, samples, base.vae)
+    net, config = load_stage_net(run / matching / "net.safetensors")
+    task = AppearanceTask(samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options)
+    facts = {"config": task.config, "conditioning": conditioning, "base": base.name, "matching": matching}
+    train(task, loop, run / name, name, facts)
+    _save_stage(run / name / "net.safetensors", task, loop, base, {"triplets": conditioning.triplets, "bridge": conditioning.bridge})
+    return task
+
+
+def _save_stage(path: Path, task, loop: LoopSettings, base: Base, extra: dict) -> None:
+    if not PartialState().is_main_process:
+        return
+    facts = {"steps": loop.steps, "batch": loop.batch, "lr": loop.lr, "base": base.name, "data": "icportrait heads", "license": LICENSE, **extra}
+    save_tensors(path, task.net.state_dict(), {"format": "icportrait-net-1", "config": task.config, "training": facts})
+
+
+def load_stage_net(path: Path) -> tuple[torch.nn.Module, dict]:
+    """A trained net in float32 and its config."""
+    from ..models.nets import build_net
+
+    tensors, metadata = read_tensors(path)
+    net = build_net(metadata["config"])
+    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return net.requires_grad_(False).eval(), metadata["config"]
+
+
+def export_bundle(run: Path, out: Path, matching: str = "matching", appearance: str = "appearance") -> dict[str, int]:
+    """Write the demo bundle's files in float16.
+
+    Returns:
+        File name -> bytes.
+    """
+    parts = {
+        "base.safetensors": run / "base" / "unet.safetensors",
+        "vae.safetensors": run / "autoencoder" / "vae.safetensors",
+        "vision.safetensors": run / "base" / "vision.safetensors",
+        "matching.safetensors": run / matching / "net.safetensors",
+        "appearance.safetensors": run / appearance / "net.safetensors",
+    }
+    for name, source in parts.items():
+        tensors, _ = read_tensors(source)
+        halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+        save_tensors(out / name, halves, read_metadata(source) | {"license": LICENSE})
+    (out / "vision.json").write_text(json.dumps(DEMO_VISION, indent=1) + "\n")
+    return {name: (out / name).stat().st_size for name in parts}
+
+
+def phases(name: str, stage: str, steps: int) -> list[tuple[int | None, int]]:
+    """(picture size, last step) of a stage's phases: small pictures first where the preset says so.
+
+    The preset's shares are kept when the number of steps is overridden.
+    """
+    shares = presets.PHASES[name].get(stage, ((None, 1.0),))
+    return [(size, round(steps * share)) for size, share in shares]
+
+
+def preset(name: str, stage: str):
+    """(loop settings, conditioning settings or None, task options) of a preset's stage.
+
+    Raises:
+        ValueError: the preset has no such stage.
+    """
+    if stage not in presets.LOOP[name]:
+        raise ValueError(f"The preset {name} has no stage {stage}: its base is a checkpoint of yours (--base).")
+    return presets.LOOP[name][stage], presets.CONDITIONING[name].get(stage), dict(presets.TASK[name][stage])
