@@ -40,7 +40,9 @@ def aggregate_residuals(
         target, profile = (left, right) if profile_side == "right" else (right, left)
         warped = warp(profile, flow)
         if confidence is not None:
-            gate = torch.nn.functional.interpolate(confidence, size=warped.shape[-2:], mode="bilinear", align_corners=False)
+            gate = torch.nn.functional.interpolate(
+                confidence, size=warped.shape[-2:], mode="bilinear", align_corners=False
+            )
             warped = warped * gate.to(warped.dtype)
         target = target + weight * warped
         aggregated.append(torch.cat((target, profile) if profile_side == "right" else (profile, target), dim=-1))

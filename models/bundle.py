@@ -79,9 +79,10 @@ def load_vae(path: Path):
         ValueError: not a readable file, or tensors that do not fit its config.
     """
     tensors, metadata = read_tensors(path)
-    config = _config(path, metadata)
+    # TAESD's structure is known by its keys; an AutoencoderKL of unusual width needs its config.
+    config = {"params": _config(path, metadata)} if "config" in metadata else None
     try:
-        vae = comfy.sd.VAE(sd=dict(tensors), config={"params": config})
+        vae = comfy.sd.VAE(sd=dict(tensors), config=config)
     except RuntimeError as error:
         raise ValueError(
             f"{path} does not fit the configuration in its own metadata: {str(error).strip().splitlines()[-1].strip()}"

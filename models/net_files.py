@@ -50,7 +50,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     except FileNotFoundError:
         raise ValueError(f"The file {path} does not exist.") from None
     except Exception as error:
-        raise ValueError(f"{path} is not a readable safetensors file (truncated, corrupt or another format): {error}") from error
+        raise ValueError(
+            f"{path} is not a readable safetensors file (truncated, corrupt or another format): {error}"
+        ) from error
     return tensors, {name: _parse(value) for name, value in metadata.items()}
 
 
@@ -69,11 +71,15 @@ def read_metadata(path: str | Path) -> dict:
     except FileNotFoundError:
         raise ValueError(f"The file {path} does not exist.") from None
     except Exception as error:
-        raise ValueError(f"{path} is not a readable safetensors file (truncated, corrupt or another format): {error}") from error
+        raise ValueError(
+            f"{path} is not a readable safetensors file (truncated, corrupt or another format): {error}"
+        ) from error
     return {name: _parse(value) for name, value in metadata.items()}
 
 
-def save_net(path: str | Path, state_dict: dict[str, torch.Tensor], config: dict, training: dict, dtype=torch.float16) -> None:
+def save_net(
+    path: str | Path, state_dict: dict[str, torch.Tensor], config: dict, training: dict, dtype=torch.float16
+) -> None:
     """Write a matching or appearance net.
 
     Args:
@@ -81,7 +87,11 @@ def save_net(path: str | Path, state_dict: dict[str, torch.Tensor], config: dict
         training: facts a user should be able to read: steps, data, base, licence.
     """
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state_dict.items()}
-    save_tensors(path, tensors, {"format": FORMAT, "config": config, "training": training, "license": training.get("license", "")})
+    save_tensors(
+        path,
+        tensors,
+        {"format": FORMAT, "config": config, "training": training, "license": training.get("license", "")},
+    )
 
 
 def load_net_file(path: str | Path, role: str | None = None) -> tuple[dict[str, torch.Tensor], dict, dict]:
@@ -95,8 +105,12 @@ def load_net_file(path: str | Path, role: str | None = None) -> tuple[dict[str, 
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT or "config" not in metadata:
-        raise ValueError(f"{path} is not an IC-Portrait net (its metadata lack format {FORMAT}); load a file made by `icportrait export`.")
+        raise ValueError(
+            f"{path} is not an IC-Portrait net (its metadata lack format {FORMAT}); load a file made by `icportrait export`."
+        )
     config = metadata["config"]
     if role is not None and config["role"] != role:
-        raise ValueError(f"{path} holds the {config['role']} net, but the {role} net is wanted here; swap the two files.")
+        raise ValueError(
+            f"{path} holds the {config['role']} net, but the {role} net is wanted here; swap the two files."
+        )
     return tensors, config, metadata.get("training", {})

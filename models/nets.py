@@ -112,7 +112,7 @@ def unet_settings(unet_config: dict) -> dict:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
-def net_config(role: str, unet_config: dict, tap: int | None = None, alpha: float = 1.0, beta: float = 0.0) -> dict:
+def net_config(role: str, unet_config: dict, tap: int | None = None, alpha: float = 1.0, beta: float = 0.0, gate: bool = False) -> dict:
     """The config of a net that fits a UNet.
 
     Args:
@@ -120,6 +120,7 @@ def net_config(role: str, unet_config: dict, tap: int | None = None, alpha: floa
         unet_config: ComfyUI's UNet config (e.g. `model.model.model_config.unet_config`).
         tap: encoder block whose output feeds the cost volume; default: the last block at the second resolution.
         alpha, beta: annealing constants of eq. 7 that the net was trained with.
+        gate: the warped features were scaled by the flow's confidence in training (beyond the paper).
     """
     if role not in ROLES:
         raise ValueError(f"Unknown role {role!r}; choose one of {', '.join(ROLES)}.")
@@ -127,7 +128,7 @@ def net_config(role: str, unet_config: dict, tap: int | None = None, alpha: floa
     if tap is None:
         blocks = unet["num_res_blocks"]
         tap = (blocks[0] + 1) + blocks[1]  # input conv, level 0, its downsampling conv, level 1
-    return {"role": role, "unet": unet, "tap": tap, "alpha": alpha, "beta": beta}
+    return {"role": role, "unet": unet, "tap": tap, "alpha": alpha, "beta": beta, "gate": gate}
 
 
 def build_net(config: dict, dtype=torch.float32, device=None, operations=comfy.ops.disable_weight_init) -> PortraitNet:

@@ -53,7 +53,7 @@ def flow_to_color(
 ) -> torch.Tensor:
     """Flow as the Middlebury colours: hue is the direction, white is no motion, full colour is `max_flow`.
 
-    Right (dx > 0) is red, down yellow-green, left cyan, up violet. Longer vectors than `max_flow` are darkened; vectors with NaN are black.
+    Right (dx > 0) is red, down yellow, left cyan, up violet. Longer vectors than `max_flow` are darkened; vectors with NaN are black.
 
     Args:
         flow: `[B, 2, h, w]`, channel 0 = dx, 1 = dy (any unit).

@@ -6,7 +6,12 @@ PATTERNS = ("random", "checkerboard")
 
 
 def sampled_positions(
-    height: int, width: int, share: float | torch.Tensor, generator: torch.Generator | None, pattern: str = "random", batch: int = 1
+    height: int,
+    width: int,
+    share: float | torch.Tensor,
+    generator: torch.Generator | None,
+    pattern: str = "random",
+    batch: int = 1,
 ) -> torch.Tensor:
     """Which pixels are kept.
 

@@ -6,6 +6,7 @@
 import asyncio
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -114,11 +115,22 @@ def comfy():
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """A real ComfyUI process that serves this pack on a free port; see training/comfy_server.py for its methods."""
-    from icportrait.training.comfy_server import ComfyServer
+def server(tmp_path_factory, group_photo_path, astronaut_path):
+    """A real ComfyUI process that serves this pack on a free port; see training/comfy_server.py for its methods.
 
-    with ComfyServer(tmp_path_factory.mktemp("server"), cpu=True) as running:
+    Its input folder holds the demo's sample pictures, group_photo.jpg, astronaut.png and no_face.png.
+    """
+    from PIL import Image
+
+    from icportrait.training.comfy_server import ComfyServer
+    from icportrait.training.demo import copy_samples
+
+    base = tmp_path_factory.mktemp("server")
+    copy_samples(base / "input")
+    shutil.copy(group_photo_path, base / "input" / "group_photo.jpg")
+    shutil.copy(astronaut_path, base / "input" / "astronaut.png")
+    Image.new("RGB", (256, 256), (90, 120, 60)).save(base / "input" / "no_face.png")
+    with ComfyServer(base, cpu=True) as running:
         yield running
 
 

@@ -26,19 +26,21 @@ class AppearanceTask(torch.nn.Module):
         seed: int = 0,
         alpha: float = 1.0,
         beta: float = 0.0,
+        gate: bool = False,
         flow_timestep: int = 100,
         profile_weight: float = 1.0,
         face_weight: float = 1.0,
     ):
         """
         Args:
+            gate: scale the warped features by the flow's cycle confidence (beyond the paper).
             flow_timestep: the flow is computed once from features at this timestep (tiny.md's finding: matching is
                 good at low t and useless above 600).
             profile_weight: loss weight of the profile half (1 = eq. 3 as written; it is easy and teaches little).
             face_weight: loss weight of face cells against the rest (1 = eq. 3 as written).
         """
         super().__init__()
-        self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta)
+        self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta, gate=gate)
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "appearance"))
         frozen = {"unet": unet, "vision": vision, "matching": matching}
@@ -73,13 +75,23 @@ class AppearanceTask(torch.nn.Module):
         hint = self.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
         residuals = self.net.residuals(noisy, batch.timesteps, batch.context, hint)
         residuals = aggregate_residuals(
-            residuals, flow, self.config["alpha"], self.config["beta"], confidence, profile_side=batch.profile_side
+            residuals,
+            flow,
+            self.config["alpha"],
+            self.config["beta"],
+            confidence if self.config["gate"] else None,
+            profile_side=batch.profile_side,
         )
         predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context, control=as_control(residuals))
         error = (predicted.float() - wanted).pow(2).mean(dim=1)
         target_error, profile_error = target_and_profile(error, batch.profile_left)
-        faces = torch.stack([s.face if s.face is not None else torch.zeros(error.shape[-2], error.shape[-1] // 2) for _, s in items]).to(error)
+        faces = torch.stack(
+            [s.face if s.face is not None else torch.zeros(error.shape[-2], error.shape[-1] // 2) for _, s in items]
+        ).to(error)
         weight = 1 + (self.face_weight - 1) * faces
         target_loss = (target_error * weight).sum() / weight.sum()
         loss = (target_loss + self.profile_weight * profile_error.mean()) / (1 + self.profile_weight)
-        return loss, {"target_loss": target_loss.item(), "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item()}
+        return loss, {
+            "target_loss": target_loss.item(),
+            "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
+        }

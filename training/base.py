@@ -64,11 +64,15 @@ class BaseTask(torch.nn.Module):
         return loss, figures
 
 
-def identity_contrast(first: torch.Tensor, second: torch.Tensor, identities: list[str], temperature: float = 0.1) -> torch.Tensor:
+def identity_contrast(
+    first: torch.Tensor, second: torch.Tensor, identities: list[str], temperature: float = 0.1
+) -> torch.Tensor:
     """InfoNCE between two views' embeddings `[B, D]`: each should be nearest to the same person's other view.
     Pairs of one identity that is in the batch twice are not counted as negatives."""
     scores = functional.normalize(first.float(), dim=-1) @ functional.normalize(second.float(), dim=-1).T / temperature
     same = torch.tensor([[a == b for b in identities] for a in identities], device=scores.device)
-    scores = scores.masked_fill(same & ~torch.eye(len(identities), dtype=torch.bool, device=scores.device), float("-inf"))
+    scores = scores.masked_fill(
+        same & ~torch.eye(len(identities), dtype=torch.bool, device=scores.device), float("-inf")
+    )
     labels = torch.arange(len(identities), device=scores.device)
     return (functional.cross_entropy(scores, labels) + functional.cross_entropy(scores.T, labels)) / 2

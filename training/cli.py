@@ -18,7 +18,9 @@ def field_help(owner: type) -> dict[str, str]:
     """The docstring under each field of a dataclass, by field name."""
     import inspect
 
-    pairs = re.findall(r"^    (\w+):[^\n]*\n    \"\"\"(.+?)\"\"\"", inspect.getsource(owner), flags=re.MULTILINE | re.DOTALL)
+    pairs = re.findall(
+        r"^    (\w+):[^\n]*\n    \"\"\"(.+?)\"\"\"", inspect.getsource(owner), flags=re.MULTILINE | re.DOTALL
+    )
     return {name: " ".join(text.split()) for name, text in pairs}
 
 
@@ -28,13 +30,20 @@ def add_override_options(parser: argparse.ArgumentParser, owner: type) -> None:
     for field in dataclasses.fields(owner):
         kind = {"int": int, "float": float, "str": str}.get(getattr(field.type, "__name__", field.type), str)
         parser.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, default=None, help=texts.get(field.name, "").replace("%", "%%") or None
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            default=None,
+            help=texts.get(field.name, "").replace("%", "%%") or None,
         )
 
 
 def overridden(settings, arguments: argparse.Namespace):
     """The preset's settings with the options that were given."""
-    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(settings) if getattr(arguments, f.name, None) is not None}
+    given = {
+        f.name: getattr(arguments, f.name)
+        for f in dataclasses.fields(settings)
+        if getattr(arguments, f.name, None) is not None
+    }
     return dataclasses.replace(settings, **given)
 
 
@@ -44,14 +53,20 @@ def build_parser() -> argparse.ArgumentParser:
     from .conditioning import ConditioningSettings
     from .loop import LoopSettings
 
-    parser = argparse.ArgumentParser(prog="icportrait", description="Data, training, export, measurement and demo of IC-Portrait.")
+    parser = argparse.ArgumentParser(
+        prog="icportrait", description="Data, training, export, measurement and demo of IC-Portrait."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     data = commands.add_parser("data", help="make and look at training data").add_subparsers(dest="data", required=True)
     heads = data.add_parser("heads", help="render synthetic heads: pairs and triplets with exact flow")
     heads.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    heads.add_argument("--groups", type=int, default=734, help="groups to render; 734 x 48 samples = the paper's 35,200 pairs")
-    heads.add_argument("--first-group", type=int, default=0, help="first group; 1,000,000 and above are held out by convention")
+    heads.add_argument(
+        "--groups", type=int, default=734, help="groups to render; 734 x 48 samples = the paper's 35,200 pairs"
+    )
+    heads.add_argument(
+        "--first-group", type=int, default=0, help="first group; 1,000,000 and above are held out by convention"
+    )
     heads.add_argument("--identities", type=int, default=6, help="identities a group")
     heads.add_argument("--scenes", type=int, default=4, help="scenes (camera, light, expression) a group")
     heads.add_argument("--size", type=int, default=256, help="picture side in pixels")
@@ -61,10 +76,14 @@ def build_parser() -> argparse.ArgumentParser:
     sheet.add_argument("shards", type=Path, nargs="+")
     sheet.add_argument("--out", type=Path, required=True, help="PNG to write")
     sheet.add_argument("--rows", type=int, default=8)
+    pictures = data.add_parser("demo-pictures", help="render the two sample pictures of the demo")
+    pictures.add_argument("--out", type=Path, required=True, help="folder to write them to")
     validate = data.add_parser("validate", help="find truncated or corrupt shard members and name them")
     validate.add_argument("shards", type=Path, nargs="+")
 
-    train = commands.add_parser("train", help="train a stage; repeat the command to resume").add_subparsers(dest="stage", required=True)
+    train = commands.add_parser("train", help="train a stage; repeat the command to resume").add_subparsers(
+        dest="stage", required=True
+    )
     about = {
         "autoencoder": "the demo's 8x autoencoder (`train base` runs it first when it is missing)",
         "base": "the demo's UNet and vision encoder from nothing (SD1.5 runs skip this)",
@@ -72,10 +91,19 @@ def build_parser() -> argparse.ArgumentParser:
         "appearance": "the appearance net (paper: 20,000 steps, lr 1e-5, batch 16), matching net frozen",
     }
     for stage, text in about.items():
-        part = train.add_parser(stage, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        part.add_argument("--run", type=Path, required=True, help="folder of the run: checkpoints, logs, finished stages")
+        part = train.add_parser(
+            stage, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        part.add_argument(
+            "--run", type=Path, required=True, help="folder of the run: checkpoints, logs, finished stages"
+        )
         part.add_argument("--data", type=Path, required=True, help="folder of shards")
-        part.add_argument("--preset", choices=("demo", "sd15"), default="demo", help="demo: the small bundle; sd15: the paper's recipe")
+        part.add_argument(
+            "--preset",
+            choices=("demo", "sd15"),
+            default="demo",
+            help="demo: the small bundle; sd15: the paper's recipe",
+        )
         part.add_argument("--limit", type=int, default=None, help="use only the first so many samples")
         part.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = torch's choice")
         add_override_options(part, LoopSettings)
@@ -86,13 +114,20 @@ def build_parser() -> argparse.ArgumentParser:
         part.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model (sd15 preset)")
         add_override_options(part, ConditioningSettings)
         if stage == "matching":
-            part.add_argument("--objective", choices=("paper", "flow"), default=None, help="paper: eq. 3; flow: exact-flow supervision")
+            part.add_argument(
+                "--objective",
+                choices=("paper", "flow"),
+                default=None,
+                help="paper: eq. 3; flow: exact-flow supervision",
+            )
             part.add_argument("--tap", type=int, default=None, help="encoder block that feeds the cost volume")
         else:
             part.add_argument("--matching", default="matching", help="subfolder of the matching net to use")
             part.add_argument("--alpha", type=float, default=None, help="annealing rate of eq. 7")
             part.add_argument("--beta", type=float, default=None, help="base weight of eq. 7")
-            part.add_argument("--profile-weight", type=float, default=None, help="loss weight of the profile half; 1 = eq. 3")
+            part.add_argument(
+                "--profile-weight", type=float, default=None, help="loss weight of the profile half; 1 = eq. 3"
+            )
             part.add_argument("--face-weight", type=float, default=None, help="loss weight of face cells; 1 = eq. 3")
 
     export = commands.add_parser("export", help="write a run's nets as the demo bundle")
@@ -101,17 +136,25 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--matching", default="matching", help="subfolder of the matching net")
     export.add_argument("--appearance", default="appearance", help="subfolder of the appearance net")
 
-    measure = commands.add_parser("measure", help="measure and print a table").add_subparsers(dest="measure", required=True)
+    measure = commands.add_parser("measure", help="measure and print a table").add_subparsers(
+        dest="measure", required=True
+    )
     bundle = measure.add_parser("bundle", help="flow, identity and light of a bundle on held-out heads")
     bundle.add_argument("--bundle", type=Path, default=None, help="bundle folder; default: the one shipped")
     bundle.add_argument("--data", type=Path, default=None, help="held-out shards; default: rendered into --work")
-    bundle.add_argument("--work", type=Path, default=Path("measure_work"), help="folder for held-out renders and pictures")
+    bundle.add_argument(
+        "--work", type=Path, default=Path("measure_work"), help="folder for held-out renders and pictures"
+    )
     bundle.add_argument("--identities", type=int, default=24, help="held-out identities")
     bundle.add_argument("--steps", type=int, default=20, help="sampling steps")
     bundle.add_argument("--cfg", type=float, default=None, help="classifier-free guidance; default: the node's")
-    bundle.add_argument("--strength", type=float, default=None, help="noise strength of progressive inference; default: the node's")
+    bundle.add_argument(
+        "--strength", type=float, default=None, help="noise strength of progressive inference; default: the node's"
+    )
     bundle.add_argument("--share", type=float, default=None, help="kept share of style pixels; default: the node's")
-    bundle.add_argument("--paper-matching", type=Path, default=None, help="also report this net, trained by the paper's objective")
+    bundle.add_argument(
+        "--paper-matching", type=Path, default=None, help="also report this net, trained by the paper's objective"
+    )
     bundle.add_argument("--out", type=Path, default=None, help="JSON to write")
     bundle.add_argument("--seed", type=int, default=0)
 
@@ -131,6 +174,10 @@ def run_data(arguments: argparse.Namespace) -> int:
         from .data.contact_sheet import contact_sheet
 
         contact_sheet(arguments.shards, arguments.out, arguments.rows)
+    elif arguments.data == "demo-pictures":
+        from .data.demo_pictures import write_demo_pictures
+
+        print("\n".join(str(path) for path in write_demo_pictures(arguments.out)))
     else:
         from .data.shards import validate_shards
 
@@ -172,7 +219,9 @@ def run_train(arguments: argparse.Namespace) -> int:
         if arguments.stage == "matching":
             stages.train_matching(arguments.run, arguments.name, samples, base, phase, conditioning, options)
         else:
-            stages.train_appearance(arguments.run, arguments.name, arguments.matching, samples, base, phase, conditioning, options)
+            stages.train_appearance(
+                arguments.run, arguments.name, arguments.matching, samples, base, phase, conditioning, options
+            )
     return 0
 
 
@@ -181,7 +230,10 @@ def _load(shards: list[Path], size: int | None, limit: int | None):
 
     samples = SampleSet(shards, size, limit)
     people = len({sample.identity for sample in samples.samples})
-    print(f"{len(samples)} samples, {len(samples.pictures)} pictures of {size or 'full'} px, {people} identities", flush=True)
+    print(
+        f"{len(samples)} samples, {len(samples.pictures)} pictures of {size or 'full'} px, {people} identities",
+        flush=True,
+    )
     return samples
 
 
@@ -191,7 +243,9 @@ def _base(arguments: argparse.Namespace):
     if arguments.preset != "sd15":
         return stages.load_demo_base(arguments.run)
     if arguments.base is None or arguments.vision is None:
-        raise ValueError("The sd15 preset needs --base (an SD1.5 checkpoint) and --vision (a CLIP ViT-L/14 vision model).")
+        raise ValueError(
+            "The sd15 preset needs --base (an SD1.5 checkpoint) and --vision (a CLIP ViT-L/14 vision model)."
+        )
     return stages.load_sd15_base(arguments.base, arguments.vision)
 
 

@@ -25,7 +25,9 @@ def start_comfy(cpu: bool | None = None) -> None:
     try:
         import comfy.options
     except ImportError:
-        raise RuntimeError("ComfyUI was not found: set COMFYUI_PATH to its folder, or use `python run.py icportrait ...`.") from None
+        raise RuntimeError(
+            "ComfyUI was not found: set COMFYUI_PATH to its folder, or use `python run.py icportrait ...`."
+        ) from None
     if cpu is None:
         import torch
 

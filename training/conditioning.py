@@ -55,7 +55,9 @@ class Batch:
     def to(self, device) -> "Batch":
         """The same batch on a device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in moved.items()})
+        return Batch(
+            **{name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in moved.items()}
+        )
 
     @property
     def profile_side(self) -> str:
@@ -64,7 +66,12 @@ class Batch:
 
 
 def draw_batch(
-    samples: SampleSet, items: list[tuple[int, Sample]], step: int, seed: int, vision: torch.nn.Module, settings: ConditioningSettings
+    samples: SampleSet,
+    items: list[tuple[int, Sample]],
+    step: int,
+    seed: int,
+    vision: torch.nn.Module,
+    settings: ConditioningSettings,
 ) -> Batch:
     """Draw a batch; everything is decided by (seed, step, position in the global batch)."""
     profile_left = torch.rand((), generator=keyed_generator(seed, step, "side")).item() < 0.5

@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..run import SetupError
 from .comfy_server import PACK, ComfyServer, Run, WorkflowError
 from .workflow_api import to_api
 
@@ -32,6 +33,14 @@ PANEL = (
     RESULT,
 )
 SIMILARITIES = ("identity_style", "identity_result")
+
+
+def copy_samples(folder: Path) -> None:
+    """Copy the sample pictures to `folder`, where LoadImage finds them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(SAMPLES.iterdir()) if SAMPLES.is_dir() else ():
+        if path.suffix.lower() in PICTURES:
+            shutil.copy(path, folder)
 
 
 def stages_of(workflow: dict) -> dict[str, str]:
@@ -172,10 +181,7 @@ def run_demo(out: Path, seed: int | None = None, cpu: bool | None = None) -> int
     stages = stages_of(workflow)
     base = Path(tempfile.mkdtemp(prefix="icportrait-demo-"))
     try:
-        (base / "input").mkdir()
-        for path in SAMPLES.iterdir() if SAMPLES.is_dir() else ():
-            if path.suffix.lower() in PICTURES:
-                shutil.copy(path, base / "input")
+        copy_samples(base / "input")
         print("Starting ComfyUI ...", flush=True)
         with ComfyServer(base, cpu) as server:
             seconds = {"0 Start ComfyUI": round(time.monotonic() - started, 2)}
@@ -225,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return run_demo(options.out, options.seed, options.cpu or None)
-    except (WorkflowError, RuntimeError, ValueError) as error:
+    except (WorkflowError, SetupError, RuntimeError, ValueError) as error:
         print(f"The demo failed: {error}", file=sys.stderr)
         return 1
 

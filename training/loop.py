@@ -111,7 +111,9 @@ def _unpack_state(tensors, parameters, optimizer, average) -> int:
     wanted = {f"weights/{name}": parameter for name, parameter in parameters.items()}
     if average is not None:
         wanted |= {f"average/{name}": parameter for name, parameter in parameters.items()}
-    wrong = [name for name, parameter in wanted.items() if name not in tensors or tensors[name].shape != parameter.shape]
+    wrong = [
+        name for name, parameter in wanted.items() if name not in tensors or tensors[name].shape != parameter.shape
+    ]
     if wrong:
         raise ValueError(
             f"The checkpoint does not fit this run ({len(wrong)} tensors, first: {wrong[0]}): it was made with other "
@@ -132,14 +134,17 @@ def _unpack_state(tensors, parameters, optimizer, average) -> int:
     return int(tensors["step"])
 
 
-def train(task: torch.nn.Module, settings: LoopSettings, folder: str | Path, description: str, facts: dict | None = None) -> torch.nn.Module:
+def train(
+    task: torch.nn.Module, settings: LoopSettings, folder: str | Path, description: str, facts: dict | None = None
+) -> torch.nn.Module:
     """Train `task` in `folder`, resuming from its checkpoint when there is one.
 
     Returns:
         The task with its final weights (the running average when one is kept).
 
     Raises:
-        TrainingStopped: the loss is not finite or the checkpoint cannot be written; the last good one is kept.
+        TrainingStopped: loss or gradient are not finite or the checkpoint cannot be written; the last good one is kept.
+        ValueError: the batch cannot be shared equally, or the checkpoint belongs to another run.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +156,12 @@ def train(task: torch.nn.Module, settings: LoopSettings, folder: str | Path, des
         project_dir=str(folder),
         cpu=not torch.cuda.is_available(),
     )
+    parts = accelerator.num_processes * settings.accumulate
+    if settings.batch % parts:
+        raise ValueError(
+            f"batch ({settings.batch}) must be a multiple of processes x accumulate ({parts}): unequal shares would "
+            "weigh samples unequally."
+        )
     for module in getattr(task, "frozen", {}).values():
         module.to(accelerator.device)
     parameters = trainable(task)
@@ -166,7 +177,9 @@ def train(task: torch.nn.Module, settings: LoopSettings, folder: str | Path, des
         text = json.dumps({"settings": asdict(settings), "facts": facts or {}}, indent=1, default=str)
         (folder / "settings.json").write_text(text)
     saved = time.monotonic()
-    bar = tqdm(total=settings.steps, initial=step, desc=description, disable=not accelerator.is_main_process, mininterval=5)
+    bar = tqdm(
+        total=settings.steps, initial=step, desc=description, disable=not accelerator.is_main_process, mininterval=5
+    )
     while step < settings.steps:
         for group in optimizer.param_groups:
             group["lr"] = settings.lr_at(step)
@@ -179,7 +192,9 @@ def train(task: torch.nn.Module, settings: LoopSettings, folder: str | Path, des
             with context, accelerator.autocast():
                 loss, figures = wrapped(step, part)
             if not torch.isfinite(loss):
-                raise TrainingStopped(f"The loss of step {step} is {loss.item()}; the last checkpoint in {folder} is kept. Lower --lr.")
+                raise TrainingStopped(
+                    f"The loss of step {step} is {loss.item()}; the last checkpoint in {folder} is kept. Lower --lr."
+                )
             accelerator.backward(loss)  # divides by the accumulation steps
         norm = accelerator.clip_grad_norm_(list(parameters.values()), settings.clip)
         if not math.isfinite(norm) and accelerator.scaler is None:  # a scaler (fp16) skips such a step itself
@@ -195,11 +210,17 @@ def train(task: torch.nn.Module, settings: LoopSettings, folder: str | Path, des
         if step % 10 == 0:
             accelerator.log({**figures, "gradient_norm": float(norm), "lr": settings.lr_at(step - 1)}, step=step)
             bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()}, refresh=False)
-        if accelerator.is_main_process and (step == settings.steps or time.monotonic() - saved > 60 * settings.checkpoint_minutes):
+        if accelerator.is_main_process and (
+            step == settings.steps or time.monotonic() - saved > 60 * settings.checkpoint_minutes
+        ):
             try:
-                save_tensors(checkpoint, _pack_state(step, parameters, optimizer, average), {"format": "icportrait-run-1"})
+                save_tensors(
+                    checkpoint, _pack_state(step, parameters, optimizer, average), {"format": "icportrait-run-1"}
+                )
             except OSError as error:
-                raise TrainingStopped(f"The checkpoint could not be written ({error}); {checkpoint} of the last save is kept.") from error
+                raise TrainingStopped(
+                    f"The checkpoint could not be written ({error}); {checkpoint} of the last save is kept."
+                ) from error
             saved = time.monotonic()
     bar.close()
     accelerator.wait_for_everyone()

@@ -83,7 +83,11 @@ class MatchingTask(torch.nn.Module):
         self.steps, self.sigma = steps, sigma
         if objective == "flow":  # what lies behind the tap gets no gradient
             self.net.requires_grad_(False)
-            for module in (self.net.time_embed, self.net.input_hint_block, *self.net.input_blocks[: self.config["tap"] + 1]):
+            for module in (
+                self.net.time_embed,
+                self.net.input_hint_block,
+                *self.net.input_blocks[: self.config["tap"] + 1],
+            ):
                 module.requires_grad_(True)
 
     def items(self, step: int, batch: int) -> list:
@@ -105,7 +109,9 @@ class MatchingTask(torch.nn.Module):
         cell_px = batch.profile_image.shape[-1] / features[0].shape[-1]
         flow, valid = true_flow([sample for _, sample in items], features[0].shape[-2:], features[0].device)
         progress = min(1.0, step / max(1, self.steps))
-        loss = flow_loss(*features, flow, valid, cell_px, sigma=self.sigma[0] + (self.sigma[1] - self.sigma[0]) * progress)
+        loss = flow_loss(
+            *features, flow, valid, cell_px, sigma=self.sigma[0] + (self.sigma[1] - self.sigma[0]) * progress
+        )
         return loss, {"loss": loss.item()}
 
     def features(self, batch: Batch, hint: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from tqdm import tqdm
 
 from ..models import bundle as bundles
@@ -19,7 +18,7 @@ from ..models.correspondence import match, resize_flow, warp
 from ..models.encoding import encode_picture, encode_profile
 from ..models.faces import detection, identity
 from ..models.loading import load_net
-from ..models.matching import FLOW_TIMESTEP, estimate_flow, hint_pair, noised, pair_noise
+from ..models.matching import FLOW_TIMESTEP, estimate_flow, noised, pair_noise
 from ..models.net_files import read_metadata
 from ..models.nets import build_net, initialise_from_unet, net_config
 from ..models.pixel_sampling import sample_pixels
@@ -56,10 +55,16 @@ def held_out_cases(shards: list[Path], identities: int) -> list[Case]:
         seen.add(person)
         pictures = {role: torch.from_numpy(record[role])[None].float() / 255 for role in ("target", "profile", "style")}
         scored = (record["visible"] > 0) & ~(record["hair"] > 0)
-        cases.append(Case(record["key"], **pictures, flow=record["flow"], scored=scored, face=torch.from_numpy(record["face"] > 0)))
+        cases.append(
+            Case(
+                record["key"], **pictures, flow=record["flow"], scored=scored, face=torch.from_numpy(record["face"] > 0)
+            )
+        )
         if len(cases) == identities:
             return cases
-    raise ValueError(f"The held-out shards hold only {len(cases)} identities; {identities} are wanted. Render more groups.")
+    raise ValueError(
+        f"The held-out shards hold only {len(cases)} identities; {identities} are wanted. Render more groups."
+    )
 
 
 def end_point_errors(offsets: torch.Tensor, case: Case) -> np.ndarray:
@@ -110,8 +115,9 @@ class FlowBench:
         features, hooks = {}, []
         for tap in taps:
             side, index = tap.split()
-            block = getattr(unet, f"{side}_blocks")[int(index)]
-            hooks.append(block.register_forward_hook(lambda _, __, out, tap=tap: features.__setitem__(tap, out)))
+            # ComfyUI runs a block's layers one by one and never calls the block itself: hook its last layer.
+            last = getattr(unet, f"{side}_blocks")[int(index)][-1]
+            hooks.append(last.register_forward_hook(lambda _, __, out, tap=tap: features.__setitem__(tap, out)))
         try:
             x = base.model_sampling.calculate_input(sigma, pair)
             unet.float()(x, base.model_sampling.timestep(sigma).float(), profile.embedding)
@@ -134,7 +140,12 @@ def step0_net(model, config: dict) -> LoadedNet:
 def measure_flow(bench: FlowBench, cases: list[Case], paper_matching: Path | None) -> dict:
     """All flow figures."""
     width = cases[0].flow.shape[2]
-    matchers = {"trained": bench.nets.matching, "step0": step0_net(bench.model, net_config("matching", bench.nets.matching.config["unet"], bench.nets.matching.config["tap"]))}
+    matchers = {
+        "trained": bench.nets.matching,
+        "step0": step0_net(
+            bench.model, net_config("matching", bench.nets.matching.config["unet"], bench.nets.matching.config["tap"])
+        ),
+    }
     if paper_matching is not None:
         matchers["paper_objective"] = load_net(paper_matching, "matching")
     errors: dict[str, list] = {}
@@ -142,8 +153,12 @@ def measure_flow(bench: FlowBench, cases: list[Case], paper_matching: Path | Non
     for case in tqdm(cases, desc="flow"):
         for name, net in matchers.items():
             errors.setdefault(name, []).append(end_point_errors(bench.with_net(net, case, case.target), case))
-        errors.setdefault("trained_argmax", []).append(end_point_errors(bench.with_net(matchers["trained"], case, case.target, "paper"), case))
-        errors.setdefault("trained_other_person", []).append(end_point_errors(bench.with_net(matchers["trained"], case, case.style), case))
+        errors.setdefault("trained_argmax", []).append(
+            end_point_errors(bench.with_net(matchers["trained"], case, case.target, "paper"), case)
+        )
+        errors.setdefault("trained_other_person", []).append(
+            end_point_errors(bench.with_net(matchers["trained"], case, case.style), case)
+        )
         errors.setdefault("zero_motion", []).append(np.linalg.norm(case.flow, axis=0)[case.scored])
         for timestep in (50, 150):
             for tap, offsets in bench.with_base(case, case.target, taps, timestep).items():
@@ -159,7 +174,9 @@ def face_embedding(picture: torch.Tensor, face) -> np.ndarray:
     return identity.embedding(picture[0], face)
 
 
-def measure_pictures(model, vae, vision, nets, cases: list[Case], settings: CropSettings, folder: Path) -> tuple[dict, dict, dict]:
+def measure_pictures(
+    model, vae, vision, nets, cases: list[Case], settings: CropSettings, folder: Path
+) -> tuple[dict, dict, dict]:
     """(identity, PSNR, seconds a portrait): pictures are kept in `folder` for looking at."""
     names = ("style", "nets_off", "result", "paste", "ceiling", "ceiling_vae")
     scores: dict[str, list[float]] = {name: [] for name in names}
@@ -181,11 +198,26 @@ def measure_pictures(model, vae, vision, nets, cases: list[Case], settings: Crop
         warped = warp(case.profile.movedim(-1, 1), painted.flow.offsets).movedim(1, -1)
         paste = torch.where(case.face[None, :, :, None], warped, case.style)
         decoded = vae.decode(encode_picture(vae, case.target, "target"))
-        pictures = {"style": case.style, "nets_off": off, "result": painted.image, "paste": paste, "ceiling": case.target, "ceiling_vae": decoded}
+        pictures = {
+            "style": case.style,
+            "nets_off": off,
+            "result": painted.image,
+            "paste": paste,
+            "ceiling": case.target,
+            "ceiling_vae": decoded,
+        }
         for name, picture in pictures.items():
             scores[name].append(identity.similarity(face_embedding(picture, target_face), reference))
-        likeness.append(identity.similarity(face_embedding(painted.image, target_face), face_embedding(case.target, target_face)))
-        for name, picture in (("style", case.style), ("nets_off", off), ("result", painted.image), ("paste", paste), ("vae", decoded)):
+        likeness.append(
+            identity.similarity(face_embedding(painted.image, target_face), face_embedding(case.target, target_face))
+        )
+        for name, picture in (
+            ("style", case.style),
+            ("nets_off", off),
+            ("result", painted.image),
+            ("paste", paste),
+            ("vae", decoded),
+        ):
             error = (picture[0] - case.target[0]).pow(2).mean(dim=-1)[case.face].mean()
             psnr[name].append(float(-10 * torch.log10(error)))
         rows.append([case.profile, case.style, painted.sampled, warped, off, painted.image, case.target])
@@ -223,7 +255,13 @@ def measure_bundle(arguments) -> dict:
 
         groups = -(-arguments.identities // IDENTITIES_A_GROUP)
         generate_shards(data, groups=groups, first_group=HELD_OUT, groups_per_shard=1)
-    changes = {"seed": arguments.seed, "steps": arguments.steps, "cfg": arguments.cfg, "noise_strength": arguments.strength, "share": arguments.share}
+    changes = {
+        "seed": arguments.seed,
+        "steps": arguments.steps,
+        "cfg": arguments.cfg,
+        "noise_strength": arguments.strength,
+        "share": arguments.share,
+    }
     settings = CropSettings(**{name: value for name, value in changes.items() if value is not None})
     with torch.inference_mode():
         model, vae, vision, nets = bundles.load_bundle(folder)
@@ -239,18 +277,36 @@ def measure_bundle(arguments) -> dict:
         "identity": who,
         "psnr_db": light,
         "seconds": seconds,
-        "settings": {name: getattr(settings, name) for name in ("seed", "share", "steps", "cfg", "noise_strength", "rounds", "flow_timestep")},
-        "training": {name: read_metadata(Path(folder) / f"{name}.safetensors").get("training", {}) for name in ("base", "vae", "matching", "appearance")},
+        "settings": {
+            name: getattr(settings, name)
+            for name in ("seed", "share", "steps", "cfg", "noise_strength", "rounds", "flow_timestep")
+        },
+        "training": {
+            name: read_metadata(Path(folder) / f"{name}.safetensors").get("training", {})
+            for name in ("base", "vae", "matching", "appearance")
+        },
     }
 
 
 def print_table(figures: dict) -> None:
     """The figures for people."""
-    print(f"\n{figures['identities']} held-out identities, {figures['view_width_px']} px\n\nflow (visible, not hair)        median EPE px   PCK@0.05 %")
-    for name in ("trained", "trained_argmax", "trained_other_person", "paper_objective", "step0", "base_unet", "zero_motion"):
+    print(
+        f"\n{figures['identities']} held-out identities, {figures['view_width_px']} px\n\nflow (visible, not hair)        median EPE px   PCK@0.05 %"
+    )
+    for name in (
+        "trained",
+        "trained_argmax",
+        "trained_other_person",
+        "paper_objective",
+        "step0",
+        "base_unet",
+        "zero_motion",
+    ):
         if name in figures["flow"]:
             row = figures["flow"][name]
-            print(f"  {name + (' (' + row['which'] + ')' if 'which' in row else ''):34s} {row['epe_px']:8.2f}   {row['pck_0.05']:8.1f}")
+            print(
+                f"  {name + (' (' + row['which'] + ')' if 'which' in row else ''):34s} {row['epe_px']:8.2f}   {row['pck_0.05']:8.1f}"
+            )
     print("\nidentity: dlib similarity to the profile (1 - distance), mean")
     for name, value in figures["identity"].items():
         print(f"  {name:34s} {value:8.3f}")

@@ -1,6 +1,6 @@
 """The small demo models, built from ComfyUI's own modules so that what is trained is what ComfyUI runs.
 
-All have SD1.5's interfaces: an 8x autoencoder with 4 latent channels, an epsilon-predicting UNet with a 768-wide
+All have SD1.5's interfaces: an 8x autoencoder (TAESD's structure) with 4 latent channels, an epsilon-predicting UNet with a 768-wide
 context, and a CLIP-style vision encoder whose image embedding is 768 wide.
 """
 
@@ -10,8 +10,8 @@ import comfy.clip_model
 import comfy.ops
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.taesd.taesd import TAESD
 
 # SD1.5's topology at 1/5 of its width. Self-attention starts at the second resolution: at the first it would cost
 # more than all other layers together on a CPU, and the warp already carries detail there.
@@ -32,22 +32,6 @@ DEMO_UNET = {
     "legacy": False,
     "use_linear_in_transformer": False,
     "adm_in_channels": None,
-}
-
-DEMO_VAE = {
-    "ddconfig": {
-        "double_z": True,
-        "z_channels": 4,
-        "resolution": 256,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": 32,
-        "ch_mult": [1, 1, 2, 4],
-        "num_res_blocks": 1,
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    },
-    "embed_dim": 4,
 }
 
 DEMO_VISION = {
@@ -111,14 +95,37 @@ def new_unet(config: dict, generator: torch.Generator) -> UNetModel:
     return unet
 
 
-def build_vae(config: dict) -> AutoencoderKL:
-    """An empty autoencoder (uninitialised)."""
-    return AutoencoderKL(**config)
+def build_vae(latent_scale: float) -> TAESD:
+    """An empty autoencoder (uninitialised) of TAESD's structure, which ComfyUI's own VAE loader recognises.
+
+    It has no normalisation layers: a full-size autoencoder cut down to 32 channels would normalise each channel alone
+    and could not reproduce the overall colour of a picture.
+
+    Args:
+        latent_scale: VAE-scale latents times this are the encoder's raw output.
+    """
+    vae = TAESD(latent_channels=4)
+    with torch.no_grad():
+        vae.vae_scale.fill_(latent_scale)
+    vae.vae_scale.requires_grad_(False)
+    vae.vae_shift.requires_grad_(False)
+    return vae
 
 
-def new_vae(config: dict, generator: torch.Generator) -> AutoencoderKL:
-    """A fresh autoencoder."""
-    return initialise(build_vae(config), generator)
+def new_vae(latent_scale: float, generator: torch.Generator) -> TAESD:
+    """A fresh autoencoder: He initialisation, residual branches start at zero, so that signals keep their size."""
+    vae = build_vae(latent_scale)
+    with torch.no_grad():
+        for module in vae.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                std = math.sqrt(2 / module.weight[0].numel())
+                module.weight.copy_(torch.randn(module.weight.shape, generator=generator) * std)
+                if module.bias is not None:
+                    module.bias.zero_()
+        for block in vae.modules():
+            if type(block).__name__ == "Block":
+                _zero(block.conv[-1])
+    return vae
 
 
 def build_vision(config: dict) -> torch.nn.Module:

@@ -11,10 +11,16 @@ STAGES = ("autoencoder", "base", "matching", "appearance")
 
 LOOP = {
     "demo": {
-        "autoencoder": LoopSettings(steps=3000, batch=16, lr=1e-3, schedule="cosine", warmup=100, ema=0.995, precision="bf16"),
+        "autoencoder": LoopSettings(
+            steps=3000, batch=16, lr=1e-3, schedule="cosine", warmup=100, ema=0.995, precision="bf16"
+        ),
         "base": LoopSettings(steps=4000, batch=8, lr=4e-4, schedule="cosine", warmup=200, ema=0.998, precision="bf16"),
-        "matching": LoopSettings(steps=600, batch=16, lr=2e-4, schedule="cosine", warmup=20, ema=0.98, precision="bf16"),
-        "appearance": LoopSettings(steps=4000, batch=8, lr=3e-4, schedule="cosine", warmup=100, ema=0.998, precision="bf16"),
+        "matching": LoopSettings(
+            steps=600, batch=16, lr=2e-4, schedule="cosine", warmup=20, ema=0.98, precision="bf16"
+        ),
+        "appearance": LoopSettings(
+            steps=4000, batch=8, lr=3e-4, schedule="cosine", warmup=100, ema=0.998, precision="bf16"
+        ),
     },
     "sd15": {
         "matching": LoopSettings(steps=200, batch=16, lr=1e-5, precision="fp16"),
@@ -48,7 +54,7 @@ TASK = {
         "autoencoder": {},
         "base": {},
         "matching": {"objective": "flow"},
-        "appearance": {"profile_weight": 0.1, "face_weight": 3.0, "alpha": 1.0, "beta": 0.2},
+        "appearance": {"profile_weight": 0.1, "face_weight": 3.0, "alpha": 1.0, "beta": 0.2, "gate": True},
     },
     "sd15": {
         "matching": {"objective": "paper"},

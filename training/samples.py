@@ -27,7 +27,9 @@ class Sample:
     profile: str
     style: str | None
     identity: str
-    flow: torch.Tensor | None  # float32 [2, H/8, W/8], in pixels of the full picture, at cell centres, target <- profile
+    flow: (
+        torch.Tensor | None
+    )  # float32 [2, H/8, W/8], in pixels of the full picture, at cell centres, target <- profile
     visible: torch.Tensor | None  # bool [H/8, W/8]: flow valid (visible in both views), hair excluded
     face: torch.Tensor | None  # float32 [H/8, W/8]: share of face in the cell
 
@@ -96,7 +98,9 @@ class SampleSet:
         if self.size is None or picture.shape[0] == self.size:
             return picture
         if picture.shape[0] % self.size:
-            raise ValueError(f"Pictures of {picture.shape[0]} px cannot be scaled to {self.size} px: choose a whole fraction.")
+            raise ValueError(
+                f"Pictures of {picture.shape[0]} px cannot be scaled to {self.size} px: choose a whole fraction."
+            )
         return cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
 
     def __len__(self) -> int:
@@ -108,7 +112,10 @@ class SampleSet:
         todo = [key for key in self.pictures if key not in self.latents]
         for start in range(0, len(todo), batch):
             keys = todo[start : start + batch]
-            images = torch.stack([self.pictures[key] for key in keys]).to(device).movedim(-1, 1).contiguous().float() / 127.5 - 1
+            images = (
+                torch.stack([self.pictures[key] for key in keys]).to(device).movedim(-1, 1).contiguous().float() / 127.5
+                - 1
+            )
             with torch.autocast(torch.device(device).type, torch.bfloat16):
                 latents = vae.encode(images)
             for key, latent in zip(keys, latents, strict=True):

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from ..models.net_files import read_metadata, read_tensors, save_tensors
 from . import presets
 from .appearance import AppearanceTask
-from .autoencoder import AutoencoderTask, normalise_latents
+from .autoencoder import AutoencoderTask
 from .base import BaseTask
 from .diffusion import LATENT_SCALE
 from .loop import LoopSettings, load_weights, train
 from .matching import MatchingTask
-from .modules import DEMO_UNET, DEMO_VAE, DEMO_VISION, build_unet, build_vae, build_vision
+from .modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
 from .samples import SampleSet
 
 LICENSE = "CC0-1.0"
@@ -50,7 +50,7 @@ def shards_in(folder: str | Path) -> list[Path]:
 
 
 def train_autoencoder(run: Path, samples: SampleSet, loop: LoopSettings, task_options: dict) -> Path:
-    """Train the demo autoencoder and write `autoencoder/vae.safetensors`, its latents normalised to SD1.5's scale."""
+    """Train the demo autoencoder and write `autoencoder/vae.safetensors`."""
     out = run / "autoencoder" / "vae.safetensors"
     if out.exists():
         return out
@@ -58,19 +58,14 @@ def train_autoencoder(run: Path, samples: SampleSet, loop: LoopSettings, task_op
     train(task, loop, run / "autoencoder", "autoencoder")
     if not PartialState().is_main_process:
         return out
-    with torch.no_grad():
-        keys = task.keys[:: max(1, len(task.keys) // 200)]
-        images = samples.images(keys) * 2 - 1
-        latents = torch.cat([task.vae.encode(part) for part in images.split(8)])
-    normalise_latents(task.vae, latents, LATENT_SCALE)
     facts = {"steps": loop.steps, "batch": loop.batch, "data": "icportrait heads", "license": LICENSE}
-    save_tensors(out, task.vae.state_dict(), {"format": "icportrait-vae-1", "config": DEMO_VAE, "training": facts})
+    save_tensors(out, task.vae.state_dict(), {"format": "icportrait-vae-1", "training": facts})
     return out
 
 
 def load_vae(run: Path) -> torch.nn.Module:
     """The run's autoencoder."""
-    vae = build_vae(DEMO_VAE)
+    vae = build_vae(LATENT_SCALE)
     vae.load_state_dict(read_tensors(run / "autoencoder" / "vae.safetensors")[0])
     return vae.requires_grad_(False).eval()
 
@@ -101,9 +96,15 @@ def train_base(run: Path, samples: SampleSet, loop: LoopSettings, task_options: 
     if not PartialState().is_main_process:
         return
     facts = {"steps": loop.steps, "batch": loop.batch, "data": "icportrait heads", "license": LICENSE}
-    save_tensors(run / "base" / "unet.safetensors", task.unet.state_dict(), {"format": "icportrait-base-1", "config": DEMO_UNET, "training": facts})
     save_tensors(
-        run / "base" / "vision.safetensors", task.vision.state_dict(), {"format": "icportrait-vision-1", "config": DEMO_VISION, "training": facts}
+        run / "base" / "unet.safetensors",
+        task.unet.state_dict(),
+        {"format": "icportrait-base-1", "config": DEMO_UNET, "training": facts},
+    )
+    save_tensors(
+        run / "base" / "vision.safetensors",
+        task.vision.state_dict(),
+        {"format": "icportrait-vision-1", "config": DEMO_VISION, "training": facts},
     )
 
 
@@ -129,10 +130,14 @@ def load_sd15_base(checkpoint: str | Path, vision: str | Path) -> Base:
     import comfy.clip_vision
     import comfy.sd
 
-    model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), output_clip=False, model_options={"dtype": torch.float32})
+    model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(
+        str(checkpoint), output_clip=False, model_options={"dtype": torch.float32}
+    )
     config = model.model.model_config.unet_config
     if config.get("context_dim") != 768 or config.get("model_channels") != 320:
-        raise ValueError(f"{checkpoint} is not an SD1.5 checkpoint (context {config.get('context_dim')}, width {config.get('model_channels')}).")
+        raise ValueError(
+            f"{checkpoint} is not an SD1.5 checkpoint (context {config.get('context_dim')}, width {config.get('model_channels')})."
+        )
     loaded = comfy.clip_vision.load(str(vision))
     projection = getattr(getattr(loaded, "model", None), "visual_projection", None)
     if getattr(projection, "weight", None) is None or projection.weight.shape[0] != 768:
@@ -145,11 +150,20 @@ def load_sd15_base(checkpoint: str | Path, vision: str | Path) -> Base:
     return Base(unet, config, vae_module, encoder, Path(checkpoint).name)
 
 
-def train_matching(run: Path, name: str, samples: SampleSet, base: Base, loop: LoopSettings, conditioning, task_options: dict) -> MatchingTask:
+def train_matching(
+    run: Path, name: str, samples: SampleSet, base: Base, loop: LoopSettings, conditioning, task_options: dict
+) -> MatchingTask:
     """Train a matching net in the run's subfolder `name`."""
     encode_samples(run, samples, base.vae)
     task = MatchingTask(
-        samples, base.unet, base.vision, base.unet_config, settings=conditioning, seed=loop.seed, steps=loop.steps, **task_options
+        samples,
+        base.unet,
+        base.vision,
+        base.unet_config,
+        settings=conditioning,
+        seed=loop.seed,
+        steps=loop.steps,
+        **task_options,
     )
     facts = {"config": task.config, "objective": task.objective, "conditioning": conditioning, "base": base.name}
     train(task, loop, run / name, name, facts)
@@ -158,22 +172,45 @@ def train_matching(run: Path, name: str, samples: SampleSet, base: Base, loop: L
 
 
 def train_appearance(
-    run: Path, name: str, matching: str, samples: SampleSet, base: Base, loop: LoopSettings, conditioning, task_options: dict
+    run: Path,
+    name: str,
+    matching: str,
+    samples: SampleSet,
+    base: Base,
+    loop: LoopSettings,
+    conditioning,
+    task_options: dict,
 ) -> AppearanceTask:
     """Train an appearance net in the run's subfolder `name`, guided by the matching net of subfolder `matching`."""
     encode_samples(run, samples, base.vae)
     net, config = load_stage_net(run / matching / "net.safetensors")
-    task = AppearanceTask(samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options)
+    task = AppearanceTask(
+        samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options
+    )
     facts = {"config": task.config, "conditioning": conditioning, "base": base.name, "matching": matching}
     train(task, loop, run / name, name, facts)
-    _save_stage(run / name / "net.safetensors", task, loop, base, {"triplets": conditioning.triplets, "bridge": conditioning.bridge})
+    _save_stage(
+        run / name / "net.safetensors",
+        task,
+        loop,
+        base,
+        {"triplets": conditioning.triplets, "bridge": conditioning.bridge},
+    )
     return task
 
 
 def _save_stage(path: Path, task, loop: LoopSettings, base: Base, extra: dict) -> None:
     if not PartialState().is_main_process:
         return
-    facts = {"steps": loop.steps, "batch": loop.batch, "lr": loop.lr, "base": base.name, "data": "icportrait heads", "license": LICENSE, **extra}
+    facts = {
+        "steps": loop.steps,
+        "batch": loop.batch,
+        "lr": loop.lr,
+        "base": base.name,
+        "data": "icportrait heads",
+        "license": LICENSE,
+        **extra,
+    }
     save_tensors(path, task.net.state_dict(), {"format": "icportrait-net-1", "config": task.config, "training": facts})
 
 

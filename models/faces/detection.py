@@ -170,7 +170,7 @@ def _search(
     for look in _passes(settings.effort, *rgb.shape[:2]):
         faces = [face for face in _look(rgb, look, backend, settings, folders) if face.score >= settings.min_confidence]
         if faces:
-            faces = [_upright(rgb, face, settings) if backend == "dlib" else face for face in _without_doubles(faces)]
+            faces = _without_doubles(faces)
             return faces, f"found at {look.name} after nothing was found at {', '.join(tried)}" if tried else ""
         tried.append(look.name)
     return [], f"no face at confidence {settings.min_confidence:g} or more; looked at {', '.join(tried)}"

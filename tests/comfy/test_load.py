@@ -29,7 +29,7 @@ def start_and_quit(base, pack=None):
         (base / "custom_nodes" / "ComfyUI-IC-Portrait").unlink()
         (base / "custom_nodes" / "ComfyUI-IC-Portrait").symlink_to(pack, target_is_directory=True)
     line = comfy_server.command(base, "--quick-test-for-ci", cpu=True)
-    done = subprocess.run(line, capture_output=True, text=True, env=comfy_server.child_variables(), timeout=300)
+    done = subprocess.run(line, capture_output=True, text=True, env=comfy_server.child_variables(), timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from face_photos import GROUP_CENTRES_X, astronaut, group
+
 from icportrait.models.faces import detection, dlib_backend, given, insightface_backend
 from icportrait.models.faces.alignment import head_of
 from icportrait.models.faces.detection import DetectionSettings, find_faces, no_face_sentence, overlap

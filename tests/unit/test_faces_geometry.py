@@ -6,6 +6,7 @@ import torch
 from face_photos import astronaut, group, upright_face
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from icportrait.models.faces import head_shape
 from icportrait.models.faces.alignment import AlignmentSettings, crop, head_of, placement_of, similarity
 from icportrait.models.faces.landmarks import named_points

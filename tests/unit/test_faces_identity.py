@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from face_photos import astronaut, group
+
 from icportrait.models.faces import identity
 from icportrait.models.faces.types import Face
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from icportrait.models.faces.ordering import ORDERS, order_faces
 from icportrait.models.faces.types import Face
 

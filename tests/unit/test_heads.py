@@ -1,4 +1,5 @@
 """Synthetic heads: determinism, flow, shared backdrops."""
+
 import numpy as np
 import pytest
 
@@ -22,7 +23,9 @@ def _bilinear(picture, x, y):
     x, y = np.clip(x, 0, picture.shape[1] - 1.001), np.clip(y, 0, picture.shape[0] - 1.001)
     i, j = x.astype(int), y.astype(int)
     u, v = (x - i)[..., None], (y - j)[..., None]
-    return (picture[j, i] * (1 - u) + picture[j, i + 1] * u) * (1 - v) + (picture[j + 1, i] * (1 - u) + picture[j + 1, i + 1] * u) * v
+    return (picture[j, i] * (1 - u) + picture[j, i + 1] * u) * (1 - v) + (
+        picture[j + 1, i] * (1 - u) + picture[j + 1, i + 1] * u
+    ) * v
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,9 @@ def test_style_and_target_share_the_backdrop(views):
     a, b = views[0, 0], views[1, 0]
     empty = (a.fine_ident < 0) & (b.fine_ident < 0)
     # Every sample a pixel's filter touches is empty.
-    pixels = np.logical_and.reduce([empty[j:j + 2 * SIZE:2, i:i + 2 * SIZE:2] for j in range(3) for i in range(3)])
+    pixels = np.logical_and.reduce(
+        [empty[j : j + 2 * SIZE : 2, i : i + 2 * SIZE : 2] for j in range(3) for i in range(3)]
+    )
     assert pixels.mean() > 0.1
     assert np.array_equal(a.picture[pixels], b.picture[pixels])
 
@@ -106,9 +111,11 @@ def test_plan_never_repeats_identity_or_scene():
 
 
 def test_shards_are_deterministic_and_resume(tmp_path):
-    options = dict(groups=1, first_group=generate.HELD_OUT, identities=2, scenes=2, size=64, seed=5, workers=1, progress=False)
-    one, = generate.generate_shards(tmp_path / "a", **options)
-    two, = generate.generate_shards(tmp_path / "b", **options)
+    options = dict(
+        groups=1, first_group=generate.HELD_OUT, identities=2, scenes=2, size=64, seed=5, workers=1, progress=False
+    )
+    (one,) = generate.generate_shards(tmp_path / "a", **options)
+    (two,) = generate.generate_shards(tmp_path / "b", **options)
     assert one.read_bytes() == two.read_bytes()
     assert shards.validate_shards([one]) == []
     stamp = one.stat().st_mtime_ns

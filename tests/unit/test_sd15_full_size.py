@@ -5,6 +5,7 @@ About 3.6 GB on disk and 9 GB of memory while it runs.
 """
 
 import gc
+import shutil
 
 import comfy.model_management
 import comfy.ops
@@ -148,3 +149,4 @@ def test_runs_with_full_size_nets(tmp_path):
     finally:
         comfy.model_management.unload_all_models()
         gc.collect()
+        shutil.rmtree(tmp_path)  # pytest would keep the last three of these

@@ -1,4 +1,5 @@
 """Shards: round trip, damage is named, never skipped."""
+
 import numpy as np
 import pytest
 
@@ -12,8 +13,14 @@ def _sample(key="a0", size=32):
     flow = rng.uniform(-60, 60, (2, size, size)).astype(np.float32)
     masks = [(rng.random((size, size)) < 0.5).astype(np.uint8) for _ in range(3)]
     data = shards.encode_picture(picture)
-    sample = {"__key__": key, "target.webp": data, "profile.webp": data, "style.webp": data, "truth.npz": shards.encode_truth(flow, *masks),
-              "meta.json": {"format_version": shards.FORMAT_VERSION, "cameras": {"target": [0.0] * 25}}}
+    sample = {
+        "__key__": key,
+        "target.webp": data,
+        "profile.webp": data,
+        "style.webp": data,
+        "truth.npz": shards.encode_truth(flow, *masks),
+        "meta.json": {"format_version": shards.FORMAT_VERSION, "cameras": {"target": [0.0] * 25}},
+    }
     return sample, picture, flow, masks
 
 
@@ -43,7 +50,7 @@ def test_truncated_shard_is_named(tmp_path, keep):
     path = tmp_path / "cut.tar"
     shards.write_shard(path, [_sample(f"a{i}")[0] for i in range(4)])
     data = path.read_bytes()
-    path.write_bytes(data[:int(len(data) * keep)])
+    path.write_bytes(data[: int(len(data) * keep)])
     with pytest.raises(shards.ShardError, match=r"cut\.tar.*a\d"):
         list(shards.read_shards([path]))
     assert len(shards.validate_shards([path])) == 1

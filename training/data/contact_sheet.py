@@ -1,4 +1,5 @@
 """A contact sheet of shards: target, profile, style, profile warped by the true flow, masks."""
+
 import cv2
 import numpy as np
 
@@ -9,7 +10,13 @@ def warp_profile(sample):
     """The profile warped onto the target by the true flow, grey where it is not visible: uint8 [H, W, 3]."""
     height, width = sample["visible"].shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    warped = cv2.remap(sample["profile"], x + sample["flow"][0], y + sample["flow"][1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.remap(
+        sample["profile"],
+        x + sample["flow"][0],
+        y + sample["flow"][1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     return np.where(sample["visible"][..., None] > 0, warped, 96).astype(np.uint8)
 
 

@@ -1,4 +1,5 @@
 """Shards: WebDataset tars of portrait pairs and triplets, written atomically and read without ever skipping a fault."""
+
 import io
 import json
 import os
@@ -46,11 +47,15 @@ def encode_truth(flow, visible, hair, face):
     # savez_compressed has one (slow) level of compression; an npz is a zip of npy files.
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         arrays = {"flow": flow16, "size": np.array(flow16.shape[1:], np.int32)}
-        arrays.update({k: np.packbits(v.astype(bool), axis=-1) for k, v in (("visible", visible), ("hair", hair), ("face", face))})
+        arrays.update(
+            {k: np.packbits(v.astype(bool), axis=-1) for k, v in (("visible", visible), ("hair", hair), ("face", face))}
+        )
         for name, array in arrays.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED, 1)
+            archive.writestr(
+                zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED, 1
+            )
     return out.getvalue()
 
 
@@ -78,7 +83,9 @@ def write_shard(path, samples):
             for sample in samples:
                 sample = dict(sample)
                 if not isinstance(sample["meta.json"], bytes):
-                    sample["meta.json"] = json.dumps(sample["meta.json"], separators=(",", ":"), sort_keys=True).encode()
+                    sample["meta.json"] = json.dumps(
+                        sample["meta.json"], separators=(",", ":"), sort_keys=True
+                    ).encode()
                 writer.write(sample)
                 count += 1
         os.replace(temporary, path)

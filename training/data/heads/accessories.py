@@ -1,4 +1,5 @@
 """Glasses and hats as small meshes that ride on the skull."""
+
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,9 +12,9 @@ from .template import FRAME, HAT, SKIN, load_template
 class Mesh:
     """A rigid accessory."""
 
-    points: np.ndarray     # [N, 3]
-    normals: np.ndarray    # [N, 3]
-    places: np.ndarray     # [N, 3] coordinates for the shader's pattern
+    points: np.ndarray  # [N, 3]
+    normals: np.ndarray  # [N, 3]
+    places: np.ndarray  # [N, 3] coordinates for the shader's pattern
     triangles: np.ndarray  # [T, 3]
     material: int
 
@@ -32,7 +33,11 @@ def _tube(path, radius_a, radius_b, closed, sides=6):
     side = np.cross(ahead, depth)
     a = np.arange(sides) / sides * 2 * np.pi
     normal = side[:, None] * np.cos(a)[None, :, None] + depth[:, None] * np.sin(a)[None, :, None]
-    points = path[:, None] + side[:, None] * (radius_a * np.cos(a))[None, :, None] + depth[:, None] * (radius_b * np.sin(a))[None, :, None]
+    points = (
+        path[:, None]
+        + side[:, None] * (radius_a * np.cos(a))[None, :, None]
+        + depth[:, None] * (radius_b * np.sin(a))[None, :, None]
+    )
     i, j = np.meshgrid(np.arange(n if closed else n - 1), np.arange(sides), indexing="ij")
     i2, j2 = (i + 1) % n, (j + 1) % sides
     q = np.stack([i * sides + j, i2 * sides + j, i2 * sides + j2, i * sides + j2], -1).reshape(-1, 4)
@@ -47,7 +52,13 @@ def _join(parts, material):
         triangles.append(t + at)
         at += len(p)
     points = np.concatenate(points).astype(np.float32)
-    return Mesh(points, np.concatenate(normals).astype(np.float32), points.copy(), np.concatenate(triangles).astype(np.int32), material)
+    return Mesh(
+        points,
+        np.concatenate(normals).astype(np.float32),
+        points.copy(),
+        np.concatenate(triangles).astype(np.int32),
+        material,
+    )
 
 
 def make_glasses(rng, fine):
@@ -105,11 +116,21 @@ def make_hat(rng, fine, normals, kind):
     unique, count = np.unique(edge, axis=0, return_counts=True)
     rim = unique[count == 1]
     inner = fine[used] - normals[used] * 1.0
-    skirt = np.concatenate([np.stack([rim[:, 0], rim[:, 1], rim[:, 1] + len(used)], 1), np.stack([rim[:, 0], rim[:, 1] + len(used), rim[:, 0] + len(used)], 1)])
+    skirt = np.concatenate(
+        [
+            np.stack([rim[:, 0], rim[:, 1], rim[:, 1] + len(used)], 1),
+            np.stack([rim[:, 0], rim[:, 1] + len(used), rim[:, 0] + len(used)], 1),
+        ]
+    )
     angle = np.arctan2(base[used, 0], base[used, 2] + 80)
     places = np.stack([angle * 80, height[used], base[used, 2]], 1)
-    return Mesh(np.concatenate([points, inner]).astype(np.float32), np.concatenate([normals[used], normals[used]]).astype(np.float32),
-                np.concatenate([places, places]).astype(np.float32), np.concatenate([faces, skirt]).astype(np.int32), HAT), float(low)
+    return Mesh(
+        np.concatenate([points, inner]).astype(np.float32),
+        np.concatenate([normals[used], normals[used]]).astype(np.float32),
+        np.concatenate([places, places]).astype(np.float32),
+        np.concatenate([faces, skirt]).astype(np.int32),
+        HAT,
+    ), float(low)
 
 
 def tuck_hair(hair):
@@ -137,7 +158,17 @@ def random_accessories(rng, shape, fine, normals, hair, choices):
     kind = choices.get("hat", kind)
     colour = linear(rng.uniform(0.02, 0.25) * np.ones(3) if rng.random() < 0.6 else rng.uniform(0.05, 0.6, 3))
     hat_colour, second = linear(rng.uniform(0.05, 0.75, 3)), linear(rng.uniform(0.05, 0.85, 3))
-    hat = np.array([*hat_colour, *second, rng.uniform(0.5, 1.2), rng.uniform(0.3, 0.9), rng.uniform(0.1, 0.4), rng.choice([2.0, 0.4, 0.75], p=[.6, .2, .2])], np.float32)
+    hat = np.array(
+        [
+            *hat_colour,
+            *second,
+            rng.uniform(0.5, 1.2),
+            rng.uniform(0.3, 0.9),
+            rng.uniform(0.1, 0.4),
+            rng.choice([2.0, 0.4, 0.75], p=[0.6, 0.2, 0.2]),
+        ],
+        np.float32,
+    )
     if glasses:
         extras.append(make_glasses(rng, fine))
     if kind != "none" and hair.style not in ("bun", "afro"):

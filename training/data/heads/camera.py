@@ -1,4 +1,5 @@
 """Cameras in the EG3D convention: 16 row-major cam2world (OpenCV axes) and 9 normalised intrinsics."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,11 @@ from .template import load_template
 class Camera:
     """A pinhole camera. Lengths in mm; x right, y down, z forward."""
 
-    rotation: np.ndarray   # [3, 3] cam2world
-    position: np.ndarray   # [3]
+    rotation: np.ndarray  # [3, 3] cam2world
+    position: np.ndarray  # [3]
     intrinsics: np.ndarray  # [3, 3] in units of the picture's width
-    yaw: float = 0.0       # degrees; positive = the camera stands on the subject's left
-    pitch: float = 0.0     # degrees; positive = from above
+    yaw: float = 0.0  # degrees; positive = the camera stands on the subject's left
+    pitch: float = 0.0  # degrees; positive = from above
     roll: float = 0.0
 
     def project(self, points, size):
@@ -57,7 +58,9 @@ def portrait_camera(yaw, pitch, roll, fov, scale=1.0, shift=(0.0, 0.0)):
     half = max(np.linalg.norm(q[1] - q[0]) * 2.0, np.linalg.norm(to_mouth) * 1.8)
     centre = eye + 0.1 * to_mouth
     focal = scale / (2 * half)
-    k = np.array([[focal, 0, 0.5 - centre[0] * focal + shift[0]], [0, focal, 0.5 - centre[1] * focal + shift[1]], [0, 0, 1]])
+    k = np.array(
+        [[focal, 0, 0.5 - centre[0] * focal + shift[0]], [0, focal, 0.5 - centre[1] * focal + shift[1]], [0, 0, 1]]
+    )
     return Camera(rotation, position, k, float(yaw), float(pitch), float(roll))
 
 
@@ -65,5 +68,11 @@ def random_camera(rng):
     """A random portrait camera: yaw within 35 degrees, pitch within 15, field of view 12 to 34."""
     yaw = float(np.clip(rng.normal(0, 17), -35, 35))
     pitch = float(np.clip(rng.normal(1, 6), -15, 15))
-    return portrait_camera(yaw, pitch, float(np.clip(rng.normal(0, 2.5), -7, 7)), float(rng.uniform(12, 34)),
-                           float(np.clip(rng.normal(1, 0.03), 0.92, 1.08)), tuple(np.clip(rng.normal(0, 0.012, 2), -0.03, 0.03)))
+    return portrait_camera(
+        yaw,
+        pitch,
+        float(np.clip(rng.normal(0, 2.5), -7, 7)),
+        float(rng.uniform(12, 34)),
+        float(np.clip(rng.normal(1, 0.03), 0.92, 1.08)),
+        tuple(np.clip(rng.normal(0, 0.012, 2), -0.03, 0.03)),
+    )

@@ -1,4 +1,5 @@
 """Exact correspondence between two rendered views: triangle and barycentrics of one, vertices of the other."""
+
 import numpy as np
 from numba import njit
 
@@ -55,7 +56,21 @@ def flow_between(a, b, tolerance=3.0):
     visible = np.zeros((height, width), np.uint8)
     same = a.triangles is b.triangles
     limit = len(a.triangles) if same else min(len(a.triangles), len(b.triangles), a.head_triangles)
-    _flow(a.ident, a.bary, a.kind, a.triangles, b.screen, b.inverse, b.fine_kind, _GROUP, CLOTH, np.float32(tolerance), limit, flow, visible)
+    _flow(
+        a.ident,
+        a.bary,
+        a.kind,
+        a.triangles,
+        b.screen,
+        b.inverse,
+        b.fine_kind,
+        _GROUP,
+        CLOTH,
+        np.float32(tolerance),
+        limit,
+        flow,
+        visible,
+    )
     return flow, visible
 
 

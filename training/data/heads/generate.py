@@ -1,4 +1,5 @@
 """Write shards of synthetic heads: groups of identities and scenes, and the pairs and triplets they make."""
+
 import os
 from pathlib import Path
 
@@ -10,7 +11,10 @@ HELD_OUT = 1_000_000  # groups from this index on are never trained on
 
 def _seed(seed, group, what, index):
     """A 63-bit seed for one thing of one group; distinct inputs give distinct streams."""
-    return int(np.random.SeedSequence([int(seed), int(group), what, int(index)]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(
+        np.random.SeedSequence([int(seed), int(group), what, int(index)]).generate_state(1, np.uint64)[0]
+        >> np.uint64(1)
+    )
 
 
 def sample_plan(identities, scenes, rng, repeats=2):
@@ -51,27 +55,65 @@ def generate_group(group, identities=6, scenes=4, size=256, seed=0, repeats=2, q
         n = counter[y, b] = counter.get((y, b), -1) + 1
         target, profile, style = views[y, b], views[y, a], views[x, b]
         flow, visible = flow_between(target, profile)
-        marks = {k: np.round(v.landmarks, 2).tolist() for k, v in (("target", target), ("profile", profile), ("style", style))}
+        marks = {
+            k: np.round(v.landmarks, 2).tolist()
+            for k, v in (("target", target), ("profile", profile), ("style", style))
+        }
         meta = {
-            "format_version": FORMAT_VERSION, "generator": "heads", "generator_version": GENERATOR_VERSION, "seed": int(seed), "group": int(group),
+            "format_version": FORMAT_VERSION,
+            "generator": "heads",
+            "generator_version": GENERATOR_VERSION,
+            "seed": int(seed),
+            "group": int(group),
             "identity": {"target": f"{seed}-{group}-{y}", "style": f"{seed}-{group}-{x}"},
-            "scene": {"target": f"{seed}-{group}-{b}", "profile": f"{seed}-{group}-{a}", "style": f"{seed}-{group}-{b}"},
+            "scene": {
+                "target": f"{seed}-{group}-{b}",
+                "profile": f"{seed}-{group}-{a}",
+                "style": f"{seed}-{group}-{b}",
+            },
             "person": {"target": people[y], "style": people[x]},
             "cameras": {k: v.camera.scalars() for k, v in (("target", target), ("profile", profile), ("style", style))},
-            "pose": {k: [round(v, 3) for v in (places[s].camera.yaw, places[s].camera.pitch, places[s].camera.roll)] for k, s in (("target", b), ("profile", a))},
-            "light": {k: {"kind": places[s].light.kind, "seed": places[s].light.seed, "exposure": round(places[s].light.exposure, 4),
-                          "sh": np.round(places[s].light.sh, 4).tolist()} for k, s in (("target", b), ("profile", a))},
-            "expression": {k: {n2: round(w, 3) for n2, w in places[s].expression.items()} for k, s in (("target", b), ("profile", a))},
+            "pose": {
+                k: [round(v, 3) for v in (places[s].camera.yaw, places[s].camera.pitch, places[s].camera.roll)]
+                for k, s in (("target", b), ("profile", a))
+            },
+            "light": {
+                k: {
+                    "kind": places[s].light.kind,
+                    "seed": places[s].light.seed,
+                    "exposure": round(places[s].light.exposure, 4),
+                    "sh": np.round(places[s].light.sh, 4).tolist(),
+                }
+                for k, s in (("target", b), ("profile", a))
+            },
+            "expression": {
+                k: {n2: round(w, 3) for n2, w in places[s].expression.items()}
+                for k, s in (("target", b), ("profile", a))
+            },
             "landmarks5": marks,
         }
-        yield {"__key__": f"g{group:06d}-i{y}-s{b}-{n}", "target.webp": encoded[y, b], "profile.webp": encoded[y, a], "style.webp": encoded[x, b],
-               "truth.npz": encode_truth(flow, visible, hair_mask(target), face_mask(target)), "meta.json": meta}
+        yield {
+            "__key__": f"g{group:06d}-i{y}-s{b}-{n}",
+            "target.webp": encoded[y, b],
+            "profile.webp": encoded[y, a],
+            "style.webp": encoded[x, b],
+            "truth.npz": encode_truth(flow, visible, hair_mask(target), face_mask(target)),
+            "meta.json": meta,
+        }
 
 
 def person_facts(person):
     """The plain facts of a person for the sample's metadata."""
-    return {"sex": round(person.shape.sex, 3), "age": round(person.shape.age, 3), "melanin": round(person.look.melanin, 3), "hair": person.look.hair_name,
-            "style": person.hair[0].style, "iris": person.look.iris_name, "beard": person.look.beard["kind"], "extras": [int(e.material) for e in person.extras]}
+    return {
+        "sex": round(person.shape.sex, 3),
+        "age": round(person.shape.age, 3),
+        "melanin": round(person.look.melanin, 3),
+        "hair": person.look.hair_name,
+        "style": person.hair[0].style,
+        "iris": person.look.iris_name,
+        "beard": person.look.beard["kind"],
+        "extras": [int(e.material) for e in person.extras],
+    }
 
 
 def shard_name(first, last, seed):
@@ -92,7 +134,18 @@ def _write(task):
     return path, count
 
 
-def generate_shards(out_dir, groups, first_group=0, identities=6, scenes=4, size=256, seed=0, workers=2, groups_per_shard=4, progress=True):
+def generate_shards(
+    out_dir,
+    groups,
+    first_group=0,
+    identities=6,
+    scenes=4,
+    size=256,
+    seed=0,
+    workers=2,
+    groups_per_shard=4,
+    progress=True,
+):
     """Write `groups` groups from `first_group` on as shards into out_dir; complete shards are kept as they are.
 
     Group indices from 1,000,000 on are the held-out set: identities depend on (seed, group) only, so sets of different groups
@@ -122,8 +175,11 @@ def generate_shards(out_dir, groups, first_group=0, identities=6, scenes=4, size
         import multiprocessing
 
         # Threads are limited before the libraries load: spawn, not fork.
-        saved = {n: os.environ.get(n) for n in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        os.environ.update({n: "1" for n in saved})
+        saved = {
+            n: os.environ.get(n)
+            for n in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        }
+        os.environ.update(dict.fromkeys(saved, "1"))
         try:
             with multiprocessing.get_context("spawn").Pool(workers) as pool:
                 for _ in pool.imap_unordered(_write, tasks):

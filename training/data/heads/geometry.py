@@ -1,4 +1,5 @@
 """Head shapes: random identities of the template mesh, expressions, landmarks."""
+
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,13 +8,35 @@ import numpy as np
 
 from .template import load_template
 
-_OPPOSITES = [("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), ("concave", "convex"),
-              ("compress", "uncompress")]
+_OPPOSITES = [
+    ("decr", "incr"),
+    ("down", "up"),
+    ("in", "out"),
+    ("backward", "forward"),
+    ("concave", "convex"),
+    ("compress", "uncompress"),
+]
 _SIGMA = {"nose": 0.31, "mouth": 0.27, "chin": 0.29, "neck": 0.20, "ear": 0.26, "eyebrows": 0.34}
 # These turn people into caricatures first.
-_TAMED = {"head-scale": 0.5, "eye-scale": 0.55, "eye-push": 0.5, "eye-bag": 0.5, "neck-double": 0.4, "nose-scale": 0.7,
-          "mouth-scale": 0.75, "forehead-nubian": 0.5, "nose-compression": 0.6, "chin-jaw-drop": 0.6, "ear-wing": 0.6,
-          "eye-corner2": 0.7, "mouth-angles": 0.6, "nose-trans": 0.5, "mouth-trans": 0.5, "eye-trans": 0.5, "head-fat": 0.7}
+_TAMED = {
+    "head-scale": 0.5,
+    "eye-scale": 0.55,
+    "eye-push": 0.5,
+    "eye-bag": 0.5,
+    "neck-double": 0.4,
+    "nose-scale": 0.7,
+    "mouth-scale": 0.75,
+    "forehead-nubian": 0.5,
+    "nose-compression": 0.6,
+    "chin-jaw-drop": 0.6,
+    "ear-wing": 0.6,
+    "eye-corner2": 0.7,
+    "mouth-angles": 0.6,
+    "nose-trans": 0.5,
+    "mouth-trans": 0.5,
+    "eye-trans": 0.5,
+    "head-fat": 0.7,
+}
 
 
 @dataclass(frozen=True)
@@ -21,10 +44,10 @@ class Shape:
     """One person's neutral geometry and the facts that shaped it."""
 
     cage: np.ndarray  # [N, 3] mm, middle of the eyes at the origin
-    sex: float        # 0 = female .. 1 = male
-    age: float        # 0 = about 18 years .. 1 = about 80
-    weight: float     # -1 thin .. 1 heavy
-    people: tuple     # weights of the african, asian and caucasian shape bases; they sum to 1
+    sex: float  # 0 = female .. 1 = male
+    age: float  # 0 = about 18 years .. 1 = about 80
+    weight: float  # -1 thin .. 1 heavy
+    people: tuple  # weights of the african, asian and caucasian shape bases; they sum to 1
 
 
 @lru_cache(1)
@@ -35,9 +58,9 @@ def _local_controls():
     controls, used = [], set()
     for name in sorted(index):
         for low, high in _OPPOSITES:
-            if name.endswith("-" + low) and name[:-len(low)] + high in index:
-                controls.append((name[:-len(low) - 1], index[name], index[name[:-len(low)] + high]))
-                used |= {name, name[:-len(low)] + high}
+            if name.endswith("-" + low) and name[: -len(low)] + high in index:
+                controls.append((name[: -len(low) - 1], index[name], index[name[: -len(low)] + high]))
+                used |= {name, name[: -len(low)] + high}
     singles = [(n, i) for n, i in sorted(index.items()) if n not in used]
     return controls, singles
 
@@ -125,7 +148,11 @@ def _corners(points):
 def nose_tip_vertex():
     """The nose tip as a fine vertex."""
     points = load_template().fine
-    return int(np.argmax(np.where((np.abs(points[:, 0]) < 3) & (points[:, 1] < -20) & (points[:, 1] > -34), points[:, 2], -1e9)))
+    return int(
+        np.argmax(
+            np.where((np.abs(points[:, 0]) < 3) & (points[:, 1] < -20) & (points[:, 1] > -34), points[:, 2], -1e9)
+        )
+    )
 
 
 def landmarks5(fine):
@@ -164,7 +191,7 @@ def random_expression(rng):
     out = {}
 
     def add(name, value):
-        for n in ([name] if name in names else [name + "Left", name + "Right"]):
+        for n in [name] if name in names else [name + "Left", name + "Right"]:
             if n in names:
                 out[n] = float(np.clip(out.get(n, 0) + value, 0, 1))
 

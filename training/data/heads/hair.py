@@ -1,4 +1,5 @@
 """Hair: ribbons grown on the neutral head; the roots ride on the skin, so all views share one topology."""
+
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -7,7 +8,24 @@ import numpy as np
 from .skin import _canvas, _smooth, atlas_coordinates, beard_density
 from .template import ATLAS_HEIGHT, ATLAS_WIDTH, AXIS_Z, SKIN, load_template
 
-STYLES = ("bald", "buzz", "crop", "short", "side part", "swept back", "fringe", "bob", "long", "long parted", "wavy", "curly", "afro", "bun", "ponytail", "receding")
+STYLES = (
+    "bald",
+    "buzz",
+    "crop",
+    "short",
+    "side part",
+    "swept back",
+    "fringe",
+    "bob",
+    "long",
+    "long parted",
+    "wavy",
+    "curly",
+    "afro",
+    "bun",
+    "ponytail",
+    "receding",
+)
 CENTRE = np.array([0.0, 28.0, -82.0], np.float32)  # of the skull, template space
 
 
@@ -16,13 +34,13 @@ class Hair:
     """Ribbons of one person. R ribbons of S nodes."""
 
     style: str
-    nodes: np.ndarray     # [R, S, 3] neutral positions
-    roots: np.ndarray     # [R] fine vertices the roots ride on
-    width: np.ndarray     # [R] mm
-    strand: np.ndarray    # [R] random 0..1
-    normals: np.ndarray   # [R, S, 3] outward
+    nodes: np.ndarray  # [R, S, 3] neutral positions
+    roots: np.ndarray  # [R] fine vertices the roots ride on
+    width: np.ndarray  # [R] mm
+    strand: np.ndarray  # [R] random 0..1
+    normals: np.ndarray  # [R, S, 3] outward
     triangles: np.ndarray  # [T, 3] into the 2 R S hair vertices
-    scalp: np.ndarray     # [H, W] atlas darkening
+    scalp: np.ndarray  # [H, W] atlas darkening
 
 
 def hairline(angle, high=0.0, recede=0.0, low=0.0):
@@ -31,8 +49,12 @@ def hairline(angle, high=0.0, recede=0.0, low=0.0):
     # From the middle of the forehead over the temple and the sideburn, above the ear, to the nape.
     knots = [0, 16, 28, 38, 46, 54, 61, 67, 76, 94, 106, 125, 180]
     values = np.array([61, 61, 59, 50, 34, 18, -6, -22, 8, 8, -8, -48, -62], np.float64)
-    values = values + high * np.array([1, 1, 1, .8, .5, .2, 0, 0, 0, 0, 0, 0, 0]) + recede * np.array([.15, .5, 1, 1, .6, .2, 0, 0, 0, 0, 0, 0, 0])
-    values = values - low * np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, .4, 1, 1])
+    values = (
+        values
+        + high * np.array([1, 1, 1, 0.8, 0.5, 0.2, 0, 0, 0, 0, 0, 0, 0])
+        + recede * np.array([0.15, 0.5, 1, 1, 0.6, 0.2, 0, 0, 0, 0, 0, 0, 0])
+    )
+    values = values - low * np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.4, 1, 1])
     return np.interp(a, knots, values)
 
 
@@ -47,7 +69,10 @@ def _scalp_candidates():
     ear = ears[np.clip(row.astype(int), 0, ATLAS_HEIGHT - 1), np.clip(col.astype(int), 0, ATLAS_WIDTH - 1)]
     ok = (centre[:, 1] > -75) & (np.abs(centre[:, 0]) < 78) & (ear < 0.3)
     # Only the outer surface.
-    normal = np.cross(t.fine[t.triangles[keep][:, 1]] - t.fine[t.triangles[keep][:, 0]], t.fine[t.triangles[keep][:, 2]] - t.fine[t.triangles[keep][:, 0]])
+    normal = np.cross(
+        t.fine[t.triangles[keep][:, 1]] - t.fine[t.triangles[keep][:, 0]],
+        t.fine[t.triangles[keep][:, 2]] - t.fine[t.triangles[keep][:, 0]],
+    )
     area = np.linalg.norm(normal, axis=1) / 2
     ok &= ((centre - CENTRE) * normal).sum(1) > 0
     return keep[ok], area[ok], centre[ok]
@@ -59,7 +84,11 @@ def _radial():
     t = load_template()
     skin = np.unique(t.triangles[t.material == SKIN])
     p = t.fine[skin]
-    keep = (p[:, 1] > -118) & ~((p[:, 1] < -45) & (p[:, 2] < -40) & (p[:, 1] < -116 + (20 - p[:, 2]) * 0.74)) & (np.abs(p[:, 0]) < 74)
+    keep = (
+        (p[:, 1] > -118)
+        & ~((p[:, 1] < -45) & (p[:, 2] < -40) & (p[:, 1] < -116 + (20 - p[:, 2]) * 0.74))
+        & (np.abs(p[:, 0]) < 74)
+    )
     skin, p = skin[keep], p[keep] - CENTRE
     d = p / np.linalg.norm(p, axis=1, keepdims=True)
     el = (np.arange(48) + 0.5) / 48 * np.pi - np.pi / 2
@@ -79,7 +108,9 @@ def _radius(table, direction):
     j0 = np.floor(j).astype(int)
     fi, fj = i - i0, j - j0
     a, b = j0 % 96, (j0 + 1) % 96
-    return ((1 - fi) * ((1 - fj) * table[i0, a] + fj * table[i0, b]) + fi * ((1 - fj) * table[i0 + 1, a] + fj * table[i0 + 1, b]))
+    return (1 - fi) * ((1 - fj) * table[i0, a] + fj * table[i0, b]) + fi * (
+        (1 - fj) * table[i0 + 1, a] + fj * table[i0 + 1, b]
+    )
 
 
 def random_style(rng, shape):
@@ -87,21 +118,63 @@ def random_style(rng, shape):
     male, old = shape.sex > 0.5, shape.age > 0.5
     weights = dict.fromkeys(STYLES, 0.02)
     if male:
-        weights.update({"bald": 0.10 + 0.06 * old, "buzz": 0.10, "crop": 0.14, "short": 0.16, "side part": 0.12, "swept back": 0.10, "fringe": 0.07,
-                        "curly": 0.06, "afro": 0.03 + 0.12 * shape.people[0], "receding": 0.04 + 0.14 * old, "long": 0.03, "bun": 0.02})
+        weights.update(
+            {
+                "bald": 0.10 + 0.06 * old,
+                "buzz": 0.10,
+                "crop": 0.14,
+                "short": 0.16,
+                "side part": 0.12,
+                "swept back": 0.10,
+                "fringe": 0.07,
+                "curly": 0.06,
+                "afro": 0.03 + 0.12 * shape.people[0],
+                "receding": 0.04 + 0.14 * old,
+                "long": 0.03,
+                "bun": 0.02,
+            }
+        )
     else:
-        weights.update({"bald": 0.005, "crop": 0.04, "short": 0.06, "bob": 0.16, "long": 0.14, "long parted": 0.15, "wavy": 0.13, "curly": 0.08,
-                        "afro": 0.02 + 0.12 * shape.people[0], "bun": 0.12, "ponytail": 0.09, "fringe": 0.06, "receding": 0.0, "buzz": 0.015})
+        weights.update(
+            {
+                "bald": 0.005,
+                "crop": 0.04,
+                "short": 0.06,
+                "bob": 0.16,
+                "long": 0.14,
+                "long parted": 0.15,
+                "wavy": 0.13,
+                "curly": 0.08,
+                "afro": 0.02 + 0.12 * shape.people[0],
+                "bun": 0.12,
+                "ponytail": 0.09,
+                "fringe": 0.06,
+                "receding": 0.0,
+                "buzz": 0.015,
+            }
+        )
     p = np.array([weights[s] for s in STYLES])
     return str(rng.choice(STYLES, p=p / p.sum()))
 
 
 # length mm (front, side/back), lift, gravity, wave mm, curl mm, stiffness
-_FORM = {"buzz": (5, 5, .9, 0, 0, 0, 1), "crop": (16, 12, .6, .1, 1, 0, .6), "short": (34, 24, .55, .25, 2, 0, .5), "side part": (55, 28, .45, .25, 2, 0, .4),
-         "swept back": (70, 40, .5, .15, 2, 0, .4), "fringe": (62, 48, .35, .7, 2, 0, .3), "bob": (140, 150, .3, 1, 3, 0, .25),
-         "long": (270, 270, .3, 1, 4, 0, .2), "long parted": (270, 270, .25, 1, 3, 0, .2), "wavy": (210, 230, .45, 1, 11, 0, .2),
-         "curly": (60, 120, 1.0, .5, 4, 10, .3), "afro": (52, 55, 1.2, 0, 2, 5, 1), "bun": (110, 110, .12, .0, 1, 0, 0), "ponytail": (110, 110, .12, 0, 1, 0, 0),
-         "receding": (24, 24, .45, .3, 2, 0, .5)}
+_FORM = {
+    "buzz": (5, 5, 0.9, 0, 0, 0, 1),
+    "crop": (16, 12, 0.6, 0.1, 1, 0, 0.6),
+    "short": (34, 24, 0.55, 0.25, 2, 0, 0.5),
+    "side part": (55, 28, 0.45, 0.25, 2, 0, 0.4),
+    "swept back": (70, 40, 0.5, 0.15, 2, 0, 0.4),
+    "fringe": (62, 48, 0.35, 0.7, 2, 0, 0.3),
+    "bob": (140, 150, 0.3, 1, 3, 0, 0.25),
+    "long": (270, 270, 0.3, 1, 4, 0, 0.2),
+    "long parted": (270, 270, 0.25, 1, 3, 0, 0.2),
+    "wavy": (210, 230, 0.45, 1, 11, 0, 0.2),
+    "curly": (60, 120, 1.0, 0.5, 4, 10, 0.3),
+    "afro": (52, 55, 1.2, 0, 2, 5, 1),
+    "bun": (110, 110, 0.12, 0.0, 1, 0, 0),
+    "ponytail": (110, 110, 0.12, 0, 1, 0, 0),
+    "receding": (24, 24, 0.45, 0.3, 2, 0, 0.5),
+}
 
 
 def grow_hair(rng, shape, fine, normals, look, style=None, ribbons=4200, steps=11):
@@ -120,7 +193,16 @@ def grow_hair(rng, shape, fine, normals, look, style=None, ribbons=4200, steps=1
     empty = np.zeros((0, steps, 3), np.float32)
     if style == "bald":
         scalp = scalp * (rng.uniform(0.0, 0.35) if rng.random() < 0.6 else 0.0)
-        return Hair(style, empty, np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), empty, np.zeros((0, 3), np.int32), scalp)
+        return Hair(
+            style,
+            empty,
+            np.zeros(0, np.int64),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.float32),
+            empty,
+            np.zeros((0, 3), np.int32),
+            scalp,
+        )
     if style == "buzz":
         scalp = scalp * rng.uniform(0.55, 0.9)
     keep, area, centre = _scalp_candidates()
@@ -131,7 +213,7 @@ def grow_hair(rng, shape, fine, normals, look, style=None, ribbons=4200, steps=1
         bare = _smooth(52, 40, np.hypot(c["x"], c["z"] + 85)) * _smooth(62, 78, c["y"])
         scalp = scalp * (1 - 0.85 * bare)
     # The hairline is denser: it is what one sees.
-    rim = 1 + 1.3 * np.exp(-((centre[:, 1] - hairline(angle, high, recede)) / 9.0) ** 2) * (centre[:, 2] > -90)
+    rim = 1 + 1.3 * np.exp(-(((centre[:, 1] - hairline(angle, high, recede)) / 9.0) ** 2)) * (centre[:, 2] > -90)
     p = area * inside * rim
     pick = rng.choice(len(keep), ribbons, p=p / p.sum())
     tri = template.triangles[keep[pick]]
@@ -145,8 +227,16 @@ def grow_hair(rng, shape, fine, normals, look, style=None, ribbons=4200, steps=1
     front_len, back_len, lift, gravity, wave, curl, stiff = _FORM[style]
     lift *= rng.uniform(0.8, 1.25)
     front = _smooth(-90, -20, root[:, 2])
-    length = (front_len * front + back_len * (1 - front)) * rng.uniform(0.8, 1.2) * rng.normal(1, 0.12, ribbons).clip(0.6, 1.4)
-    part = rng.choice([-1, 1]) * rng.uniform(12, 34) if style in ("side part", "short", "bob", "long", "wavy") else rng.normal(0, 3)
+    length = (
+        (front_len * front + back_len * (1 - front))
+        * rng.uniform(0.8, 1.2)
+        * rng.normal(1, 0.12, ribbons).clip(0.6, 1.4)
+    )
+    part = (
+        rng.choice([-1, 1]) * rng.uniform(12, 34)
+        if style in ("side part", "short", "bob", "long", "wavy")
+        else rng.normal(0, 3)
+    )
     sign = np.where(root[:, 0] > part, 1.0, -1.0)
     comb = np.zeros((ribbons, 3))
     if style in ("crop", "short", "receding"):
@@ -185,8 +275,23 @@ def grow_hair(rng, shape, fine, normals, look, style=None, ribbons=4200, steps=1
     phase = rng.uniform(0, 6.28, 160)[clump] + rng.normal(0, 0.35, ribbons)
     strand_floor = rng.random(ribbons)
     layer = rng.uniform(0.6, 1.0, ribbons) ** 0.5
-    volume = {"bob": 9, "long": 8, "long parted": 7, "wavy": 13, "curly": 18, "fringe": 7, "short": 7, "side part": 9, "swept back": 9, "afro": 0,
-              "bun": 3, "ponytail": 3, "buzz": 1.0, "crop": 3, "receding": 3}[style] * rng.uniform(0.8, 1.3)
+    volume = {
+        "bob": 9,
+        "long": 8,
+        "long parted": 7,
+        "wavy": 13,
+        "curly": 18,
+        "fringe": 7,
+        "short": 7,
+        "side part": 9,
+        "swept back": 9,
+        "afro": 0,
+        "bun": 3,
+        "ponytail": 3,
+        "buzz": 1.0,
+        "crop": 3,
+        "receding": 3,
+    }[style] * rng.uniform(0.8, 1.3)
     position = nodes[:, 0].copy()
     goal = np.array([0.0, 62.0 if style == "bun" else 20.0, -178.0])
     for s in range(1, steps):
@@ -201,7 +306,9 @@ def grow_hair(rng, shape, fine, normals, look, style=None, ribbons=4200, steps=1
             # By arc length: the comb leads for the first centimetres, then gravity, and never into or far off the skull.
             arc = (s * step)[:, None]
             fall = gravity * np.clip(arc / 45.0, 0, 1) * 1.6
-            direction = 0.45 * direction + comb * np.exp(-arc / 45.0) * 0.6 + np.concatenate([0 * fall, -fall, 0 * fall], 1)
+            direction = (
+                0.45 * direction + comb * np.exp(-arc / 45.0) * 0.6 + np.concatenate([0 * fall, -fall, 0 * fall], 1)
+            )
             rel = position - CENTRE
             up = rel / np.linalg.norm(rel, axis=1, keepdims=True)
             along = (direction * up).sum(1, keepdims=True)
@@ -235,7 +342,9 @@ def grow_hair(rng, shape, fine, normals, look, style=None, ribbons=4200, steps=1
         position[:, 2] = -95 + (position[:, 2] + 95) * k
         # Keep the face free.
         if front_len < 100 and style != "fringe" and style not in ("bun", "ponytail"):
-            floor_ = hairline(np.arctan2(position[:, 0], position[:, 2] - AXIS_Z), high, recede) - 14 + 26 * strand_floor
+            floor_ = (
+                hairline(np.arctan2(position[:, 0], position[:, 2] - AXIS_Z), high, recede) - 14 + 26 * strand_floor
+            )
             on_face = (position[:, 2] > -70) & (position[:, 1] < floor_)
             position[:, 1] = np.where(on_face, floor_ - 0.35 * (floor_ - position[:, 1]), position[:, 1])
         elif style != "fringe":
@@ -263,8 +372,16 @@ def grow_hair(rng, shape, fine, normals, look, style=None, ribbons=4200, steps=1
         roots = np.concatenate([roots, np.full(len(extra), back)])
         width = np.concatenate([width, rng.uniform(2, 3.5, len(extra))])
         strand = np.concatenate([strand, rng.random(len(extra))])
-    return Hair(style, nodes.astype(np.float32), roots, width.astype(np.float32), strand.astype(np.float32), outward.astype(np.float32),
-                _ribbon_triangles(len(nodes), steps), scalp)
+    return Hair(
+        style,
+        nodes.astype(np.float32),
+        roots,
+        width.astype(np.float32),
+        strand.astype(np.float32),
+        outward.astype(np.float32),
+        _ribbon_triangles(len(nodes), steps),
+        scalp,
+    )
 
 
 def _knot(rng, style, steps, count):
@@ -275,7 +392,9 @@ def _knot(rng, style, steps, count):
         tilt = rng.uniform(-1.2, 1.2, count)[:, None]
         r = rng.uniform(24, 34)
         centre = np.array([0.0, rng.uniform(60, 105), -150.0])
-        return centre + r * np.stack([np.cos(turn) * np.cos(tilt), np.sin(tilt) + 0 * turn, np.sin(turn) * np.cos(tilt)], -1)
+        return centre + r * np.stack(
+            [np.cos(turn) * np.cos(tilt), np.sin(tilt) + 0 * turn, np.sin(turn) * np.cos(tilt)], -1
+        )
     x = rng.normal(0, 9, count)[:, None] * (1 + t)
     y = 25 + 18 * np.sin(t * 2.2) - t * rng.uniform(120, 210, count)[:, None]
     z = -176 - 22 * np.sin(t * 2.5) + rng.normal(0, 8, count)[:, None]
@@ -306,14 +425,29 @@ def grow_beard(rng, fine, normals, look, ribbons=1500, steps=4):
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     upper = root[:, 1] > -64
     length = look.beard["length"] * rng.uniform(0.6, 1.2, ribbons) * np.where(upper, 0.5, 1) + 2
-    direction = 0.45 * normal + np.stack([np.where(upper, np.sign(root[:, 0]) * 0.9, 0.15 * np.sign(root[:, 0])), np.full(ribbons, -1.0), np.zeros(ribbons)], 1)
+    direction = 0.45 * normal + np.stack(
+        [
+            np.where(upper, np.sign(root[:, 0]) * 0.9, 0.15 * np.sign(root[:, 0])),
+            np.full(ribbons, -1.0),
+            np.zeros(ribbons),
+        ],
+        1,
+    )
     direction += rng.normal(0, 0.2, (ribbons, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     t = np.linspace(0, 1, steps)[None, :, None]
     nodes = root[:, None] + direction[:, None] * (length[:, None, None] * t)
     nodes[..., 1] -= (t[..., 0] ** 2) * length[:, None] * 0.15
-    return Hair("beard", nodes.astype(np.float32), tri[np.arange(ribbons), np.argmax(w, 1)], rng.uniform(0.8, 1.4, ribbons).astype(np.float32),
-                rng.random(ribbons).astype(np.float32), np.repeat(normal[:, None], steps, 1).astype(np.float32), _ribbon_triangles(ribbons, steps), None)
+    return Hair(
+        "beard",
+        nodes.astype(np.float32),
+        tri[np.arange(ribbons), np.argmax(w, 1)],
+        rng.uniform(0.8, 1.4, ribbons).astype(np.float32),
+        rng.random(ribbons).astype(np.float32),
+        np.repeat(normal[:, None], steps, 1).astype(np.float32),
+        _ribbon_triangles(ribbons, steps),
+        None,
+    )
 
 
 @lru_cache(16)
@@ -337,7 +471,7 @@ def ribbon_vertices(hair, moved):
     side = np.cross(tangent, hair.normals)
     side /= np.linalg.norm(side, axis=-1, keepdims=True) + 1e-6
     # Ribbons end in a point.
-    taper = (1 - 0.85 * np.clip((t - 0.55) / 0.45, 0, 1) ** 1.5)
+    taper = 1 - 0.85 * np.clip((t - 0.55) / 0.45, 0, 1) ** 1.5
     half = 0.5 * hair.width[:, None] * taper
     offset = side * half[..., None]
     points = np.stack([nodes - offset, nodes + offset], 2).reshape(-1, 3)
@@ -346,4 +480,9 @@ def ribbon_vertices(hair, moved):
     place[..., 0, 0], place[..., 1, 0] = -1, 1
     place[..., 1] = t[None, :, None]
     place[..., 2] = hair.strand[:, None, None]
-    return points.astype(np.float32), normals.astype(np.float32), place.reshape(-1, 3), np.repeat(tangent.reshape(-1, 3), 2, 0).astype(np.float32)
+    return (
+        points.astype(np.float32),
+        normals.astype(np.float32),
+        place.reshape(-1, 3),
+        np.repeat(tangent.reshape(-1, 3), 2, 0).astype(np.float32),
+    )

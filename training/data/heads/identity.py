@@ -1,4 +1,5 @@
 """A person: shape, look, hair, accessories, and everything baked once for all scenes."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -6,10 +7,9 @@ import numpy as np
 from . import accessories
 from .geometry import random_shape, subdivide
 from .hair import grow_beard, grow_hair
-from .lights import SPHERE
 from .raster import vertex_normals
-from .skin import linear, paint_atlas, random_look
-from .template import EYE, FRAME, HAIR, HAT, LASH, SKIN, load_template
+from .skin import paint_atlas, random_look
+from .template import HAIR, HAT, load_template
 from .visibility import bake_visibility
 
 
@@ -20,14 +20,14 @@ class Person:
     seed: int
     shape: object
     look: object
-    hair: list            # Hair pieces: the head's and, perhaps, the beard's
-    extras: list          # accessory meshes
+    hair: list  # Hair pieces: the head's and, perhaps, the beard's
+    extras: list  # accessory meshes
     atlas: np.ndarray
     triangles: np.ndarray  # [T, 3] of everything
-    material: np.ndarray   # [T]
-    casters: np.ndarray     # triangles that throw a key light's shadow
+    material: np.ndarray  # [T]
+    casters: np.ndarray  # triangles that throw a key light's shadow
     visibility: np.ndarray  # [V, 64] uint8; one row a hair node (two vertices)
-    eye: np.ndarray        # shader parameters
+    eye: np.ndarray  # shader parameters
     hair_colours: np.ndarray
     frame: np.ndarray
     hat: np.ndarray
@@ -65,7 +65,11 @@ def make_person(seed, style=None, **choices):
         nodes.append((piece.nodes.reshape(-1, 3), piece.normals.reshape(-1, 3)))
         start += 2 * len(nodes[-1][0])
     # Casters: the cage, accessories and thickened hair (every fourth ribbon, three times as wide).
-    caster_points, caster_triangles, at = [shape.cage] + [e.points for e in extras], [template.cage_triangles], len(shape.cage)
+    caster_points, caster_triangles, at = (
+        [shape.cage] + [e.points for e in extras],
+        [template.cage_triangles],
+        len(shape.cage),
+    )
     for extra in extras:
         caster_triangles.append(extra.triangles + at)
         at += len(extra.points)
@@ -76,19 +80,55 @@ def make_person(seed, style=None, **choices):
         at += len(p)
     receivers = np.concatenate(points + [n[0] for n in nodes]).astype(np.float32)
     receiver_normals = np.concatenate(point_normals + [n[1] for n in nodes]).astype(np.float32)
-    seen = bake_visibility(receivers, receiver_normals, np.concatenate(caster_points).astype(np.float32),
-                           np.concatenate(caster_triangles).astype(np.int32), hair_start)
+    seen = bake_visibility(
+        receivers,
+        receiver_normals,
+        np.concatenate(caster_points).astype(np.float32),
+        np.concatenate(caster_triangles).astype(np.int32),
+        hair_start,
+    )
     casters = [t if m is None else t[_every_other(m)] for t, m in zip(triangles, [None] * (1 + len(extras)) + hair)]
-    inner = look.iris * np.array([1.25, 1.05, 0.8]) + 0.01 if look.iris_name in ("blue", "grey", "green", "pale blue", "hazel") else look.iris * 1.3
+    inner = (
+        look.iris * np.array([1.25, 1.05, 0.8]) + 0.01
+        if look.iris_name in ("blue", "grey", "green", "pale blue", "hazel")
+        else look.iris * 1.3
+    )
     lash = np.minimum(look.hair * 0.4, 0.03) * (1 - 0.6 * look.makeup["liner"])
-    eye = np.array([*look.iris, *inner, rng.uniform(5.6, 6.2), rng.uniform(1.7, 2.7), rng.uniform(0.18, 0.4), *lash], np.float32)
+    eye = np.array(
+        [*look.iris, *inner, rng.uniform(5.6, 6.2), rng.uniform(1.7, 2.7), rng.uniform(0.18, 0.4), *lash], np.float32
+    )
     grey = look.hair_name in ("grey",)
     tip = look.hair * (rng.uniform(1.0, 1.9) if rng.random() < 0.8 else rng.uniform(2, 4))
     if grey:
         tip = look.hair * 0.3
-    colours = np.array([*look.hair, *np.minimum(tip, 0.8), rng.uniform(0.35, 0.8), rng.uniform(0.0, 0.5), 0.35 if grey else rng.choice([0.0, 0.08, 0.2], p=[.6, .25, .15]),
-                        rng.uniform(40, 110), rng.uniform(0.5, 1.5)], np.float32)
-    return Person(int(seed), shape, look, hair, extras, atlas, np.concatenate(triangles).astype(np.int32), np.concatenate(material), np.concatenate(casters).astype(np.int32), seen, eye, colours, frame, hat)
+    colours = np.array(
+        [
+            *look.hair,
+            *np.minimum(tip, 0.8),
+            rng.uniform(0.35, 0.8),
+            rng.uniform(0.0, 0.5),
+            0.35 if grey else rng.choice([0.0, 0.08, 0.2], p=[0.6, 0.25, 0.15]),
+            rng.uniform(40, 110),
+            rng.uniform(0.5, 1.5),
+        ],
+        np.float32,
+    )
+    return Person(
+        int(seed),
+        shape,
+        look,
+        hair,
+        extras,
+        atlas,
+        np.concatenate(triangles).astype(np.int32),
+        np.concatenate(material),
+        np.concatenate(casters).astype(np.int32),
+        seen,
+        eye,
+        colours,
+        frame,
+        hat,
+    )
 
 
 def _every_other(piece):
@@ -103,6 +143,7 @@ def _coarse_hair(piece):
     if not len(nodes):
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
     from .hair import _ribbon_triangles
+
     tangent = np.gradient(nodes, axis=1)
     side = np.cross(tangent, normals)
     side /= np.linalg.norm(side, axis=-1, keepdims=True) + 1e-6

@@ -1,4 +1,5 @@
 """A small z-buffer rasteriser in numba: triangle ids, barycentrics and depth maps."""
+
 import numpy as np
 from numba import njit
 

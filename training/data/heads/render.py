@@ -1,4 +1,5 @@
 """Pose a person in a scene and render: picture, G-buffer and everything the ground truth needs."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from .hair import ribbon_vertices
 from .lights import SPHERE
 from .raster import depth_map, rasterise, vertex_normals
 from .scene import backdrop
-from .template import EYE, HAIR, LASH, load_template
+from .template import load_template
 from .visibility import CENTRE, RADIUS, irradiance, light_axes
 
 SHADOW_SIZE = 256
@@ -20,18 +21,20 @@ SHADOW_SIZE = 256
 class View:
     """One rendered view. Pixel coordinates have centres at integer + 0.5."""
 
-    picture: np.ndarray     # uint8 [H, W, 3] sRGB
-    albedo: np.ndarray      # float32 [H, W, 3] linear, 0 in the background
-    kind: np.ndarray        # uint8 [H, W] surface class of shade.py at the pixel centre
-    ident: np.ndarray       # int32 [H, W] triangle at the pixel centre
-    bary: np.ndarray        # float32 [H, W, 2]
-    inverse: np.ndarray     # float32 [2H + 1, 2W + 1] inverse depth at half-pixel steps; pixel (x, y) is sample (2x + 1, 2y + 1)
+    picture: np.ndarray  # uint8 [H, W, 3] sRGB
+    albedo: np.ndarray  # float32 [H, W, 3] linear, 0 in the background
+    kind: np.ndarray  # uint8 [H, W] surface class of shade.py at the pixel centre
+    ident: np.ndarray  # int32 [H, W] triangle at the pixel centre
+    bary: np.ndarray  # float32 [H, W, 2]
+    inverse: (
+        np.ndarray
+    )  # float32 [2H + 1, 2W + 1] inverse depth at half-pixel steps; pixel (x, y) is sample (2x + 1, 2y + 1)
     fine_ident: np.ndarray  # int32 [2H + 1, 2W + 1]
-    fine_kind: np.ndarray   # uint8 [2H + 1, 2W + 1]
-    screen: np.ndarray      # float32 [V, 3] projected vertices: x, y in pixels, depth in mm
-    triangles: np.ndarray   # [T, 3]
-    head_triangles: int     # the first so many triangles are the head's and shared by all persons
-    landmarks: np.ndarray   # [5, 2] pixels
+    fine_kind: np.ndarray  # uint8 [2H + 1, 2W + 1]
+    screen: np.ndarray  # float32 [V, 3] projected vertices: x, y in pixels, depth in mm
+    triangles: np.ndarray  # [T, 3]
+    head_triangles: int  # the first so many triangles are the head's and shared by all persons
+    landmarks: np.ndarray  # [5, 2] pixels
     camera: Camera
 
 
@@ -73,9 +76,9 @@ def _pose(person, scene):
             tangents.append(t)
     points = np.concatenate(points).astype(np.float32)
     attributes = np.zeros((len(points), S.COLUMNS), np.float32)
-    attributes[:, S.NORMAL:S.NORMAL + 3] = np.concatenate(vertex_normal)
-    attributes[:, S.PLACE:S.PLACE + 3] = np.concatenate(places)
-    attributes[:, S.TANGENT:] = np.concatenate(tangents)
+    attributes[:, S.NORMAL : S.NORMAL + 3] = np.concatenate(vertex_normal)
+    attributes[:, S.PLACE : S.PLACE + 3] = np.concatenate(places)
+    attributes[:, S.TANGENT :] = np.concatenate(tangents)
     return points, attributes, hair_from
 
 
@@ -106,19 +109,56 @@ def render(person, scene, size=256, picture=True):
     fine_ident, fine_bary, inverse = rasterise(doubled, triangles, grid, grid)
     irr = np.empty((len(points), 6), np.float32)
     irradiance(attributes[:, :3], person.visibility, SPHERE, light.environment, hair_from, irr)
-    attributes[:, S.IRRADIANCE:S.IRRADIANCE + 6] = irr
+    attributes[:, S.IRRADIANCE : S.IRRADIANCE + 6] = irr
     scale = np.float32(SHADOW_SIZE * 0.5 / RADIUS)
-    axes = np.stack([light_axes(d) for d in light.key_directions]) if len(light.key_directions) else np.zeros((0, 3, 3), np.float32)
-    maps = np.stack([depth_map(points, person.casters, a, CENTRE, scale, SHADOW_SIZE, False)[0] for a in axes]) if len(axes) else np.zeros((0, 1, 1), np.float32)
-    eye_centre = np.stack([(template.fine[e].max(0) + template.fine[e].min(0)) / 2 for e in template.eye_vertices]).astype(np.float32)
+    axes = (
+        np.stack([light_axes(d) for d in light.key_directions])
+        if len(light.key_directions)
+        else np.zeros((0, 3, 3), np.float32)
+    )
+    maps = (
+        np.stack([depth_map(points, person.casters, a, CENTRE, scale, SHADOW_SIZE, False)[0] for a in axes])
+        if len(axes)
+        else np.zeros((0, 1, 1), np.float32)
+    )
+    eye_centre = np.stack(
+        [(template.fine[e].max(0) + template.fine[e].min(0)) / 2 for e in template.eye_vertices]
+    ).astype(np.float32)
     colour = np.zeros((grid, grid, 3), np.float32)
     albedo = np.zeros_like(colour)
     kind = np.zeros((grid, grid), np.uint8)
     melanin = person.look.melanin
     skin = np.array([0.42 - 0.22 * melanin], np.float32)
-    S.shade(fine_ident, fine_bary, triangles, material, points, attributes, person.atlas, eye_centre, camera.position.astype(np.float32),
-            light.key_directions, light.key_colours, light.key_softness, maps, axes, CENTRE, scale, light.sh / np.float32(np.pi), light.ambient().astype(np.float32),
-            skin, person.eye, person.hair_colours, scene.cloth, scene.collar, person.frame, person.hat, colour, albedo, kind)
+    S.shade(
+        fine_ident,
+        fine_bary,
+        triangles,
+        material,
+        points,
+        attributes,
+        person.atlas,
+        eye_centre,
+        camera.position.astype(np.float32),
+        light.key_directions,
+        light.key_colours,
+        light.key_softness,
+        maps,
+        axes,
+        CENTRE,
+        scale,
+        light.sh / np.float32(np.pi),
+        light.ambient().astype(np.float32),
+        skin,
+        person.eye,
+        person.hair_colours,
+        scene.cloth,
+        scene.collar,
+        person.frame,
+        person.hat,
+        colour,
+        albedo,
+        kind,
+    )
     cover = (fine_ident >= 0).astype(np.float32)
     behind = backdrop(scene, size)
     # Compress before averaging: a highlight must not eat its neighbours.
@@ -128,4 +168,18 @@ def render(person, scene, size=256, picture=True):
     middle = (slice(1, None, 2), slice(1, None, 2))
     ident, bary, centre_kind = fine_ident[middle], fine_bary[middle], kind[middle]
     marks = camera.project(landmarks5(points), size)[:, :2]
-    return View(out, albedo[middle], centre_kind, ident, bary, inverse, fine_ident, kind, screen, triangles, len(template.triangles), marks, camera)
+    return View(
+        out,
+        albedo[middle],
+        centre_kind,
+        ident,
+        bary,
+        inverse,
+        fine_ident,
+        kind,
+        screen,
+        triangles,
+        len(template.triangles),
+        marks,
+        camera,
+    )

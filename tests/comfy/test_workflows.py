@@ -1,0 +1,273 @@
+"""The example workflows: readable by the editor's rules, valid for this ComfyUI, and run through its HTTP API."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from icportrait.training import demo, workflow_api
+from icportrait.training.comfy_server import PACK, WorkflowError
+
+WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+
+
+def load(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+def portrait_prompt(server, profile="icportrait_profile.png", style="icportrait_style.png", steps=None):
+    """workflows/portrait.json in API format with other pictures or fewer steps."""
+    prompt = workflow_api.to_api(load(PACK / "workflows" / "portrait.json"), server.object_info)
+    prompt[demo.node_titled(prompt, "Profile: the person")]["inputs"]["image"] = profile
+    prompt[demo.node_titled(prompt, "Style reference: pose, light, style")]["inputs"]["image"] = style
+    if steps:
+        prompt[demo.node_titled(prompt, "Progressive Sampler")]["inputs"]["steps"] = steps
+    return prompt
+
+
+def picture(server, run, prompt, title):
+    """What the node with this title showed, as an array."""
+    image = run.outputs[demo.node_titled(prompt, title)]["images"][0]
+    return np.asarray(Image.open(io.BytesIO(server.view(image))))
+
+
+def test_there_are_workflows():
+    assert PACK / "workflows" / "portrait.json" in WORKFLOWS
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+class TestEachWorkflow:
+    def test_is_valid_for_this_comfyui(self, path, server):
+        api = workflow_api.to_api(load(path), server.object_info)
+        assert workflow_api.problems(api, server.object_info) == []
+
+    def test_names_a_value_for_every_widget(self, path, server):
+        """A value too few would silently shift what the artist sees."""
+        for node in load(path)["nodes"]:
+            if node["type"] in workflow_api.ONLY_IN_EDITOR:
+                continue
+            specs = workflow_api.inputs_of(server.object_info[node["type"]])
+            widgets = [name for name, spec in specs.items() if workflow_api.is_widget(spec)]
+            assert len(node["widgets_values"]) >= len(widgets), f"{node['type']} {node['id']}"
+
+    def test_has_its_nodes_in_titled_groups(self, path):
+        workflow = load(path)
+        stages = demo.stages_of(workflow)
+        assert [node["id"] for node in workflow["nodes"] if str(node["id"]) not in stages] == []
+
+    def test_links_agree_with_both_their_ends(self, path):
+        workflow = load(path)
+        nodes = {node["id"]: node for node in workflow["nodes"]}
+        for number, origin, slot, target, entry, kind in workflow["links"]:
+            assert number in nodes[origin]["outputs"][slot]["links"]
+            assert nodes[target]["inputs"][entry]["link"] == number
+            assert nodes[origin]["outputs"][slot]["type"] == kind
+
+    def test_links_in_the_widget_order_of_no_machine(self, path):
+        assert "/root" not in path.read_text() and "/home" not in path.read_text()
+
+
+class TestConversion:
+    """The rules of the editor's own conversion, on graphs of stock nodes."""
+
+    def graph(self, middle, mode=0):
+        """EmptyImage -> `middle` -> SaveImage."""
+        nodes = [
+            {
+                "id": 1,
+                "type": "EmptyImage",
+                "widgets_values": [64, 32, 1, 255],
+                "inputs": [],
+                "outputs": [{"type": "IMAGE"}],
+            },
+            {
+                "id": 2,
+                "mode": mode,
+                "inputs": [{"name": "image", "type": "IMAGE", "link": 1}],
+                "outputs": [{"type": "IMAGE"}],
+            }
+            | middle,
+            {
+                "id": 3,
+                "type": "SaveImage",
+                "title": "Out",
+                "widgets_values": ["x"],
+                "inputs": [{"name": "images", "type": "IMAGE", "link": 2}],
+                "outputs": [],
+            },
+        ]
+        return {"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]]}
+
+    INVERT = {"type": "ImageInvert", "widgets_values": []}
+
+    def test_widget_values_get_their_names_in_order(self, server):
+        api = workflow_api.to_api(self.graph(self.INVERT), server.object_info)
+        assert api["1"]["inputs"] == {"width": 64, "height": 32, "batch_size": 1, "color": 255}
+        assert api["3"] == {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["2", 0], "filename_prefix": "x"},
+            "_meta": {"title": "Out"},
+        }
+
+    def test_a_bypassed_node_hands_its_input_on(self, server):
+        api = workflow_api.to_api(self.graph(self.INVERT, mode=workflow_api.BYPASSED), server.object_info)
+        assert "2" not in api and api["3"]["inputs"]["images"] == ["1", 0]
+
+    def test_a_muted_node_cuts_the_link(self, server):
+        api = workflow_api.to_api(self.graph(self.INVERT, mode=workflow_api.MUTED), server.object_info)
+        assert "2" not in api and "images" not in api["3"]["inputs"]
+        assert workflow_api.problems(api, server.object_info) == [
+            "node 3 (SaveImage): required input 'images' is missing"
+        ]
+
+    def test_a_reroute_is_followed(self, server):
+        reroute = {"type": "Reroute", "inputs": [{"name": "", "type": "*", "link": 1}]}
+        api = workflow_api.to_api(self.graph(reroute), server.object_info)
+        assert api["3"]["inputs"]["images"] == ["1", 0]
+
+    def test_the_editors_own_widget_below_a_seed_is_skipped(self, server):
+        node = {"id": 1, "type": "KSampler", "inputs": [], "outputs": []}
+        node["widgets_values"] = [266, "randomize", 15, 8, "dpmpp_2m", "normal", 0.87]
+        inputs = workflow_api.to_api({"nodes": [node], "links": []}, server.object_info)["1"]["inputs"]
+        assert inputs == {
+            "seed": 266,
+            "steps": 15,
+            "cfg": 8,
+            "sampler_name": "dpmpp_2m",
+            "scheduler": "normal",
+            "denoise": 0.87,
+        }
+
+    def test_a_primitive_gives_its_value(self, server):
+        graph = self.graph(self.INVERT)
+        graph["nodes"].append(
+            {"id": 4, "type": "PrimitiveNode", "widgets_values": [128, "fixed"], "outputs": [{"type": "INT"}]}
+        )
+        graph["nodes"][0]["inputs"] = [{"name": "width", "type": "INT", "widget": {"name": "width"}, "link": 9}]
+        graph["links"].append([9, 4, 0, 1, 0, "INT"])
+        assert workflow_api.to_api(graph, server.object_info)["1"]["inputs"]["width"] == 128
+
+    def test_values_that_fit_no_widget_are_refused(self, server):
+        graph = self.graph(self.INVERT | {"widgets_values": [1, 2]})
+        with pytest.raises(workflow_api.ConversionError, match=r"node 2 \(ImageInvert\): 2 widget values too many"):
+            workflow_api.to_api(graph, server.object_info)
+
+    def test_an_unknown_node_is_named(self, server):
+        with pytest.raises(workflow_api.ConversionError, match=r"node 2 \(NoSuchNode\)"):
+            workflow_api.to_api(self.graph({"type": "NoSuchNode", "widgets_values": []}), server.object_info)
+
+    def test_a_wrong_choice_and_a_wrong_type_are_found(self, server):
+        api = {
+            "1": {
+                "class_type": "LatentUpscaleBy",
+                "inputs": {"samples": ["2", 0], "upscale_method": "x", "scale_by": 1},
+            },
+            "2": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+        }
+        found = workflow_api.problems(api, server.object_info)
+        assert len(found) == 2 and "wants LATENT, gets IMAGE" in found[0] and "cannot be 'x'" in found[1]
+
+
+class TestThroughHttp:
+    """workflows/portrait.json with real photographs in a running ComfyUI."""
+
+    @pytest.fixture(scope="class")
+    def photographs(self, server):
+        prompt = portrait_prompt(server, "group_photo.jpg", "astronaut.png", steps=6)
+        # The mask as a picture, to know which pixels may differ.
+        stitch = demo.node_titled(prompt, "Stitch Face")
+        prompt["901"] = {"class_type": "MaskToImage", "inputs": {"mask": [stitch, 1]}}
+        prompt["902"] = {
+            "class_type": "PreviewImage",
+            "inputs": {"images": ["901", 0]},
+            "_meta": {"title": "Stitch mask"},
+        }
+        return prompt, server.run_workflow(prompt)
+
+    def test_ends_in_success(self, photographs, server):
+        prompt, run = photographs
+        status = server.history(run.prompt_id)["status"]
+        assert status["status_str"] == "success" and status["completed"]
+        kinds = [kind for kind, _ in status["messages"]]
+        assert kinds[-1] == "execution_success" and "execution_error" not in kinds
+
+    def test_shows_every_picture_of_the_panel(self, photographs, server):
+        prompt, run = photographs
+        sizes = {title: picture(server, run, prompt, title).shape for title in demo.PANEL}
+        assert sizes.pop(demo.RESULT) == (512, 512, 3)  # the astronaut's
+        assert set(sizes.values()) == {(256, 256, 3)}
+
+    def test_changes_nothing_outside_the_mask(self, photographs, server, astronaut_path):
+        prompt, run = photographs
+        result = picture(server, run, prompt, demo.RESULT)
+        before = np.asarray(Image.open(astronaut_path).convert("RGB"))
+        mask = Image.fromarray(picture(server, run, prompt, "Stitch mask")).convert("L")
+        # The picture of the mask has 8 bits: a few pixels more hold what rounds to 0.
+        inside = np.asarray(mask.filter(ImageFilter.MaxFilter(9))) > 0
+        assert 0.005 < inside.mean() < 0.5
+        assert np.array_equal(result[~inside], before[~inside])
+        assert not np.array_equal(result[inside], before[inside])
+
+    def test_gives_similarities_of_real_faces(self, photographs):
+        prompt, run = photographs
+        style = demo.number_of(run, demo.node_titled(prompt, "identity_style"))
+        assert 0.0 < style < 0.5  # two different people
+
+    def test_the_same_seed_gives_the_same_picture_and_another_seed_another(self, photographs, server):
+        prompt, run = photographs
+        server.post("/free", {"unload_models": True, "free_memory": True})
+        first = picture(server, run, prompt, demo.RESULT)
+        changed = json.loads(json.dumps(prompt))
+        again = picture(server, server.run_workflow(changed), changed, demo.RESULT)
+        assert np.array_equal(first, again)
+        demo.with_seed(changed, 12345)
+        assert not np.array_equal(first, picture(server, server.run_workflow(changed), changed, demo.RESULT))
+
+    def test_cancel_works_within_one_step(self, server):
+        prompt = portrait_prompt(server, "group_photo.jpg", "astronaut.png", steps=200)
+        sampler = demo.node_titled(prompt, "Progressive Sampler")
+        steps_after = []
+
+        def cancel_at_step_2(kind, data):
+            if kind == "progress" and data["node"] == sampler:
+                if data["value"] == 2:
+                    server.interrupt()
+                if data["value"] > 2:
+                    steps_after.append(data["value"])
+
+        with pytest.raises(WorkflowError, match=f"interrupted in node {sampler}"):
+            server.run_workflow(prompt, cancel_at_step_2)
+        assert len(steps_after) <= 1
+
+    def test_a_picture_without_a_face_ends_in_one_clear_sentence(self, server):
+        prompt = portrait_prompt(server, "no_face.png", "astronaut.png")
+        with pytest.raises(WorkflowError, match="Align Face.*face"):
+            server.run_workflow(prompt)
+
+
+class TestDemo:
+    """What `python run.py demo` does after set-up, on the shipped bundle and sample pictures."""
+
+    def test_writes_result_panel_and_report(self, tmp_path, capsys):
+        assert demo.main(["--out", str(tmp_path), "--seed", "3", "--cpu"]) == 0
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert report["seed"] == 3
+        assert set(report) == {"identity_style", "identity_result", "seed", "seconds", "versions"}
+        assert {"icportrait", "comfyui", "torch", "python", "device"} <= set(report["versions"])
+        assert "unknown" not in report["versions"].values()
+        groups = [group["title"] for group in load(PACK / "workflows" / "portrait.json")["groups"]]
+        assert list(report["seconds"]) == ["0 Start ComfyUI", *groups, "total"]
+        assert sum(s for stage, s in report["seconds"].items() if stage != "total") <= report["seconds"]["total"] + 0.1
+        panel = Image.open(tmp_path / "panel.png")
+        assert panel.width > 5 * 320 and panel.height > 320
+        assert Image.open(tmp_path / "result.png").mode == "RGB"
+        printed = capsys.readouterr().out
+        for needed in ("Identity similarity", "Seconds by stage", str(tmp_path / "panel.png"), "6 Inject and denoise"):
+            assert needed in printed
+
+    def test_a_failure_is_one_sentence_and_exit_code_1(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+        assert demo.main(["--out", str(tmp_path / "out"), "--cpu"]) == 1
+        assert "COMFYUI_PATH" in capsys.readouterr().err

@@ -1,0 +1,104 @@
+"""Pictures for people."""
+
+import pytest
+import torch
+from face_photos import group
+
+from icportrait.models.faces.types import Face, Faces
+from icportrait.models.pictures import color_wheel, draw_faces, flow_to_color, labelled_panel, overlay_mask
+
+
+def flow_of(dx: float, dy: float) -> torch.Tensor:
+    return torch.tensor([dx, dy])[None, :, None, None]
+
+
+class TestFlow:
+    def test_published_colours(self):
+        """Directions of the Middlebury wheel: right is red, left is cyan-blue; no motion is white."""
+        right, left, none = (flow_to_color(flow_of(dx, 0), max_flow=1)[0, 0, 0] for dx in (1.0, -1.0, 0.0))
+        assert torch.allclose(right, torch.tensor([1.0, 0.0, 0.0]), atol=0.2) and right[0] == 1
+        assert left[0] < 0.05 and left[2] > 0.9
+        assert none.tolist() == [1, 1, 1]
+
+    def test_down_and_up_differ(self):
+        down, up = (flow_to_color(flow_of(0, dy), max_flow=1)[0, 0, 0] for dy in (1.0, -1.0))
+        assert down[0] > 0.95 and down[1] > 0.8 and down[2] < 0.05  # yellow
+        assert up[2] > 0.9 and up[1] < 0.05  # violet
+
+    def test_half_the_length_is_half_the_colour(self):
+        full, half = (flow_to_color(flow_of(dx, 0), max_flow=2)[0, 0, 0] for dx in (2.0, 1.0))
+        assert torch.allclose(half, (1 + full) / 2, atol=1e-5)
+
+    def test_longest_vector_sets_the_scale(self):
+        flow = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(flow_to_color(flow), flow_to_color(flow * 7), atol=1e-5)
+
+    def test_size_repeats_cells_and_nan_is_black(self):
+        flow = torch.zeros(1, 2, 2, 2)
+        flow[0, 0, 0, 0] = float("nan")
+        picture = flow_to_color(flow, (8, 6))
+        assert picture.shape == (1, 8, 6, 3) and picture[0, :4, :3].max() == 0 and picture[0, 4:].min() == 1
+
+    def test_legend_is_drawn_in_its_corner_only(self):
+        flow = torch.zeros(1, 2, 100, 100)
+        plain, legend = flow_to_color(flow, max_flow=5.0), flow_to_color(flow, max_flow=5.0, legend=True)
+        assert torch.equal(plain[:, :60, :60], legend[:, :60, :60]) and not torch.equal(plain, legend)
+
+    def test_wheel(self):
+        assert color_wheel().shape == (55, 3) and color_wheel()[0].tolist() == [1, 0, 0]
+
+    def test_bad_shape(self):
+        with pytest.raises(ValueError, match="batch, 2, height, width"):
+            flow_to_color(torch.zeros(1, 3, 4, 4))
+
+
+class TestFaces:
+    def test_every_face_is_marked_and_the_input_is_not_touched(self):
+        image, faces = group()
+        before = image.clone()
+        drawn = draw_faces(image, faces)
+        assert torch.equal(image, before) and drawn.shape == image.shape
+        changed = (drawn - image).abs().amax(-1)[0] > 0.1
+        for face in faces.frames[0]:
+            x, y = face.landmarks[0]
+            assert changed[int(y), int(x)], "a landmark is not drawn"
+            assert changed[int(face.box[3]) - 1, int(face.centre[0])], "a box is not drawn"
+        assert changed.float().mean() < 0.05
+
+    def test_numbers_differ(self):
+        blank = torch.zeros(1, 100, 200, 3)
+        a, b = Face((10, 40, 60, 90)), Face((110, 40, 160, 90))
+        one = draw_faces(blank, Faces(100, 200, ((a, b),)))
+        two = draw_faces(blank, Faces(100, 200, ((b, a),)))
+        assert not torch.equal(one, two)
+
+    def test_faces_outside_and_tiny_pictures(self):
+        assert draw_faces(torch.zeros(1, 1, 1, 3), Faces(1, 1, ((Face((-5, -5, 9, 9)),),))).shape == (1, 1, 1, 3)
+
+
+def test_overlay():
+    image, mask = torch.zeros(1, 4, 4, 3), torch.zeros(1, 4, 4)
+    mask[0, 0, 0] = 1
+    result = overlay_mask(image, mask, (1.0, 0.0, 0.0), 0.5)
+    assert result[0, 0, 0].tolist() == [0.5, 0, 0] and result[0, 1:].max() == 0 and image.max() == 0
+    assert overlay_mask(image, torch.ones(1, 8, 8)).shape == image.shape
+
+
+class TestPanel:
+    def test_layout(self):
+        panel = labelled_panel(
+            [("a", torch.ones(1, 10, 20, 3)), ("b", torch.zeros(50, 50)), ("c", torch.ones(4, 4, 3))],
+            height=64,
+            columns=2,
+        )
+        assert panel.shape[0] == 1 and panel.shape[3] == 3
+        assert panel.shape[2] == (128 + 4) + (64 + 4)
+        assert 0 <= panel.min() and panel.max() <= 1
+
+    def test_titles_are_drawn(self):
+        picture = torch.zeros(32, 200, 3)
+        assert not torch.equal(labelled_panel([("profile", picture)]), labelled_panel([("result", picture)]))
+
+    def test_empty(self):
+        with pytest.raises(ValueError, match="at least one picture"):
+            labelled_panel([])
