@@ -19,6 +19,7 @@ from .types import PortraitNets
 
 FOLDER = Path(__file__).resolve().parents[1] / "bundle"
 BASE_FORMAT = "icportrait-base-1"
+VAE_FORMAT = "icportrait-vae-1"
 FILES = (
     "base.safetensors",
     "vae.safetensors",
@@ -79,6 +80,8 @@ def load_vae(path: Path):
         ValueError: not a readable file, or tensors that do not fit its config.
     """
     tensors, metadata = read_tensors(path)
+    if metadata.get("format") != VAE_FORMAT:
+        raise ValueError(f"{path} is not an IC-Portrait autoencoder (its metadata lack format {VAE_FORMAT}).")
     # TAESD's structure is known by its keys; an AutoencoderKL of unusual width needs its config.
     config = {"params": _config(path, metadata)} if "config" in metadata else None
     try:

@@ -7,6 +7,7 @@ residuals and hands back the target half. Names: `x` is what the sampler holds (
 
 from dataclasses import dataclass, field
 
+import comfy.model_management
 import torch
 import torch.nn.functional as functional
 from comfy.patcher_extension import WrappersMP
@@ -50,8 +51,9 @@ class Settings:
     """Noise level for `once`, 0 .. 999."""
     flow_method: str = "window"
     """One of `correspondence.METHODS`."""
-    use_confidence: bool = True
-    """Scale the warped features by the flow's confidence, as our training does; False is eq. 7 as the paper writes it."""
+    use_confidence: bool | None = None
+    """Scale the warped features by the flow's confidence; False is eq. 7 as the paper writes it, None = as the appearance
+    net was trained."""
     seed: int = 0
     """Decides the profile half's noise (and the style crop's, for `once`)."""
 
@@ -219,6 +221,7 @@ class PortraitPatch:
         config = nets.appearance.config
         self.alpha = config["alpha"] if settings.alpha is None else settings.alpha
         self.beta = config["beta"] if settings.beta is None else settings.beta
+        self.gate = config.get("gate", False) if settings.use_confidence is None else settings.use_confidence
         self.run = _Run()
 
     @property
@@ -249,6 +252,8 @@ class PortraitPatch:
             t: sigma `[rows]`.
             control: other ControlNets' residuals at width W.
         """
+        # Older versions only look for Cancel in the server's progress hook.
+        comfy.model_management.throw_exception_if_processing_interrupted()
         transformer_options = {} if transformer_options is None else transformer_options
         base = executor.class_obj
         if not self._active(base, float(t[0])):
@@ -269,7 +274,7 @@ class PortraitPatch:
             offsets.repeat(repeats, 1, 1, 1),
             self.alpha,
             self.beta,
-            confidence.repeat(repeats, 1, 1, 1) if self.settings.use_confidence else None,
+            confidence.repeat(repeats, 1, 1, 1) if self.gate else None,
         )
         residuals = [residual * self.settings.strength for residual in residuals]
         shapes = level_shapes(base.model_config.unet_config, height, 2 * width)

@@ -99,12 +99,12 @@ def progressive_rounds(
     samples = latent["samples"]
     total = steps * rounds
     for number in range(rounds):
-        comfy.model_management.throw_exception_if_processing_interrupted()
         offset = number * steps
 
         def report(step, x0, x, _, offset=offset):
             if callback is not None:
                 callback(offset + step, x0, x, total)
+            comfy.model_management.throw_exception_if_processing_interrupted()
 
         round_seed = (seed + number) % 2**64
         samples = comfy.sample.sample_custom(

@@ -9,10 +9,11 @@ from ..models.matching import FLOW_TIMESTEP
 from ..models.types import Flow as FlowData
 from ..models.types import PortraitNets
 from ..models.types import Profile as ProfileData
-from .common import CATEGORY, Flow, Nets, Profile, check_latent, check_type, naming, seed_input
+from .common import CATEGORY, Flow, Nets, Profile, check_choice, check_latent, check_type, naming, seed_input
 from .matching import METHOD_TOOLTIP, TIMESTEP_TOOLTIP
 
 AS_TRAINED = -1.0
+GATES = {"as trained": None, "on": True, "off": False}
 
 
 class Apply(io.ComfyNode):
@@ -100,11 +101,13 @@ class Apply(io.ComfyNode):
                     optional=True,
                     tooltip="The style crop's latent, for the flow mode `once`. Not needed when `flow` is connected.",
                 ),
-                io.Boolean.Input(
-                    "use_confidence",
-                    default=True,
+                io.Combo.Input(
+                    "confidence_gate",
+                    options=list(GATES),
+                    default="as trained",
                     optional=True,
-                    tooltip="On: unsure matches count less, as the nets were trained. Off: all count alike, as the paper writes it.",
+                    tooltip="on: unsure matches count less. off: all count alike, as the paper writes it. as trained: what the appearance "
+                    "net's file says.",
                 ),
             ],
             outputs=[io.Model.Output("patched_model", tooltip="To any sampler. Bypass this node for the plain MODEL.")],
@@ -128,7 +131,7 @@ class Apply(io.ComfyNode):
         seed,
         flow=None,
         style_latent=None,
-        use_confidence=True,
+        confidence_gate="as trained",
     ) -> io.NodeOutput:
         with naming(cls):
             check_type("nets", nets, PortraitNets, "'Load Portrait Nets' or 'Load Demo Bundle'")
@@ -144,7 +147,7 @@ class Apply(io.ComfyNode):
                 flow_mode=flow_mode,
                 flow_timestep=flow_timestep,
                 flow_method=flow_method,
-                use_confidence=use_confidence,
+                use_confidence=GATES[check_choice("confidence_gate", confidence_gate, GATES)],
                 seed=seed,
             )
             sampled_image = check_picture(sampled_image, "sampled style crop")

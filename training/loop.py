@@ -165,7 +165,7 @@ def train(
     for module in getattr(task, "frozen", {}).values():
         module.to(accelerator.device)
     parameters = trainable(task)
-    optimizer = torch.optim.AdamW(parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     average = RunningAverage(parameters, settings.ema) if settings.ema else None
     checkpoint = folder / "checkpoint.safetensors"
     step = 0
@@ -224,7 +224,8 @@ def train(
             saved = time.monotonic()
     bar.close()
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:  # not end_training(): it would also end the process group of later phases
+        tracker.finish()
     if average is not None:
         with torch.no_grad():
             for name, parameter in parameters.items():

@@ -46,7 +46,7 @@ DEMO_VISION = {
     "num_attention_heads": 6,
     "num_channels": 3,
     "num_hidden_layers": 4,
-    "patch_size": 16,
+    "patch_size": 32,
     "projection_dim": 768,
     "torch_dtype": "float32",
 }

@@ -107,13 +107,21 @@ class SampleSet:
         return len(self.samples)
 
     @torch.no_grad()
-    def encode_latents(self, vae: torch.nn.Module, scale: float, batch: int = 8, device="cpu", progress=None) -> None:
-        """Encode every picture once: `latents[id]` = VAE mode * scale, float16."""
-        todo = [key for key in self.pictures if key not in self.latents]
+    def encode_latents(
+        self,
+        vae: torch.nn.Module,
+        scale: float,
+        only: list[str] | None = None,
+        batch: int = 8,
+        device="cpu",
+        progress=None,
+    ) -> None:
+        """Encode pictures that have no latents yet (or those of `only`): `latents[id]` = VAE mode * scale, float16."""
+        todo = [key for key in self.pictures if key not in self.latents] if only is None else only
         for start in range(0, len(todo), batch):
             keys = todo[start : start + batch]
             images = (
-                torch.stack([self.pictures[key] for key in keys]).to(device).movedim(-1, 1).contiguous().float() / 127.5
+                torch.stack([self.pictures[key] for key in keys]).to(device).movedim(-1, 1).float() / 127.5
                 - 1
             )
             with torch.autocast(torch.device(device).type, torch.bfloat16):

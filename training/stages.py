@@ -71,21 +71,34 @@ def load_vae(run: Path) -> torch.nn.Module:
 
 
 def encode_samples(run: Path, samples: SampleSet, vae: torch.nn.Module) -> None:
-    """Latents of all pictures, kept in `latents.safetensors` so that they are encoded once a run."""
-    with PartialState().main_process_first():  # one process encodes, the others read its file
-        _encode_or_read(run / f"latents_{samples.size or 'full'}.safetensors", samples, vae)
+    """Latents of all pictures, kept in `latents_<size>.safetensors` so that they are encoded once a run.
 
-
-def _encode_or_read(path: Path, samples: SampleSet, vae: torch.nn.Module) -> None:
+    Each process encodes its share and hands it to the others through a file of its own.
+    """
+    path = run / f"latents_{samples.size or 'full'}.safetensors"
+    state = PartialState()
     if path.exists():
         samples.latents.update({key: value for key, value in read_tensors(path)[0].items() if key in samples.pictures})
-    missing = len(samples.pictures) - len(samples.latents)
+    missing = sorted(samples.pictures.keys() - samples.latents.keys())
     if missing:
+        share = missing[state.process_index :: state.num_processes]
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        with tqdm(total=missing, desc="encoding latents", mininterval=5) as bar:
-            samples.encode_latents(vae.to(device), LATENT_SCALE, device=device, progress=bar)
+        with tqdm(total=len(share), desc="encoding latents", mininterval=5, disable=not state.is_main_process) as bar:
+            samples.encode_latents(vae.to(device), LATENT_SCALE, share, device=device, progress=bar)
         vae.to("cpu")
-        save_tensors(path, samples.latents, {"format": "icportrait-latents-1"})
+        part = {key: samples.latents[key] for key in share}
+        save_tensors(_part(path, state.process_index), part, {"format": "icportrait-latents-1"})
+        state.wait_for_everyone()
+        for index in range(state.num_processes):
+            samples.latents.update(read_tensors(_part(path, index))[0])
+        if state.is_main_process:
+            save_tensors(path, samples.latents, {"format": "icportrait-latents-1"})
+        state.wait_for_everyone()
+        _part(path, state.process_index).unlink()
+
+
+def _part(path: Path, index: int) -> Path:
+    return path.with_suffix(f".{index}.safetensors")
 
 
 def train_base(run: Path, samples: SampleSet, loop: LoopSettings, task_options: dict) -> None:

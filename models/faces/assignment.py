@@ -81,11 +81,14 @@ def score_matrix(faces: list[np.ndarray | None], people: list[list[np.ndarray | 
     return matrix
 
 
-def by_similarity(scores: np.ndarray, threshold: float) -> list[Assignment]:
+def by_similarity(scores: np.ndarray, threshold: float, match_bonus: float = 1.0) -> list[Assignment]:
     """The one-to-one assignment with the greatest sum of similarities over pairs of at least `threshold` (Hungarian method).
 
     Args:
         scores: `[faces, people]`, see `score_matrix`.
+        match_bonus: what a match is worth beside its similarity above the threshold. 1 matches as many people as possible. Near 0 a
+            sure match is never given up for two doubtful ones: face 0 is person 0 with 0.9, although 0.45 each for (0, 1) and (1, 0)
+            would match one more.
 
     Pairs below the threshold never form, also not to help another pair. Deterministic.
     """
@@ -93,9 +96,9 @@ def by_similarity(scores: np.ndarray, threshold: float) -> list[Assignment]:
 
     faces, people = scores.shape
     allowed = np.isfinite(scores) & (scores >= threshold)
-    # A forbidden pair is worth 0 and an allowed one its distance from the threshold plus 1: matching a person always
-    # beats leaving both alone, and what is matched is as similar as possible.
-    gain = np.where(allowed, np.nan_to_num(scores) - threshold + 1, 0.0)
+    # A forbidden pair is worth 0 and an allowed one its distance from the threshold plus the bonus. With a bonus of 1 matching a
+    # person always beats leaving both alone, and what is matched is as similar as possible.
+    gain = np.where(allowed, np.nan_to_num(scores) - threshold + match_bonus, 0.0)
     found = (
         {int(r): int(c) for r, c in zip(*linear_sum_assignment(gain, maximize=True)) if allowed[r, c]}
         if people and faces

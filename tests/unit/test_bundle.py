@@ -116,7 +116,7 @@ class TestRefused:
         with pytest.raises(ValueError, match="is not an IC-Portrait net"):
             loading.load_net(folder / "matching.safetensors", "matching")
         rewrite(folder / "vae.safetensors", lambda _, metadata: metadata.clear())
-        with pytest.raises(ValueError, match="hold no config"):
+        with pytest.raises(ValueError, match="is not an IC-Portrait autoencoder"):
             bundle.load_vae(folder / "vae.safetensors")
 
 

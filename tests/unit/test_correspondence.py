@@ -133,9 +133,7 @@ class TestWarp:
         image = features(5, 3, 8, 8, 1)
         flow = torch.zeros(1, 2, 8, 8)
         flow[:, 0], flow[:, 1] = 2, -1
-        assert torch.allclose(
-            correspondence.warp(image, flow)[..., 1:, :-2], image[..., :-1, 2:], rtol=0, atol=1e-6
-        )
+        assert torch.allclose(correspondence.warp(image, flow)[..., 1:, :-2], image[..., :-1, 2:], rtol=0, atol=1e-6)
 
     def test_no_motion_changes_nothing(self):
         image = features(5, 3)

@@ -121,7 +121,7 @@ class TestReference:
         return (pair - sigma * predicted)[..., :8]
 
     def patched(self, setup, x, sigma, chunks, seed):
-        model = patch(setup, Settings(seed=seed))
+        model = patch(setup, Settings(seed=seed, use_confidence=True))
         wrapper = model.get_wrappers(WrappersMP.APPLY_MODEL, injection.KEY)[0]
         options = {"cond_or_uncond": list(chunks), "wrappers": {WrappersMP.APPLY_MODEL: {"k": [wrapper]}}}
         embedding = setup.profile.embedding
@@ -264,9 +264,10 @@ class TestFlow:
         sure = type(setup.flow)(setup.flow.offsets, torch.ones_like(setup.flow.confidence), 64, 64)
         unsure = type(setup.flow)(setup.flow.offsets, torch.zeros_like(setup.flow.confidence), 64, 64)
         plain = sample(patch(setup, Settings(use_confidence=False)), setup)
-        assert torch.equal(sample(patch(setup, flow=sure), setup), plain)
+        assert torch.equal(sample(patch(setup, Settings(use_confidence=True), flow=sure), setup), plain)
+        assert torch.equal(sample(patch(setup, flow=unsure), setup), plain)  # trained without the gate
         without = sample(patch(setup, Settings(alpha=0.0, beta=0.0)), setup)
-        torch.testing.assert_close(sample(patch(setup, flow=unsure), setup), without)
+        torch.testing.assert_close(sample(patch(setup, Settings(use_confidence=True), flow=unsure), setup), without)
         assert not torch.allclose(plain, without, atol=1e-2)
 
 

@@ -58,6 +58,8 @@ def test_the_seed_decides_and_the_global_generator_is_not_touched():
     first = sampled_positions(30, 30, 0.3, seeded(7))
     assert torch.equal(first, sampled_positions(30, 30, 0.3, seeded(7)))
     assert not torch.equal(first, sampled_positions(30, 30, 0.3, seeded(8)))
+    pictures = sampled_positions(30, 30, 0.3, seeded(7), batch=3)
+    assert not torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[1], pictures[2])
     assert torch.equal(torch.get_rng_state(), state)
 
 

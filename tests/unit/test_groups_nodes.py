@@ -1,0 +1,306 @@
+"""The group nodes, with faces made up by hand and tiny random models: the plumbing, not the likeness."""
+
+import numpy as np
+import pytest
+import torch
+from face_photos import upright_face
+from tiny_models import portrait_setup
+
+from icportrait.models import groups as model_groups
+from icportrait.models.faces.types import Face, Faces
+from icportrait.nodes import groups
+
+HEIGHT, WIDTH = 200, 320
+
+
+def noise(seed: int, frames: int = 1) -> torch.Tensor:
+    return torch.rand(frames, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def faces_at(*xs: float, **changes) -> tuple[Face, ...]:
+    """Upright faces, the k-th with the k-th unit embedding."""
+    made = (upright_face(x, 90, 24) for x in xs)
+    return tuple(
+        Face(f.box, f.landmarks, f.layout, 1.0, embedding=tuple(np.eye(128)[k].tolist())) for k, f in enumerate(made)
+    )
+
+
+def people(count: int) -> model_groups.Profiles:
+    face = upright_face(60, 50, 30)
+    return model_groups.Profiles(
+        tuple(
+            model_groups.Person(
+                f"P{k}",
+                (
+                    model_groups.Photograph(
+                        torch.rand(1, 120, 120, 3, generator=torch.Generator().manual_seed(k)),
+                        Face(face.box, face.landmarks, face.layout, embedding=tuple(np.eye(128)[k].tolist())),
+                    ),
+                ),
+            )
+            for k in range(count)
+        )
+    )
+
+
+def named(node, *arguments, **changes) -> dict:
+    """The node's outputs by their names."""
+    with torch.inference_mode():
+        output = node.execute(*arguments, **changes)
+    return dict(zip([entry.id for entry in node.define_schema().outputs], output.args, strict=True))
+
+
+class TestSelectFaces:
+    def run(self, faces, **changes):
+        arguments = {"numbers": "all", "min_size": 0, "max_size": 0, "min_confidence": 0.0, "min_similarity": 0.4}
+        return named(groups.SelectFaces, noise(0, len(faces.frames)), faces, **arguments | changes)
+
+    def test_numbers_in_the_order_typed_and_the_rest(self):
+        faces = Faces(HEIGHT, WIDTH, (faces_at(50, 120, 190, 260),))
+        result = self.run(faces, numbers="3, 0-1")
+        assert [f.centre[0] for f in result["chosen"].frames[0]] == [260, 50, 120]
+        assert [f.centre[0] for f in result["rest"].frames[0]] == [190]
+        assert result["count"] == 3 and result["message"].startswith("3 of 4 faces chosen\n0 (was 3), 1 (was 0)")
+        assert result["preview"].shape == (1, HEIGHT, WIDTH, 3)
+
+    def test_size_and_confidence(self):
+        small, large = upright_face(60, 90, 12), upright_face(200, 90, 40)
+        unsure = Face((100, 100, 130, 130), score=0.2)
+        faces = Faces(HEIGHT, WIDTH, ((small, large, unsure),))
+        assert self.run(faces, min_size=60)["chosen"].frames == ((large,),)
+        assert self.run(faces, max_size=60)["rest"].frames == ((large,),)
+        assert self.run(faces, min_confidence=0.5)["rest"].frames == ((unsure,),)
+
+    def test_likeness_to_a_photo(self, monkeypatch):
+        found = people(2).people[1].photographs
+        monkeypatch.setattr(groups.groups, "photographs_of", lambda *_, **__: found)
+        faces = Faces(HEIGHT, WIDTH, (faces_at(50, 120, 190), faces_at(50)))
+        result = self.run(faces, photo=noise(1))
+        assert result["chosen"].frames == ((faces.frames[0][1],), ()) and result["rest"].count == 3
+        assert "frame 0: 0 (was 1, similarity 1.00)" in result["message"] and "frame 1: none" in result["message"]
+
+    def test_bad_numbers_are_one_sentence(self):
+        with pytest.raises(ValueError, match=r"^Select Faces: face 9 was asked for, there are 1"):
+            self.run(Faces(HEIGHT, WIDTH, (faces_at(50),)), numbers="9")
+
+    def test_no_faces(self):
+        assert self.run(Faces(HEIGHT, WIDTH, ((),)))["count"] == 0
+
+
+class TestAddProfile:
+    def test_no_face_is_one_sentence(self):
+        with pytest.raises(ValueError, match=r"^Add Profile: no face was found"):
+            named(groups.AddProfile, torch.full((1, 64, 64, 3), 0.5), "Anna", "fast")
+
+    def test_chains(self, monkeypatch):
+        made = iter(people(3).people)
+        monkeypatch.setattr(groups.groups, "photographs_of", lambda *_: next(made).photographs)
+        first = named(groups.AddProfile, noise(0), "Anna", "fast")
+        second = named(groups.AddProfile, noise(1), "", "fast", first["profiles"])
+        third = named(groups.AddProfile, noise(2), "ANNA", "fast", second["profiles"])
+        assert third["profiles"].names == ("Anna", "person 1")
+        assert "person 0 of 2: Anna, 2 photographs" in third["message"]
+        assert "photographs 0 and 1 of Anna look like different people" in third["message"]
+
+
+class TestAssignProfiles:
+    def run(self, faces, profiles, **changes):
+        arguments = {"method": "order", "pairs": "", "threshold": 0.4, "photograph": "nearest pose"}
+        return named(groups.AssignProfiles, noise(0, len(faces.frames)), faces, profiles, **arguments | changes)
+
+    @pytest.mark.parametrize(
+        ("changes", "wanted"),
+        [
+            ({}, [0, 1, None]),
+            ({"method": "pairs", "pairs": "2:P0, 0:1"}, [1, None, 0]),
+            ({"method": "similarity"}, [0, 1, None]),
+        ],
+    )
+    def test_methods(self, changes, wanted):
+        result = self.run(Faces(HEIGHT, WIDTH, (faces_at(60, 150, 240),)), people(2), **changes)
+        assert [entry.person for entry in result["assignment"].frames[0]] == wanted
+        assert result["count"] == 2 and "2 of 3 faces get a person" in result["report"]
+        assert result["preview"].shape == (1, HEIGHT, WIDTH, 3)
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [({"method": "x"}, "method must be one of"), ({"method": "pairs"}, "Assign Profiles: pairs is empty")],
+    )
+    def test_bad(self, changes, sentence):
+        with pytest.raises(ValueError, match=sentence):
+            self.run(Faces(HEIGHT, WIDTH, (faces_at(60),)), people(1), **changes)
+
+
+class TestGroupPortrait:
+    def run(self, canvas, assignment, **changes):
+        setup = portrait_setup()
+        arguments = {
+            "seed": [3],
+            "steps": [1],
+            "cfg": [1.0],
+            "noise_strength": [0.5],
+            "strength": [1.0],
+            "share": [0.2],
+            "crop_size": [128],
+            "on_error": ["error"],
+        } | changes
+        return named(
+            groups.GroupPortrait,
+            [setup.model],
+            [setup.vae],
+            [setup.clip_vision],
+            [setup.nets],
+            [canvas],
+            [assignment],
+            **arguments,
+        )
+
+    def assignment(self, canvas, frames, count, **options):
+        return model_groups.assign(canvas, Faces(HEIGHT, WIDTH, tuple(frames)), people(count), "order", **options)[0]
+
+    def test_two_faces_on_the_running_canvas(self):
+        canvas = noise(1)
+        copy, state = canvas.clone(), torch.get_rng_state()
+        group = self.assignment(canvas, [faces_at(80, 150, 250)], 2)
+        result = self.run(canvas, group)
+        assert torch.equal(canvas, copy) and torch.equal(torch.get_rng_state(), state)
+        assert result["image"].shape == canvas.shape and result["crops"].shape == (2, 128, 128, 3)
+        outside = result["mask"] == 0
+        assert torch.equal(result["image"][outside], canvas[outside]) and 0.02 < float((~outside).float().mean()) < 0.6
+        assert "2 painted (0 P0, 1 P1), 1 left alone" in result["status"]
+        again = self.run(canvas, group)
+        assert torch.equal(again["image"], result["image"])
+
+    def test_each_face_has_its_own_numbers(self, monkeypatch):
+        seen = []
+
+        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback):
+            seen.append((settings.seed, settings.strength, settings.noise_strength))
+            callback(0, None, None, 1)
+            return type("Result", (), {"image": style_crop})
+
+        monkeypatch.setattr(groups, "paint_crop", paint)
+        monkeypatch.setattr(groups.latent_preview, "get_previewer", lambda *_: None)
+        canvas = noise(2)
+        group = self.assignment(canvas, [faces_at(60, 150, 240)], 3)
+        self.run(canvas, group)
+        assert seen == [(3, 1.0, 0.5), (4, 1.0, 0.5), (5, 1.0, 0.5)]
+        seen.clear()
+        self.run(canvas, group, seed=[9, 8], strength=[1.0, 0.5, 0.2], noise_strengths=[", 0.9"], seeds=["", "", "77"])
+        assert seen == [(9, 1.0, 0.5), (8, 0.5, 0.9), (77, 0.2, 0.5)]
+
+    def test_skip_and_pass_through(self, monkeypatch):
+        def fail(*_):
+            raise ValueError("no luck")
+
+        monkeypatch.setattr(groups, "paint_crop", fail)
+        canvas = noise(3, 2)
+        group = self.assignment(canvas, [faces_at(60), ()], 1)
+        result = self.run(canvas, group, on_error=["skip"])
+        assert torch.equal(result["image"], canvas)
+        assert result["status"].splitlines() == [
+            "frame 0: 0 painted, 1 skipped",
+            "face 0 (P0) of frame 0 was skipped: no luck",
+            "frame 1: no face, passed through unchanged",
+        ]
+        with pytest.raises(ValueError, match=r"^Group Portrait: face 0 \(P0\) of frame 0: no luck"):
+            self.run(canvas, group)
+
+    @pytest.mark.parametrize("when", ["within", "between"])
+    def test_cancel(self, monkeypatch, when):
+        import comfy.model_management
+
+        painted = []
+
+        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback):
+            painted.append(settings.seed)
+            comfy.model_management.interrupt_current_processing(True)
+            if when == "within":
+                callback(0, None, None, 1)
+            return type("Result", (), {"image": style_crop})
+
+        monkeypatch.setattr(groups, "paint_crop", paint)
+        monkeypatch.setattr(groups.latent_preview, "get_previewer", lambda *_: None)
+        canvas = noise(4)
+        group = self.assignment(canvas, [faces_at(60, 150)], 2)
+        try:
+            with pytest.raises(comfy.model_management.InterruptProcessingException):
+                self.run(canvas, group, on_error=["skip"])
+        finally:
+            comfy.model_management.interrupt_current_processing(False)
+        assert painted == [3]
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            ({"on_error": ["x"]}, "on_error must be one of"),
+            ({"color_match": ["x"]}, "color_match must be one of"),
+            ({"strengths": ["a"]}, '"a" is not a number'),
+            ({"strength": [1, 99]}, "strengths: face 1 has 99"),
+            ({"crop_size": [100]}, "multiple of 64"),
+            ({"steps": [1, 2]}, "steps came as a list of 2"),
+        ],
+    )
+    def test_bad_values(self, changes, sentence):
+        canvas = noise(5)
+        with pytest.raises(ValueError, match=sentence):
+            self.run(canvas, self.assignment(canvas, [faces_at(60, 150)], 2), **changes)
+
+    def test_another_picture(self):
+        group = self.assignment(noise(5), [faces_at(60)], 1)
+        with pytest.raises(ValueError, match="Group Portrait: the image is 40x30, the assignment is for 320x200"):
+            self.run(torch.zeros(1, 30, 40, 3), group)
+
+
+class TestInTheRealExecutor:
+    """ComfyUI hands a node that takes lists every input as a list; defaults it does not hand at all."""
+
+    def test_lists_and_plain_values(self, comfy, monkeypatch):
+        from comfy_api.latest import io
+
+        setup, canvas = portrait_setup(), noise(6)
+        group = model_groups.assign(canvas, Faces(HEIGHT, WIDTH, (faces_at(60, 150),)), people(2), "order")[0]
+        seen = []
+
+        class Source(io.ComfyNode):
+            @classmethod
+            def define_schema(cls):
+                outputs = [io.Model, io.Vae, io.ClipVision, groups.Nets, io.Image, groups.AssignmentType]
+                return io.Schema(
+                    node_id="TestSource",
+                    inputs=[],
+                    outputs=[kind.Output(f"o{k}") for k, kind in enumerate(outputs)]
+                    + [io.Float.Output("o6", is_output_list=True)],
+                )
+
+            @classmethod
+            def execute(cls):
+                return io.NodeOutput(setup.model, setup.vae, setup.clip_vision, setup.nets, canvas, group, [0.25, 0.75])
+
+        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback):
+            seen.append((settings.seed, settings.strength, settings.cfg, settings.scheduler))
+            return type("Result", (), {"image": style_crop})
+
+        monkeypatch.setattr(groups, "paint_crop", paint)
+        monkeypatch.setitem(comfy.node_classes, "TestSource", Source)
+        monkeypatch.setitem(comfy.node_classes, "ICPortrait_GroupPortrait", groups.GroupPortrait)
+        names = ("model", "vae", "clip_vision", "nets", "image", "assignment", "strength")
+        inputs = {name: ["1", slot] for slot, name in enumerate(names)} | {
+            "seed": 5,
+            "steps": 1,
+            "cfg": 2.0,
+            "noise_strength": 0.5,
+            "share": 0.2,
+            "crop_size": 128,
+            "on_error": "error",
+        }
+        outputs = comfy.run(
+            {
+                "1": {"class_type": "TestSource", "inputs": {}},
+                "2": {"class_type": "ICPortrait_GroupPortrait", "inputs": inputs},
+                "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+            }
+        )
+        assert seen == [(5, 0.25, 2.0, "normal"), (6, 0.75, 2.0, "normal")]
+        assert len(outputs["3"]["images"]) == 1
+        assert outputs["2"]["text"][0].startswith("frame 0: 2 painted")

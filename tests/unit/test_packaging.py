@@ -1,0 +1,60 @@
+"""What a user installs: the package list, and requirements that leave his torch alone."""
+
+import re
+import sys
+
+import pytest
+
+from icportrait.training.comfy_server import PACK
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((PACK / "pyproject.toml").read_text("utf-8"))
+
+
+def requirements(name):
+    lines = (PACK / name).read_text("utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_every_folder_of_code_is_listed_as_a_package(project):
+    folders = [path.parent for room in ("models", "nodes", "training") for path in (PACK / room).rglob("__init__.py")]
+    names = {".".join(("icportrait", *folder.relative_to(PACK).parts)) for folder in folders}
+    assert set(project["tool"]["setuptools"]["packages"]) == names | {"icportrait"}
+
+
+def test_the_packs_requirements_never_touch_what_comfyui_brings():
+    for line in requirements("requirements.txt"):
+        name, bound = re.fullmatch(r"([A-Za-z0-9._-]+)(>=[0-9.]+)", line).groups()  # lower bounds only
+        assert name not in ("torch", "torchvision", "torchaudio", "numpy", "safetensors", "transformers", "pillow")
+
+
+def test_no_list_pins_torch():
+    for name in ("requirements-train.txt", "requirements-test.txt"):
+        assert not [line for line in requirements(name) if line.startswith("torch")]
+
+
+def test_the_registrys_rules(project):
+    assert "comfyui" not in project["project"]["name"].lower()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project["project"]["version"])
+    assert project["project"]["scripts"]["icportrait"] == "icportrait.training.cli:main"
+    assert {"PublisherId", "DisplayName", "requires-comfyui"} <= set(project["tool"]["comfy"])
+
+
+def test_comfyui_can_read_it():
+    from comfy_config import config_parser
+
+    config = config_parser.extract_node_configuration(str(PACK))
+    assert config.project.name == "ic-portrait" and config.project.license.text == "GPL-3.0-or-later"
+    assert config.project.supported_comfyui_version == ">=0.3.64"
+
+
+def test_the_licence_is_the_whole_gpl():
+    text = (PACK / "LICENSE").read_text("utf-8")
+    assert "GNU GENERAL PUBLIC LICENSE" in text and "Version 3" in text and "END OF TERMS AND CONDITIONS" in text

@@ -1,0 +1,101 @@
+"""Each stage learns four samples in seconds, and leaves frozen parts bit-identical."""
+
+import torch
+from tiny_training import UNET, VISION, random_matching, sample_set, write_shard
+
+from icportrait.models.correspondence import match
+from icportrait.training.appearance import AppearanceTask
+from icportrait.training.autoencoder import AutoencoderTask
+from icportrait.training.base import BaseTask
+from icportrait.training.conditioning import ConditioningSettings, draw_batch
+from icportrait.training.diffusion import keyed_generator
+from icportrait.training.loop import LoopSettings, train
+from icportrait.training.matching import MatchingTask, true_flow
+from icportrait.training.modules import new_unet, new_vision
+from icportrait.training.samples import SampleSet
+
+ALWAYS = ConditioningSettings(drop=0.0)
+
+
+@torch.no_grad()
+def loss_of(task: torch.nn.Module, draws: range = range(900, 906)) -> float:
+    """Mean loss over draws that training never makes."""
+    return sum(task(step, task.items(step, 4))[0].item() for step in draws) / len(draws)
+
+
+def copies(modules: dict) -> dict:
+    return {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in modules.items()}
+
+
+def assert_untouched(modules: dict, before: dict) -> None:
+    for name, module in modules.items():
+        assert all(torch.equal(v, before[name][k]) for k, v in module.state_dict().items()), name
+
+
+def trained_base(samples: SampleSet, folder, steps: int = 60) -> BaseTask:
+    task = BaseTask(samples, unet_config=UNET, vision_config=VISION, pair_share=0.7)
+    return train(task, LoopSettings(steps=steps, batch=4, lr=3e-3, warmup=5), folder, "base")
+
+
+def test_base(tmp_path):
+    samples = sample_set(tmp_path)
+    task = BaseTask(samples, unet_config=UNET, vision_config=VISION, pair_share=0.7)
+    before = loss_of(task)
+    assert 0.9 < before < 1.3  # a new UNet predicts nothing
+    task = trained_base(samples, tmp_path / "run")
+    assert loss_of(task) < 0.6 * before
+
+
+def test_matching_with_the_exact_flow(tmp_path):
+    samples = sample_set(tmp_path)
+    unet, vision = new_unet(UNET, keyed_generator(1)), new_vision(VISION, keyed_generator(2))
+    conditioning = ConditioningSettings(drop=0.0, max_share=1.0, max_timestep=100)
+    task = MatchingTask(samples, unet, vision, UNET, "flow", conditioning, steps=60)
+    frozen = copies(task.frozen)
+    idle = {name: p.clone() for name, p in task.net.named_parameters() if not p.requires_grad}
+
+    @torch.no_grad()
+    def error() -> float:
+        """Mean end-point error in cells of 16 px over valid cells; standing still would have 0.71."""
+        items = task.items(950, 4)
+        batch = draw_batch(samples, items, 950, 0, task.frozen["vision"], conditioning)
+        features = task.features(batch, task.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image)))
+        truth, valid = true_flow([sample for _, sample in items], (4, 4))
+        return (match(*features)[0] - truth / 16).norm(dim=1)[valid].mean().item()
+
+    loss, epe = loss_of(task), error()
+    train(task, LoopSettings(steps=60, batch=4, lr=3e-3), tmp_path / "run", "matching")
+    assert loss_of(task) < 0.8 * loss
+    assert error() < 0.4 < 0.5 < epe
+    assert_untouched(task.frozen, frozen)
+    assert all(torch.equal(task.net.get_parameter(name), p) for name, p in idle.items())
+
+
+def test_matching_by_the_papers_objective(tmp_path):
+    samples = sample_set(tmp_path)
+    base = trained_base(samples, tmp_path / "base", steps=30)
+    task = MatchingTask(samples, base.unet, base.vision, UNET, "paper", ALWAYS)
+    frozen, before = copies(task.frozen), loss_of(task)
+    train(task, LoopSettings(steps=40, batch=4, lr=3e-3), tmp_path / "run", "matching")
+    assert loss_of(task) < 0.85 * before
+    assert_untouched(task.frozen, frozen)
+
+
+def test_appearance(tmp_path):
+    samples = sample_set(tmp_path, styles=True)
+    base = trained_base(samples, tmp_path / "base", steps=30)
+    net, config = random_matching()
+    settings = ConditioningSettings(drop=0.0, triplets=0.5)
+    task = AppearanceTask(samples, base.unet, base.vision, net, config, UNET, settings, beta=0.2)
+    frozen, before = copies(task.frozen), loss_of(task)
+    assert set(frozen) == {"unet", "vision", "matching"}
+    train(task, LoopSettings(steps=40, batch=4, lr=3e-3), tmp_path / "run", "appearance")
+    assert loss_of(task) < 0.85 * before
+    assert_untouched(task.frozen, frozen)
+
+
+def test_autoencoder(tmp_path):
+    task = AutoencoderTask(SampleSet([write_shard(tmp_path / "x.tar")]), crop=32)
+    before = loss_of(task)
+    train(task, LoopSettings(steps=40, batch=4, lr=1e-3), tmp_path / "run", "autoencoder")
+    assert loss_of(task) < 0.6 * before

@@ -1,0 +1,119 @@
+"""Training in real processes: two that share a batch equal one, and a killed one resumes to the same bits.
+
+Run as a program, this file is the process that is started: `python test_training_processes.py SHARDS RUN STEPS KILL`.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BATCH = 4
+
+
+def train_tiny(data: Path, run: Path, steps: int, kill_at: int | None = None) -> None:
+    """Train a tiny matching net by the paper's objective; with `kill_at`, kill this process at that step."""
+    from tiny_models import randomise
+    from tiny_training import UNET, random_base, with_latents
+
+    from icportrait.training.conditioning import ConditioningSettings
+    from icportrait.training.loop import LoopSettings, train
+    from icportrait.training.matching import MatchingTask
+    from icportrait.training.samples import SampleSet
+
+    samples = with_latents(SampleSet([data / "tiny.tar"]))
+    task = MatchingTask(samples, *random_base(), UNET, "paper", ConditioningSettings(drop=0.5), seed=2)
+    randomise(task.net, 3)
+    if kill_at is not None:
+        draw = task.items
+        task.items = lambda step, batch: os.kill(os.getpid(), signal.SIGKILL) if step == kill_at else draw(step, batch)
+    every_step = 0.0 if kill_at is not None else 3.0
+    train(task, LoopSettings(steps=steps, batch=BATCH, lr=1e-4, checkpoint_minutes=every_step), run, "matching")
+
+
+def start(data: Path, run: Path, steps: int, kill_at: int = -1, rank: int = 0, world: int = 1, port: int = 0):
+    """This file as a process."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    if world > 1:
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+        environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world)}
+    arguments = [sys.executable, "-W", "ignore", __file__, str(data), str(run), str(steps), str(kill_at)]
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    from tiny_training import write_shard
+
+    folder = tmp_path_factory.mktemp("shards")
+    write_shard(folder / "tiny.tar")
+    return folder
+
+
+def state(run: Path) -> dict:
+    from icportrait.models.net_files import read_tensors
+
+    return read_tensors(run / "checkpoint.safetensors")[0]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(data, tmp_path):
+    import torch
+
+    port = free_port()
+    workers = [start(data, tmp_path / "two", 3, rank=rank, world=2, port=port) for rank in (0, 1)]
+    try:
+        output = [worker.communicate(timeout=1800)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], output[0][-3000:] + output[1][-3000:]
+    assert "processes: 2" in output[0] and "processes: 2" in output[1]
+    train_tiny(data, tmp_path / "one", 3)
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    assert one.keys() == two.keys() and one["step"] == two["step"] == 3
+    for name, tensor in one.items():
+        if name.startswith("optimizer/exp_avg/"):  # the mean gradient: any unequal share or lost half shows here
+            assert torch.allclose(two[name], tensor, rtol=1e-3, atol=1e-6), name
+        if name.startswith("weights/"):
+            assert (two[name] - tensor).abs().mean() < 1e-6, name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+def test_kill_9_and_resume(data, tmp_path):
+    import torch
+
+    worker = start(data, tmp_path / "killed", 6, kill_at=4)
+    try:
+        output = worker.communicate(timeout=1800)[0]
+    finally:
+        worker.kill()
+    assert worker.returncode == -signal.SIGKILL, output[-3000:]
+    assert state(tmp_path / "killed")["step"] == 4
+    train_tiny(data, tmp_path / "killed", 6)
+    train_tiny(data, tmp_path / "whole", 6)
+    whole, resumed = state(tmp_path / "whole"), state(tmp_path / "killed")
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+if __name__ == "__main__":
+    here = Path(__file__).resolve().parent
+    sys.path[:0] = [str(here), str(here.parent)]
+    import conftest  # noqa: F401 (puts ComfyUI and this pack on the path)
+
+    shards, folder, number, kill = sys.argv[1:5]
+    train_tiny(Path(shards), Path(folder), int(number), None if kill == "-1" else int(kill))
+    from accelerate import PartialState
+
+    print("processes:", PartialState().num_processes)

@@ -1,0 +1,128 @@
+"""Shards to samples: pictures held once, flow and masks at the latents' cells, latents encoded once."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import smooth_picture, write_shard
+
+from icportrait.training.data import shards
+from icportrait.training.samples import SampleSet
+
+
+def shard_of(folder, flow, visible, hair, face, keys=("a",)):
+    size = face.shape[0]
+    picture = shards.encode_picture(smooth_picture(1, size, size))
+    samples = [
+        {
+            "__key__": key,
+            "target.webp": picture,
+            "profile.webp": picture,
+            "truth.npz": shards.encode_truth(flow, visible, hair, face),
+            "meta.json": {
+                "format_version": shards.FORMAT_VERSION,
+                "identity": {"target": "p", "profile": "p"},
+                "scene": {"target": "b", "profile": "a"},
+            },
+        }
+        for key in keys
+    ]
+    shards.write_shard(folder / "x.tar", samples)
+    return folder / "x.tar"
+
+
+def masks(size: int, seed: int = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    blocks = (random.random((3, size // 8, size // 8)) < 0.7).astype(np.uint8)
+    fine = np.kron(blocks, np.ones((1, 8, 8), np.uint8))
+    fine[:, 3, 5] ^= 1  # one odd pixel, off every cell centre
+    return list(fine)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_flow_and_masks_at_cell_centres(tmp_path, scale):
+    """Against loops over the full picture: a cell's flow is that of the four pixels around its centre, in pixels of
+    the picture that is used; the face is an area share; valid means visible and not hair."""
+    stored = 64
+    y, x = np.mgrid[0:stored, 0:stored].astype(np.float32)
+    flow = np.stack((0.25 * x - 5, 0.5 * y + 0.125 * x)).astype(np.float32)
+    visible, hair, face = masks(stored)
+    samples = SampleSet([shard_of(tmp_path, flow, visible, hair, face)], size=stored // scale)
+    sample = samples.samples[0]
+    cell = 8 * scale
+    count = stored // cell
+    assert sample.flow.shape == (2, count, count)
+    for j in range(count):
+        for i in range(count):
+            top, left = j * cell + cell // 2 - 1, i * cell + cell // 2 - 1
+            for channel in (0, 1):
+                four = [flow[channel, top + b, left + a] for a in (0, 1) for b in (0, 1)]
+                assert sample.flow[channel, j, i].item() == pytest.approx(sum(four) / 4 / scale, abs=1 / 64)
+            seen = all(visible[top + b, left + a] and not hair[top + b, left + a] for a in (0, 1) for b in (0, 1))
+            assert bool(sample.visible[j, i]) == seen
+            area = face[j * cell : (j + 1) * cell, i * cell : (i + 1) * cell].mean()
+            assert sample.face[j, i].item() == pytest.approx(area, abs=1e-6)
+
+
+def test_a_picture_of_several_samples_is_held_once(tmp_path):
+    flow = np.zeros((2, 64, 64), np.float32)
+    samples = SampleSet([shard_of(tmp_path, flow, *masks(64), keys=("a", "b", "c"))])
+    assert len(samples) == 3 and set(samples.pictures) == {"p@b", "p@a"}
+
+
+def test_styles_and_identities(tmp_path):
+    samples = SampleSet([write_shard(tmp_path / "x.tar", people=2, styles=True)])
+    assert [(s.target, s.profile, s.style) for s in samples.samples] == [
+        ("p0@b0", "p0@a0", "x0@b0"),
+        ("p1@b1", "p1@a1", "x1@b1"),
+    ]
+    assert [s.identity for s in samples.samples] == ["p0", "p1"]
+    images = samples.images(["p1@b1", "x0@b0"])
+    assert images.shape == (2, 3, 64, 64) and images.dtype == torch.float32
+    assert torch.equal(images[0], samples.pictures["p1@b1"].movedim(-1, 0).float() / 255)
+
+
+def test_the_synthetic_flow_is_exact(tmp_path):
+    """The data the other tests train on: target(x, y) = profile(x + dx, y + dy) wherever it says visible."""
+    for record in shards.read_shards(write_shard(tmp_path / "x.tar")):
+        dx, dy = (int(v) for v in record["flow"][:, 0, 0])
+        y, x = np.nonzero(record["visible"])
+        error = record["target"][y, x].astype(int) - record["profile"][y + dy, x + dx]
+        assert len(x) == 56 * 56 and np.abs(error).max() <= 2
+        assert np.abs(record["target"].astype(int) - record["profile"]).mean() > 10
+
+
+def test_limit_and_missing_samples(tmp_path):
+    path = write_shard(tmp_path / "x.tar")
+    assert len(SampleSet([path], limit=3)) == 3
+    with pytest.raises(ValueError, match="No samples"):
+        SampleSet([])
+
+
+def test_a_size_that_does_not_divide_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="64 px cannot be scaled to 48 px"):
+        SampleSet([write_shard(tmp_path / "x.tar")], size=48)
+
+
+class CountingVae(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def encode(self, images):
+        assert images.min() >= -1 and images.max() <= 1 and images.min() < 0
+        self.seen += len(images)
+        return torch.nn.functional.avg_pool2d(images, 8).repeat(1, 2, 1, 1)[:, :4]
+
+
+def test_latents_are_encoded_once_in_model_scale(tmp_path):
+    samples = SampleSet([write_shard(tmp_path / "x.tar", people=3)])
+    vae = CountingVae()
+    samples.encode_latents(vae, scale=0.5, batch=4)
+    assert vae.seen == len(samples.pictures) == len(samples.latents) == 6
+    samples.encode_latents(vae, scale=0.5)
+    assert vae.seen == 6
+    for key, latent in samples.latents.items():
+        image = samples.images([key]) * 2 - 1
+        wanted = 0.5 * torch.nn.functional.avg_pool2d(image, 8)[0]
+        assert latent.shape == (4, 8, 8)
+        assert torch.allclose(latent[:3].float(), wanted, atol=4e-3)

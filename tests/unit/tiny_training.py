@@ -1,0 +1,127 @@
+"""Tiny models and a synthetic data set for the tests of training: a step takes milliseconds."""
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from tiny_models import randomise
+
+from icportrait.models import nets
+from icportrait.training import modules
+from icportrait.training.data import shards
+from icportrait.training.samples import SampleSet
+
+CONTEXT = 24
+
+# SD1.5's topology with two resolutions: encoder blocks 0 (convolution), 1, 2 (downsampling), 3 (attention).
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 1],
+    "num_heads": -1,
+    "num_head_channels": 16,
+    "use_spatial_transformer": True,
+    "transformer_depth": [0, 1],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [0, 0, 1, 1],
+    "context_dim": CONTEXT,
+    "legacy": False,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+}
+
+VISION = modules.DEMO_VISION | {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "patch_size": 112,
+    "projection_dim": CONTEXT,
+}
+
+
+def smooth_picture(seed: int, height: int, width: int) -> np.ndarray:
+    """uint8 `[height, width, 3]` with detail at several scales."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = [
+        functional.interpolate(torch.rand(1, 3, n, n, generator=generator), (height, width), mode="bilinear") * weight
+        for n, weight in ((3, 0.4), (12, 0.6))
+    ]
+    return (sum(layers)[0].movedim(0, -1) * 255).round().byte().numpy()
+
+
+def write_shard(path, people: int = 4, styles: bool = False, size: int = 64):
+    """A shard of `people` samples, one a person: two crops of one picture, moved by whole cells of the latents.
+
+    The flow is exact: sample i's target cell (x, y) shows what the profile shows at (x + dx, y + dy), with
+    (dx, dy) = (8, -8), (-8, 8), (8, 8) or (-8, -8) px in turn.
+    """
+    samples, margin = [], 8
+    for i in range(people):
+        dx, dy = (8 if i % 2 == 0 else -8), (8 if i % 4 in (1, 2) else -8)
+        canvas = smooth_picture(100 + i, size + 2 * margin, size + 2 * margin)
+        target = canvas[margin + dy : margin + dy + size, margin + dx : margin + dx + size]
+        profile = canvas[margin : margin + size, margin : margin + size]
+        flow = np.zeros((2, size, size), np.float32)
+        flow[0], flow[1] = dx, dy
+        y, x = np.mgrid[0:size, 0:size]
+        visible = ((x + dx >= 0) & (x + dx < size) & (y + dy >= 0) & (y + dy < size)).astype(np.uint8)
+        face = np.zeros((size, size), np.uint8)
+        face[size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1
+        sample = {
+            "__key__": f"s{i}",
+            "target.webp": shards.encode_picture(target, 101),
+            "profile.webp": shards.encode_picture(profile, 101),
+            "truth.npz": shards.encode_truth(flow, visible, np.zeros_like(face), face),
+            "meta.json": {
+                "format_version": shards.FORMAT_VERSION,
+                "identity": {"target": f"p{i}", "profile": f"p{i}", "style": f"x{i}"},
+                "scene": {"target": f"b{i}", "profile": f"a{i}", "style": f"b{i}"},
+                "cameras": {},
+            },
+        }
+        if styles:
+            sample["style.webp"] = shards.encode_picture(smooth_picture(900 + i, size, size), 101)
+        samples.append(sample)
+    shards.write_shard(path, samples)
+    return path
+
+
+def with_latents(samples: SampleSet) -> SampleSet:
+    """Stand-in latents `[4, 8, 8]` of unit size: the pictures themselves, made small. No autoencoder is run."""
+    for key, picture in samples.pictures.items():
+        image = picture.movedim(-1, 0).float() / 127.5 - 1
+        small = functional.adaptive_avg_pool2d(image, (picture.shape[0] // 8, picture.shape[1] // 8)) * 3
+        samples.latents[key] = torch.cat((small, small.mean(dim=0, keepdim=True).flip(-1))).half()
+    return samples
+
+
+def sample_set(folder, people: int = 4, styles: bool = False) -> SampleSet:
+    """A loaded data set with latents."""
+    return with_latents(SampleSet([write_shard(folder / "tiny.tar", people, styles)]))
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(kind: str, seed: int) -> torch.nn.Module:
+    build = {"unet": lambda: modules.build_unet(UNET), "vision": lambda: modules.build_vision(VISION)}
+    return randomise(build[kind](), seed)
+
+
+def random_base(seed: int = 1) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """(UNet, vision encoder) with random weights, new objects each time."""
+    parts = []
+    for offset, kind in enumerate(("unet", "vision")):
+        module = modules.build_unet(UNET) if kind == "unet" else modules.build_vision(VISION)
+        module.load_state_dict(_drawn(kind, seed + offset).state_dict())
+        parts.append(module)
+    return tuple(parts)
+
+
+def random_matching(seed: int = 7) -> tuple[torch.nn.Module, dict]:
+    """(matching net with random weights, its config)."""
+    config = nets.net_config("matching", UNET)
+    return randomise(nets.build_net(config), seed), config

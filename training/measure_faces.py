@@ -1,0 +1,468 @@
+"""`icportrait measure faces`: finding, assigning and group painting, on a real group photograph and on held-out rendered heads.
+
+Identities come from group indices that are never trained on. Everything goes through the functions the nodes call.
+
+Face size means the side of a detector's box: two thirds of the FFHQ crop's side (`models/faces/alignment.py`).
+"""
+
+import dataclasses
+import importlib.util
+import math
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..models import bundle as bundles
+from ..models import groups
+from ..models.faces import alignment, detection, insightface_backend
+from ..models.faces import assignment as rules
+from ..models.faces.landmarks import named_points
+from ..models.faces.types import Face, Faces
+from ..models.portrait import CropSettings, paint_crop
+from ..models.stitching import StitchSettings, stitch
+
+HELD_OUT_GROUP = 1_000_900
+MAX_YAW = 35.0
+CROP_PER_FACE = 1.5
+HEAD_SCALE = 0.72  # of the rendered square: hair and shoulders are inside
+PROFILE_FACE_PX = 200
+PEOPLE_A_SCENE = 6
+SAME_RENDERED_PERSON = 0.5  # similarity, see docs/faces.md
+PSNR_LIMIT = 200.0  # stands for an exact copy: JSON has no infinity
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """One rendered head, cut out."""
+
+    person: int
+    picture: np.ndarray  # float32 [S, S, 3] sRGB in [0, 1]
+    alpha: np.ndarray  # float32 [S, S], 0 in the background
+    landmarks: np.ndarray  # [5, 2] pixels: eyes, nose tip, mouth corners; the viewer's left first
+    face_px: float
+
+    def moved(self, x: int, y: int) -> np.ndarray:
+        """The landmarks when the square's corner is at (x, y)."""
+        return self.landmarks + (x, y)
+
+
+class HeadMaker:
+    """Renders held-out people; a person is made once."""
+
+    def __init__(self, seed: int):
+        self._seed, self._people = seed, {}
+
+    def head(self, person: int, view: int, face_px: float) -> Head:
+        """Deterministic from the arguments and the seed."""
+        from .data.heads.camera import portrait_camera
+        from .data.heads.generate import _seed as seed_of
+        from .data.heads.identity import make_person
+        from .data.heads.render import render
+        from .data.heads.scene import random_scene
+
+        if person not in self._people:
+            self._people[person] = make_person(seed_of(self._seed, HELD_OUT_GROUP, 0, person))
+        rng = np.random.default_rng([self._seed, HELD_OUT_GROUP, person, view])
+        # The profile (view 0) is nearly frontal; all other views turn as far as the paper's heads do.
+        yaw = rng.uniform(-12, 12) if view == 0 else rng.uniform(-MAX_YAW, MAX_YAW)
+        camera = portrait_camera(
+            yaw, rng.uniform(-8, 10), rng.uniform(-6, 6), rng.uniform(14, 30), HEAD_SCALE, (0.0, 0.0)
+        )
+        scene = dataclasses.replace(
+            random_scene(seed_of(self._seed, HELD_OUT_GROUP, 1, 100 * person + view)), camera=camera
+        )
+        shown = render(self._people[person], scene, max(64, round(CROP_PER_FACE * face_px / HEAD_SCALE)))
+        solid = (shown.fine_kind > 0).astype(np.float32)
+        rows = 0.25 * solid[0:-2:2] + 0.5 * solid[1:-1:2] + 0.25 * solid[2::2]
+        alpha = 0.25 * rows[:, 0:-2:2] + 0.5 * rows[:, 1:-1:2] + 0.25 * rows[:, 2::2]
+        marks = np.asarray(shown.landmarks, np.float64)
+        return Head(person, shown.picture.astype(np.float32) / 255, alpha, marks, float(face_px))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Heads pasted on one canvas."""
+
+    image: torch.Tensor  # float32 [1, H, W, 3]
+    people: tuple[int, ...]
+    landmarks: tuple[np.ndarray, ...]
+    face_px: tuple[float, ...]
+
+
+def backdrop(height: int, width: int, seed: int) -> np.ndarray:
+    """A smooth wall, float32 `[height, width, 3]`."""
+    coarse = torch.from_numpy(np.random.default_rng([seed, 7]).uniform(0.25, 0.75, (1, 3, 4, 5)))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
+    return smooth[0].movedim(0, -1).clamp(0, 1).float().numpy()
+
+
+def paste_heads(heads: list[Head], across: float, down: float, seed: int, columns: int = 3) -> Scene:
+    """Heads in rows, from the back (top) to the front, so many largest squares apart; below 1 the squares overlap."""
+    side = max(len(head.picture) for head in heads)
+    columns = min(columns, len(heads))
+    rows = -(-len(heads) // columns)
+    step_x, step_y = round(across * side), round(down * side)
+    height, width = side + (rows - 1) * step_y, side + (columns - 1) * step_x
+    canvas = backdrop(height, width, seed)
+    landmarks = []
+    for number, head in enumerate(heads):
+        row, column = divmod(number, columns)
+        margin = (side - len(head.picture)) // 2
+        x, y = column * step_x + margin, row * step_y + side - len(head.picture)
+        place = canvas[y : y + len(head.picture), x : x + len(head.picture)]
+        place += head.alpha[..., None] * (head.picture - place)
+        landmarks.append(head.moved(x, y))
+    return Scene(
+        torch.from_numpy(canvas)[None],
+        tuple(head.person for head in heads),
+        tuple(landmarks),
+        tuple(head.face_px for head in heads),
+    )
+
+
+def matched(scene: Scene, faces: tuple[Face, ...]) -> dict[int, int]:
+    """{head: number of its face}: the nearest whose centre lies within half a box of the head's landmarks."""
+    pairs = sorted(
+        (float(np.hypot(*(np.array(face.centre) - marks.mean(axis=0)))), head, k)
+        for head, marks in enumerate(scene.landmarks)
+        for k, face in enumerate(faces)
+    )
+    found: dict[int, int] = {}
+    used: set[int] = set()
+    for distance, head, k in pairs:
+        if head not in found and k not in used and distance < faces[k].side / 2:
+            found[head] = k
+            used.add(k)
+    return found
+
+
+def landmark_errors(face: Face, truth: np.ndarray) -> tuple[float, float]:
+    """(eyes, mouth): mean distance from the truth in shares of its eye distance; the mouth may come from the fitted head."""
+    points, head = named_points(face), alignment.head_of(face)
+    eye_distance = float(np.hypot(*(truth[1] - truth[0])))
+    errors = []
+    for names, rows in ((("eye_left", "eye_right"), (0, 1)), (("mouth_left", "mouth_right"), (3, 4))):
+        at = [points[name] if name in points else head.point(name) for name in names]
+        errors.append(float(np.mean([np.hypot(*(p - truth[row])) for p, row in zip(at, rows, strict=True)])))
+    return errors[0] / eye_distance, errors[1] / eye_distance
+
+
+def measure_heads(maker: HeadMaker, identities: int, seed: int, effort: str) -> dict:
+    """Detection, landmarks and assignment on scenes of 1 to 6 heads, faces of 64 to 512 px."""
+    rng = np.random.default_rng([seed, 3])
+    profiles = {}
+    for person in tqdm(range(identities), desc="profiles", unit="person"):
+        picture = torch.from_numpy(maker.head(person, 0, PROFILE_FACE_PX).picture)[None]
+        profiles[person] = groups.photographs_of(picture, "fast")
+    total = found = extra = right = wrong = 0
+    errors, by_size = [], {"64 to 127": [0, 0], "128 to 255": [0, 0], "256 to 512": [0, 0]}
+    todo, count, seconds, scenes = list(range(identities)), 0, 0.0, 0
+    bar = tqdm(total=identities, desc="scenes", unit="head")
+    while todo:
+        count = count % PEOPLE_A_SCENE + 1
+        people, todo = todo[:count], todo[count:]
+        base = 64 * 8 ** rng.random()
+        heads = [maker.head(person, 1, float(np.clip(base * rng.uniform(0.8, 1.25), 64, 512))) for person in people]
+        scene = paste_heads(heads, 0.85, 0.85, seed + scenes)
+        scenes += 1
+        start = time.perf_counter()
+        faces = detection.find_faces(scene.image, detection.DetectionSettings(effort=effort))
+        seconds += time.perf_counter() - start
+        hits = matched(scene, faces.frames[0])
+        total, found, extra = total + len(heads), found + len(hits), extra + len(faces.frames[0]) - len(hits)
+        for head, size in enumerate(scene.face_px):
+            row = by_size["64 to 127" if size < 128 else "128 to 255" if size < 256 else "256 to 512"]
+            row[0], row[1] = row[0] + (head in hits), row[1] + 1
+        errors += [landmark_errors(faces.frames[0][k], scene.landmarks[head]) for head, k in hits.items()]
+        # Six people to choose from: those of the scene and others.
+        others = [person for person in rng.permutation(identities).tolist() if person not in people]
+        choice = sorted(people + others[: max(0, PEOPLE_A_SCENE - len(people))])
+        whole = groups.Profiles(tuple(groups.Person(f"person {p}", profiles[p]) for p in choice))
+        group, _ = groups.assign(scene.image, faces, whole, "similarity", threshold=SAME_RENDERED_PERSON)
+        for head, k in hits.items():
+            person = group.frames[0][k].person
+            right += person is not None and choice[person] == people[head]
+            wrong += person is not None and choice[person] != people[head]
+        bar.update(len(heads))
+    bar.close()
+    eyes, mouth = (np.array(column) for column in zip(*errors, strict=True)) if errors else (np.array([]),) * 2
+    return {
+        "heads": total,
+        "scenes": scenes,
+        "effort": effort,
+        "detection_rate": found / total,
+        "detection_rate_by_face_px": {name: hit / n if n else None for name, (hit, n) in by_size.items()},
+        "false_detections": extra,
+        "landmark_error": {
+            "eyes_mean": _mean(eyes),
+            "eyes_max": float(eyes.max()) if len(eyes) else None,
+            "mouth_mean": _mean(mouth),
+            "unit": "eye distances",
+        },
+        "assignment_accuracy": right / found if found else None,
+        "assigned_to_somebody_else": wrong,
+        "seconds_a_scene": seconds / scenes if scenes else None,
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def group_photograph(path: Path | None) -> torch.Tensor | None:
+    """insightface's t1.jpg `[1, 886, 1280, 3]` from its package, without importing it; or the given file; None without either."""
+    from PIL import Image
+
+    if path is None:
+        spec = importlib.util.find_spec("insightface")
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        path = Path(next(iter(spec.submodule_search_locations))) / "data" / "images" / "t1.jpg"
+        if not path.is_file():
+            return None
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).float()[None] / 255
+
+
+def measure_photograph(image: torch.Tensor, folders: list[str]) -> tuple[dict, Faces | None]:
+    """{backend: faces found, or why it did not run}, and the first backend's faces."""
+    result, first = {}, None
+    for backend in ("dlib", "insightface"):
+        if backend == "insightface" and insightface_backend.why_unavailable(folders):
+            result[backend] = insightface_backend.why_unavailable(folders)
+            continue
+        try:
+            faces = detection.find_faces(
+                image, detection.DetectionSettings(backend=backend), insightface_folders=folders
+            )
+        except ValueError as error:
+            result[backend] = str(error)
+            continue
+        result[backend] = faces.count
+        first = first or faces
+    return result, first
+
+
+def measure_round_trip(image: torch.Tensor, faces: tuple[Face, ...], crop_size: int = 512) -> dict:
+    """Align and stitch with nothing generated: PSNR inside the mask, greatest difference outside, worst face."""
+    canvas = image[0].movedim(-1, 0)
+    worst, outside = {True: PSNR_LIMIT, False: PSNR_LIMIT}, 0.0
+    for face in faces:
+        placement = alignment.placement_of(face, *image.shape[1:3], alignment.AlignmentSettings(crop_size=crop_size))
+        cut = alignment.crop(canvas[None], placement)[0]
+        for keep in worst:
+            pasted, mask = stitch(canvas, cut, placement, StitchSettings(keep_detail=keep))
+            difference = (pasted - canvas).abs()
+            outside = max(outside, float((difference * (mask == 0)).max()))
+            square = float((difference.double() ** 2)[:, mask > 0].mean())
+            psnr = min(PSNR_LIMIT, -10 * math.log10(square)) if square > 0 else PSNR_LIMIT
+            worst[keep] = min(worst[keep], psnr)
+    return {
+        "roundtrip_psnr_db": worst[True],
+        "roundtrip_plain_paste_psnr_db": worst[False],
+        "outside_max_abs_diff": outside,
+        "crop_px": crop_size,
+        "faces": len(faces),
+    }
+
+
+class Peak:
+    """Peak memory of a block in bytes: the GPU's allocations where there is one, else this process's resident memory."""
+
+    def __enter__(self) -> "Peak":
+        self.bytes, self._stop = 0, threading.Event()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        import psutil
+
+        process = psutil.Process()
+        while not self._stop.wait(0.005):
+            self.bytes = max(self.bytes, process.memory_info().rss)
+
+    def __exit__(self, *_) -> None:
+        if torch.cuda.is_available():
+            self.bytes = torch.cuda.max_memory_allocated()
+        else:
+            self._stop.set()
+            self._thread.join()
+
+
+def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed: int) -> tuple[Scene, Faces]:
+    """Six held-out people whose detector boxes overlap, and their faces in the people's order.
+
+    Raises:
+        ValueError: the detector does not see all six, for several sets of people.
+    """
+    for first in range(first_person, first_person + 4 * PEOPLE_A_SCENE, PEOPLE_A_SCENE):
+        heads = [maker.head(first + k, 1, face_px) for k in range(PEOPLE_A_SCENE)]
+        # The detector's box is 0.48 of a square: nearer than that, neighbours' boxes overlap. Rows leave the chins free.
+        scene = paste_heads(heads, 0.455, 0.62, seed)
+        faces = detection.find_faces(scene.image)
+        hits = matched(scene, faces.frames[0])
+        if len(hits) == PEOPLE_A_SCENE:
+            ordered = tuple(faces.frames[0][hits[k]] for k in range(PEOPLE_A_SCENE))
+            return scene, dataclasses.replace(faces, frames=(ordered,))
+    raise ValueError("no scene of six overlapping heads showed the detector all six: try another --seed")
+
+
+def overlapping_pairs(faces: tuple[Face, ...]) -> int:
+    """Pairs of boxes that share a pixel."""
+    return sum(detection.overlap(faces[a].box, faces[b].box) > 0 for b in range(len(faces)) for a in range(b))
+
+
+def measure_group(
+    maker: HeadMaker, first_person: int, seed: int, bundle: Path, settings: CropSettings, crop_size: int, work: Path
+) -> dict:
+    """Six overlapping faces, each replaced by another person: who is who, peak memory and time against one face.
+
+    Without a bundle the profile's crop itself is pasted (`painter` says so): that shows what the pasting does to identities, and
+    nothing about the nets.
+    """
+    scene, faces = overlapping_group(maker, 200.0, first_person, seed)
+    people = []
+    for k in range(PEOPLE_A_SCENE):
+        who = first_person + 4 * PEOPLE_A_SCENE + k  # nobody of the scene
+        picture = torch.from_numpy(maker.head(who, 0, PROFILE_FACE_PX).picture)[None]
+        people.append(groups.Person(f"person {k}", groups.photographs_of(picture, "fast")))
+    everybody = groups.Profiles(tuple(people))
+    six, _ = groups.assign(scene.image, faces, everybody, "order")
+    one, _ = groups.assign(scene.image, faces, everybody, "pairs", "0:0")
+    painter, paint = _painter(bundle, settings)
+    with torch.inference_mode():
+        # Once for what the first run alone allocates.
+        groups.paint_group(scene.image, one, paint, crop_size)
+        figures = {}
+        for name, group in (("one", one), ("six", six)):
+            start = time.perf_counter()
+            with Peak() as peak:
+                result = groups.paint_group(scene.image, group, paint, crop_size)
+            figures[name] = (peak.bytes, time.perf_counter() - start)
+    unread = dataclasses.replace(
+        faces, frames=(tuple(dataclasses.replace(face, embedding=None) for face in faces.frames[0]),)
+    )
+    after = groups.embedded(result.image, unread).frames[0]
+    matrix = groups.person_scores(after, everybody)
+    own = np.diag(matrix)
+    mixed = sum(not np.isfinite(own[k]) or int(np.nanargmax(matrix[k])) != k for k in range(PEOPLE_A_SCENE))
+    _save(scene.image, work / "group_before.png")
+    _save(result.image, work / "group_after.png")
+    _save(result.panel, work / "group_panel.png")
+    found = rules.by_similarity(matrix, SAME_RENDERED_PERSON)
+    return {
+        "painter": painter,
+        "overlapping_boxes": overlapping_pairs(faces.frames[0]),
+        "group_identity": [[None if np.isnan(v) else round(float(v), 4) for v in row] for row in matrix],
+        "mixed_identities": int(mixed),
+        "found_again_at_0.5": sum(entry.person == entry.face for entry in found),
+        "outside_max_abs_diff": float(((result.image - scene.image).abs() * (result.mask == 0)[..., None]).max()),
+        "memory_ratio_6_to_1": figures["six"][0] / figures["one"][0] if figures["one"][0] else None,
+        "peak_mb": {name: round(values[0] / 2**20, 1) for name, values in figures.items()},
+        "seconds": {name: round(values[1], 3) for name, values in figures.items()},
+        "time_a_face_6_to_1": figures["six"][1] / 6 / figures["one"][1],
+    }
+
+
+def _painter(bundle: Path, settings: CropSettings) -> tuple[str, groups.Paint]:
+    try:
+        bundles.check_bundle(bundle)
+    except ValueError:
+        return "none: the profile's crop is pasted", lambda profile_crop, *_: profile_crop
+    model, vae, vision, nets = bundles.load_bundle(bundle)
+
+    def paint(profile_crop, style_crop, _, face):
+        own = dataclasses.replace(settings, seed=settings.seed + face)
+        return paint_crop(model, vae, vision, nets, profile_crop, style_crop, own).image
+
+    return "bundle", paint
+
+
+def _save(picture: torch.Tensor, path: Path) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((picture[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()).save(path)
+
+
+def measure_faces(arguments) -> dict:
+    """All figures; see `icportrait measure faces --help`.
+
+    Args:
+        arguments: `bundle` (folder or None), `work` (folder for pictures), `photograph` (file or None), `insightface` (list of
+            folders), `identities`, `steps`, `crop_size`, `effort`, `seed`.
+    """
+    maker = HeadMaker(arguments.seed)
+    image = group_photograph(arguments.photograph)
+    photograph, faces = measure_photograph(image, list(arguments.insightface)) if image is not None else ({}, None)
+    round_trip = measure_round_trip(image, faces.frames[0]) if faces is not None and faces.count else {}
+    heads = measure_heads(maker, arguments.identities, arguments.seed, arguments.effort)
+    settings = CropSettings(seed=arguments.seed, steps=arguments.steps)
+    group = measure_group(
+        maker,
+        arguments.identities,
+        arguments.seed,
+        Path(arguments.bundle or bundles.FOLDER),
+        settings,
+        arguments.crop_size,
+        Path(arguments.work),
+    )
+    outside = [part["outside_max_abs_diff"] for part in (round_trip, group) if "outside_max_abs_diff" in part]
+    return {
+        "t1": photograph,
+        "detection_rate": heads["detection_rate"],
+        "landmark_error": heads["landmark_error"],
+        "assignment_accuracy": heads["assignment_accuracy"],
+        "roundtrip_psnr_db": round_trip.get("roundtrip_psnr_db"),
+        "outside_max_abs_diff": max(outside),
+        "group_identity": group["group_identity"],
+        "memory_ratio_6_to_1": group["memory_ratio_6_to_1"],
+        "round_trip": round_trip,
+        "heads": heads,
+        "group": group,
+        "seed": arguments.seed,
+    }
+
+
+def print_table(figures: dict) -> None:
+    """The figures for people."""
+
+    def number(value, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    heads, group, trip = figures["heads"], figures["group"], figures["round_trip"]
+    print("\nsix faces of t1.jpg")
+    for backend, found in figures["t1"].items():
+        print(f"  {backend:34s} {found if isinstance(found, str) else f'{found} found'}")
+    print(f"\n{heads['heads']} held-out heads in {heads['scenes']} scenes, effort {heads['effort']}")
+    print(f"  {'detection rate':34s} {number(heads['detection_rate'])}   ({heads['false_detections']} false)")
+    for name, value in heads["detection_rate_by_face_px"].items():
+        print(f"  {'  faces of ' + name + ' px':34s} {number(value)}")
+    error = heads["landmark_error"]
+    print(
+        f"  {'landmark error, eyes (eye distances)':34s} {number(error['eyes_mean'])}   (largest {number(error['eyes_max'])})"
+    )
+    print(f"  {'landmark error, mouth (fitted)':34s} {number(error['mouth_mean'])}")
+    print(
+        f"  {'assignment accuracy':34s} {number(heads['assignment_accuracy'])}   "
+        f"({heads['assigned_to_somebody_else']} to somebody else)"
+    )
+    if trip:
+        print(f"\nalign and stitch, nothing generated, {trip['crop_px']}-px crops, worst of {trip['faces']} faces")
+        print(f"  {'PSNR inside, dB':34s} {number(trip['roundtrip_psnr_db'], 1)}   (exact: {PSNR_LIMIT:.0f})")
+        print(f"  {'  plain paste':34s} {number(trip['roundtrip_plain_paste_psnr_db'], 1)}")
+    print(f"  {'largest difference outside':34s} {figures['outside_max_abs_diff']:g}")
+    print(f"\nsix overlapping faces ({group['overlapping_boxes']} pairs of boxes overlap), painter: {group['painter']}")
+    print("  similarity      " + " ".join(f"person {k}" for k in range(PEOPLE_A_SCENE)))
+    for k, row in enumerate(group["group_identity"]):
+        print(f"  face {k}          " + " ".join(f"{number(value):>8s}" for value in row))
+    print(f"  {'mixed identities':34s} {group['mixed_identities']}")
+    print(f"  {'peak memory, six to one':34s} {number(group['memory_ratio_6_to_1'])}   {group['peak_mb']} MB")
+    print(f"  {'time a face, six to one':34s} {number(group['time_a_face_6_to_1'])}   {group['seconds']} s")
