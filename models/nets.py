@@ -112,7 +112,9 @@ def unet_settings(unet_config: dict) -> dict:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
-def net_config(role: str, unet_config: dict, tap: int | None = None, alpha: float = 1.0, beta: float = 0.0, gate: bool = False) -> dict:
+def net_config(
+    role: str, unet_config: dict, tap: int | None = None, alpha: float = 1.0, beta: float = 0.0, gate: bool = False
+) -> dict:
     """The config of a net that fits a UNet.
 
     Args:

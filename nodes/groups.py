@@ -224,7 +224,9 @@ class AddProfile(io.ComfyNode):
             ],
             outputs=[
                 ProfilesType.Output(
-                    "profiles", tooltip="The people with this one, for the next Add Profile or Assign Profiles."
+                    "people",
+                    display_name="profiles",
+                    tooltip="The people with this one, for the next Add Profile or Assign Profiles.",
                 ),
                 io.Image.Output("preview", tooltip="The photos with the face that counts."),
                 io.String.Output("message", tooltip="The person's number and photos, and what looks doubtful."),
@@ -482,7 +484,11 @@ class GroupPortrait(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("image", tooltip="The frames with all assigned people, as many as came in, in order."),
+                io.Image.Output(
+                    "result",
+                    display_name="image",
+                    tooltip="The frames with all assigned people, as many as came in, in order.",
+                ),
                 io.Mask.Output("mask", tooltip="Where faces were pasted; where 0, no pixel differs."),
                 io.Image.Output("crops", tooltip="The painted crops before stitching, in their order."),
                 io.Image.Output("panel", tooltip="Photo, before and after of the first 16 faces."),

@@ -120,10 +120,7 @@ class SampleSet:
         todo = [key for key in self.pictures if key not in self.latents] if only is None else only
         for start in range(0, len(todo), batch):
             keys = todo[start : start + batch]
-            images = (
-                torch.stack([self.pictures[key] for key in keys]).to(device).movedim(-1, 1).float() / 127.5
-                - 1
-            )
+            images = torch.stack([self.pictures[key] for key in keys]).to(device).movedim(-1, 1).float() / 127.5 - 1
             with torch.autocast(torch.device(device).type, torch.bfloat16):
                 latents = vae.encode(images)
             for key, latent in zip(keys, latents, strict=True):

@@ -57,7 +57,7 @@ def input_facts(entry):
     elif isinstance(default, (int, float)) and entry.max < 2**63:
         facts.append(f"default {default:g}")
     elif isinstance(default, str):
-        facts.append(f"default {default}")
+        facts.append(f"default {default or 'empty'}")
     return ", ".join(facts)
 
 

@@ -96,9 +96,9 @@ class TestAddProfile:
         made = iter(people(3).people)
         monkeypatch.setattr(groups.groups, "photographs_of", lambda *_: next(made).photographs)
         first = named(groups.AddProfile, noise(0), "Anna", "fast")
-        second = named(groups.AddProfile, noise(1), "", "fast", first["profiles"])
-        third = named(groups.AddProfile, noise(2), "ANNA", "fast", second["profiles"])
-        assert third["profiles"].names == ("Anna", "person 1")
+        second = named(groups.AddProfile, noise(1), "", "fast", first["people"])
+        third = named(groups.AddProfile, noise(2), "ANNA", "fast", second["people"])
+        assert third["people"].names == ("Anna", "person 1")
         assert "person 0 of 2: Anna, 2 photographs" in third["message"]
         assert "photographs 0 and 1 of Anna look like different people" in third["message"]
 
@@ -164,12 +164,12 @@ class TestGroupPortrait:
         group = self.assignment(canvas, [faces_at(80, 150, 250)], 2)
         result = self.run(canvas, group)
         assert torch.equal(canvas, copy) and torch.equal(torch.get_rng_state(), state)
-        assert result["image"].shape == canvas.shape and result["crops"].shape == (2, 128, 128, 3)
+        assert result["result"].shape == canvas.shape and result["crops"].shape == (2, 128, 128, 3)
         outside = result["mask"] == 0
-        assert torch.equal(result["image"][outside], canvas[outside]) and 0.02 < float((~outside).float().mean()) < 0.6
+        assert torch.equal(result["result"][outside], canvas[outside]) and 0.02 < float((~outside).float().mean()) < 0.6
         assert "2 painted (0 P0, 1 P1), 1 left alone" in result["status"]
         again = self.run(canvas, group)
-        assert torch.equal(again["image"], result["image"])
+        assert torch.equal(again["result"], result["result"])
 
     def test_each_face_has_its_own_numbers(self, monkeypatch):
         seen = []
@@ -197,7 +197,7 @@ class TestGroupPortrait:
         canvas = noise(3, 2)
         group = self.assignment(canvas, [faces_at(60), ()], 1)
         result = self.run(canvas, group, on_error=["skip"])
-        assert torch.equal(result["image"], canvas)
+        assert torch.equal(result["result"], canvas)
         assert result["status"].splitlines() == [
             "frame 0: 0 painted, 1 skipped",
             "face 0 (P0) of frame 0 was skipped: no luck",

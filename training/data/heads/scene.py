@@ -84,7 +84,11 @@ def backdrop(scene, size):
         picture = one * (0.45 + 0.75 * glow) * (0.8 + 0.4 * ramp)
     else:
         picture = one * (1 - ramp) + two * ramp
-    big = lambda sigma: cv2.GaussianBlur(rng.standard_normal((s, s)).astype(np.float32), (0, 0), sigma) * sigma * 3.5
+
+    def big(sigma: float) -> np.ndarray:
+        """Smooth noise [s, s] of about unit size, blurred over `sigma` pixels."""
+        return cv2.GaussianBlur(rng.standard_normal((s, s)).astype(np.float32), (0, 0), sigma) * sigma * 3.5
+
     if kind == "wall":
         picture = picture * (1 + 0.10 * big(6)[..., None])
     elif kind in ("blobs", "outdoors"):
