@@ -2,10 +2,10 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import apply, conditioning, faces, loaders, matching, portrait, sampling
+from . import apply, conditioning, faces, groups, loaders, matching, portrait, sampling
 
 NODES: list[type[io.ComfyNode]] = [
-    node for topic in (loaders, faces, conditioning, matching, apply, sampling, portrait) for node in topic.NODES
+    node for topic in (loaders, faces, conditioning, matching, apply, sampling, portrait, groups) for node in topic.NODES
 ]
 
 

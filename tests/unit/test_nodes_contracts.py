@@ -22,6 +22,10 @@ EXPECTED = {
     "StitchFace",
     "IdentitySimilarity",
     "Portrait",
+    "SelectFaces",
+    "AddProfile",
+    "AssignProfiles",
+    "GroupPortrait",
 }
 
 each_node = pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
