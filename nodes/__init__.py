@@ -5,7 +5,9 @@ from comfy_api.latest import ComfyExtension, io
 from . import apply, conditioning, faces, groups, loaders, matching, portrait, sampling
 
 NODES: list[type[io.ComfyNode]] = [
-    node for topic in (loaders, faces, conditioning, matching, apply, sampling, portrait, groups) for node in topic.NODES
+    node
+    for topic in (loaders, faces, conditioning, matching, apply, sampling, portrait, groups)
+    for node in topic.NODES
 ]
 
 

@@ -2,17 +2,15 @@
 
 import pytest
 import torch
-from tiny_training import UNET, VISION, random_matching, sample_set, write_shard
+from tiny_training import UNET, VISION, random_base, random_matching, sample_set, write_shard
 
 from icportrait.models.correspondence import match
 from icportrait.training.appearance import AppearanceTask
 from icportrait.training.autoencoder import AutoencoderTask
 from icportrait.training.base import BaseTask
 from icportrait.training.conditioning import ConditioningSettings, draw_batch
-from icportrait.training.diffusion import keyed_generator
 from icportrait.training.loop import LoopSettings, train
 from icportrait.training.matching import MatchingTask, true_flow
-from icportrait.training.modules import new_unet, new_vision
 from icportrait.training.samples import SampleSet
 
 ALWAYS = ConditioningSettings(drop=0.0)
@@ -52,16 +50,16 @@ def test_base(learned):
 
 
 def test_matching_with_the_exact_flow(tmp_path):
-    samples = sample_set(tmp_path)
-    unet, vision = new_unet(UNET, keyed_generator(1)), new_vision(VISION, keyed_generator(2))
+    samples = sample_set(tmp_path, shift=16)
+    unet, vision = random_base()
     conditioning = ConditioningSettings(drop=0.0, max_share=1.0, max_timestep=100)
-    task = MatchingTask(samples, unet, vision, UNET, "flow", conditioning, steps=60)
+    task = MatchingTask(samples, unet, vision, UNET, "flow", conditioning, steps=200)
     frozen = copies(task.frozen)
     idle = {name: p.clone() for name, p in task.net.named_parameters() if not p.requires_grad}
 
     @torch.no_grad()
     def error() -> float:
-        """Mean end-point error in cells of 16 px over valid cells; standing still would have 0.71."""
+        """Mean end-point error in cells of 16 px over valid cells; standing still would have 1.41."""
         items = task.items(950, 4)
         batch = draw_batch(samples, items, 950, 0, task.frozen["vision"], conditioning)
         features = task.features(batch, task.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image)))
@@ -69,9 +67,9 @@ def test_matching_with_the_exact_flow(tmp_path):
         return (match(*features)[0] - truth / 16).norm(dim=1)[valid].mean().item()
 
     loss, epe = loss_of(task), error()
-    train(task, LoopSettings(steps=60, batch=4, lr=3e-3), tmp_path / "run", "matching")
-    assert loss_of(task) < 0.8 * loss
-    assert error() < 0.4 < 0.5 < epe
+    train(task, LoopSettings(steps=300, batch=4, lr=2e-3), tmp_path / "run", "matching")
+    assert loss_of(task) < 0.7 * loss
+    assert error() < 0.5 < 0.8 < epe
     assert_untouched(task.frozen, frozen)
     assert all(torch.equal(task.net.get_parameter(name), p) for name, p in idle.items())
 
@@ -90,13 +88,13 @@ def test_appearance(learned, tmp_path):
     task = AppearanceTask(learned.samples, learned.unet, learned.vision, net, config, UNET, settings, beta=0.2)
     frozen, before = copies(task.frozen), loss_of(task)
     assert set(frozen) == {"unet", "vision", "matching"}
-    train(task, LoopSettings(steps=30, batch=4, lr=3e-3), tmp_path / "run", "appearance")
-    assert loss_of(task) < 0.9 * before
+    train(task, LoopSettings(steps=60, batch=4, lr=3e-3), tmp_path / "run", "appearance")
+    assert loss_of(task) < 0.93 * before
     assert_untouched(task.frozen, frozen)
 
 
 def test_autoencoder(tmp_path):
     task = AutoencoderTask(SampleSet([write_shard(tmp_path / "x.tar")]), crop=32)
     before = loss_of(task)
-    train(task, LoopSettings(steps=40, batch=4, lr=1e-3), tmp_path / "run", "autoencoder")
-    assert loss_of(task) < 0.6 * before
+    train(task, LoopSettings(steps=16, batch=4, lr=1e-3), tmp_path / "run", "autoencoder")
+    assert loss_of(task) < 0.75 * before

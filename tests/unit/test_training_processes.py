@@ -45,6 +45,13 @@ def start(data: Path, run: Path, steps: int, kill_at: int = -1, rank: int = 0, w
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def run_to_the_end(data: Path, run: Path, steps: int) -> None:
+    """One process like the others (threads decide the last bits), waited for."""
+    worker = start(data, run, steps)
+    output = worker.communicate(timeout=1800)[0]
+    assert worker.returncode == 0, output[-3000:]
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -79,14 +86,19 @@ def test_two_processes_equal_one(data, tmp_path):
             worker.kill()
     assert [worker.returncode for worker in workers] == [0, 0], output[0][-3000:] + output[1][-3000:]
     assert "processes: 2" in output[0] and "processes: 2" in output[1]
-    train_tiny(data, tmp_path / "one", 3)
+    run_to_the_end(data, tmp_path / "one", 3)
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     assert one.keys() == two.keys() and one["step"] == two["step"] == 3
-    for name, tensor in one.items():
-        if name.startswith("optimizer/exp_avg/"):  # the mean gradient: any unequal share or lost half shows here
-            assert torch.allclose(two[name], tensor, rtol=1e-3, atol=1e-6), name
-        if name.startswith("weights/"):
-            assert (two[name] - tensor).abs().mean() < 1e-6, name
+    compared = total = 0
+    for name in (name.removeprefix("weights/") for name in one if name.startswith("weights/")):
+        gradients = [run[f"optimizer/exp_avg/{name}"] for run in (one, two)]
+        assert (gradients[0] - gradients[1]).abs().max() < 1e-7, name
+        # Adam divides by the gradient's size. Where that is rounding noise (before a norm, say) so is the step.
+        real = one[f"optimizer/exp_avg_sq/{name}"].sqrt() > 2e-6
+        difference = (one[f"weights/{name}"] - two[f"weights/{name}"]).abs()
+        assert torch.all(difference[real] < 1e-6), name
+        compared, total = compared + int(real.sum()), total + real.numel()
+    assert compared > 0.2 * total
 
 
 @pytest.mark.slow
@@ -101,8 +113,8 @@ def test_kill_9_and_resume(data, tmp_path):
         worker.kill()
     assert worker.returncode == -signal.SIGKILL, output[-3000:]
     assert state(tmp_path / "killed")["step"] == 4
-    train_tiny(data, tmp_path / "killed", 6)
-    train_tiny(data, tmp_path / "whole", 6)
+    run_to_the_end(data, tmp_path / "killed", 6)
+    run_to_the_end(data, tmp_path / "whole", 6)
     whole, resumed = state(tmp_path / "whole"), state(tmp_path / "killed")
     assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
 

@@ -54,18 +54,18 @@ def smooth_picture(seed: int, height: int, width: int) -> np.ndarray:
     return (sum(layers)[0].movedim(0, -1) * 255).round().byte().numpy()
 
 
-def write_shard(path, people: int = 4, styles: bool = False, size: int = 64):
-    """A shard of `people` samples, one a person: two crops of one picture, moved by whole cells of the latents.
+def write_shard(path, people: int = 4, styles: bool = False, size: int = 64, shift: int = 8):
+    """A shard of `people` samples, one a person: two crops of one picture, moved by `shift` px along both axes.
 
-    The flow is exact: sample i's target cell (x, y) shows what the profile shows at (x + dx, y + dy), with
-    (dx, dy) = (8, -8), (-8, 8), (8, 8) or (-8, -8) px in turn.
+    The flow is exact: sample i's target pixel (x, y) shows what the profile shows at (x + dx, y + dy), with
+    (dx, dy) = (s, -s), (-s, s), (s, s) or (-s, -s) in turn.
     """
-    samples, margin = [], 8
+    samples = []
     for i in range(people):
-        dx, dy = (8 if i % 2 == 0 else -8), (8 if i % 4 in (1, 2) else -8)
-        canvas = smooth_picture(100 + i, size + 2 * margin, size + 2 * margin)
-        target = canvas[margin + dy : margin + dy + size, margin + dx : margin + dx + size]
-        profile = canvas[margin : margin + size, margin : margin + size]
+        dx, dy = (shift if i % 2 == 0 else -shift), (shift if i % 4 in (1, 2) else -shift)
+        canvas = smooth_picture(100 + i, size + 2 * shift, size + 2 * shift)
+        target = canvas[shift + dy : shift + dy + size, shift + dx : shift + dx + size]
+        profile = canvas[shift : shift + size, shift : shift + size]
         flow = np.zeros((2, size, size), np.float32)
         flow[0], flow[1] = dx, dy
         y, x = np.mgrid[0:size, 0:size]
@@ -100,9 +100,9 @@ def with_latents(samples: SampleSet) -> SampleSet:
     return samples
 
 
-def sample_set(folder, people: int = 4, styles: bool = False) -> SampleSet:
+def sample_set(folder, people: int = 4, styles: bool = False, shift: int = 8) -> SampleSet:
     """A loaded data set with latents."""
-    return with_latents(SampleSet([write_shard(folder / "tiny.tar", people, styles)]))
+    return with_latents(SampleSet([write_shard(folder / "tiny.tar", people, styles, shift=shift)]))
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ import json
 import os
 import tarfile
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,9 @@ import webdataset
 
 FORMAT_VERSION = 1
 FLOW_UNIT = 64  # flow is stored as int16 in 1/64 px
-PICTURES = ("target.webp", "profile.webp", "style.webp")
+FLOW_LIMIT = 500 * FLOW_UNIT
+MASKS = ("visible", "hair", "face")
+END_OF_TAR = 1024  # a tar ends with two blocks of 512 zero bytes
 REQUIRED = ("target.webp", "profile.webp", "meta.json")
 
 
@@ -21,58 +24,65 @@ class ShardError(RuntimeError):
     """A shard that cannot be read; the message names the shard and the member."""
 
 
-def encode_picture(picture, quality=95):
-    """WebP bytes of an sRGB uint8 picture [H, W, 3]."""
+def encode_picture(picture: np.ndarray, quality: int = 95) -> bytes:
+    """WebP bytes of an sRGB uint8 picture `[H, W, 3]`; quality 1..100."""
     ok, data = cv2.imencode(".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, int(quality)])
     if not ok:
         raise ValueError(f"could not encode a picture of shape {picture.shape}")
     return data.tobytes()
 
 
-def decode_picture(data):
-    """sRGB uint8 [H, W, 3] of encoded bytes."""
+def decode_picture(data: bytes) -> np.ndarray:
+    """sRGB uint8 `[H, W, 3]` of encoded bytes.
+
+    Raises:
+        ValueError: not a picture.
+    """
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
         raise ValueError("not a readable picture")
     return np.ascontiguousarray(picture[..., ::-1])
 
 
-def encode_truth(flow, visible, hair, face):
-    """npz bytes (readable by np.load without pickle) of flow [2, H, W] in pixels and three uint8 masks [H, W].
+def encode_truth(flow: np.ndarray, visible: np.ndarray, hair: np.ndarray, face: np.ndarray) -> bytes:
+    """npz bytes (np.load reads them without pickle) of flow `[2, H, W]` in pixels and three uint8 masks `[H, W]`.
 
-    Masks are bit-packed along the width. Flow outside the visible region is kept, clipped to +-500 px.
+    Flow is rounded to 1/64 px and clipped to +-500 px, also where nothing is visible. Masks are bit-packed along the
+    width.
     """
-    flow16 = np.clip(np.rint(flow * FLOW_UNIT), -32000, 32000).astype(np.int16)
+    flow16 = np.clip(np.rint(flow * FLOW_UNIT), -FLOW_LIMIT, FLOW_LIMIT).astype(np.int16)
+    arrays = {"flow": flow16, "size": np.array(flow16.shape[1:], np.int32)}
+    for name, mask in zip(MASKS, (visible, hair, face)):
+        arrays[name] = np.packbits(mask.astype(bool), axis=-1)
     out = io.BytesIO()
-    # savez_compressed has one (slow) level of compression; an npz is a zip of npy files.
+    # An npz is a zip of npy files. np.savez_compressed would take the slow level 6 and today's date.
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        arrays = {"flow": flow16, "size": np.array(flow16.shape[1:], np.int32)}
-        arrays.update(
-            {k: np.packbits(v.astype(bool), axis=-1) for k, v in (("visible", visible), ("hair", hair), ("face", face))}
-        )
         for name, array in arrays.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, array, allow_pickle=False)
-            archive.writestr(
-                zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED, 1
-            )
+            info = zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0))
+            archive.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED, 1)
     return out.getvalue()
 
 
-def decode_truth(data):
-    """dict of flow float32 [2, H, W] in pixels and visible, hair, face uint8 [H, W]."""
+def decode_truth(data: bytes) -> dict[str, np.ndarray]:
+    """flow float32 `[2, H, W]` in pixels; visible, hair and face uint8 `[H, W]` in 0, 1."""
     with np.load(io.BytesIO(data), allow_pickle=False) as z:
         height, width = (int(v) for v in z["size"])
         out = {"flow": z["flow"].astype(np.float32) / FLOW_UNIT}
-        for name in ("visible", "hair", "face"):
+        for name in MASKS:
             out[name] = np.unpackbits(z[name], axis=-1)[:height, :width]
     return out
 
 
-def write_shard(path, samples):
-    """Write samples to a tar, under a temporary name first. Returns the number of samples.
+def write_shard(path: Path | str, samples: Iterable[dict]) -> int:
+    """Write samples to a tar, under a hidden temporary name first; nothing is left if it fails.
 
-    A sample is a dict with `__key__` and encoded bytes (or, for `meta.json`, a dict) under the member suffixes.
+    Args:
+        samples: dicts of `__key__` and, under the members' suffixes, encoded bytes (for `meta.json` also a dict).
+
+    Returns:
+        the number of samples.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,9 +93,8 @@ def write_shard(path, samples):
             for sample in samples:
                 sample = dict(sample)
                 if not isinstance(sample["meta.json"], bytes):
-                    sample["meta.json"] = json.dumps(
-                        sample["meta.json"], separators=(",", ":"), sort_keys=True
-                    ).encode()
+                    text = json.dumps(sample["meta.json"], separators=(",", ":"), sort_keys=True)
+                    sample["meta.json"] = text.encode()
                 writer.write(sample)
                 count += 1
         os.replace(temporary, path)
@@ -95,8 +104,12 @@ def write_shard(path, samples):
     return count
 
 
-def raw_samples(path):
-    """(key, {suffix: bytes}) of a tar, raising ShardError on anything odd."""
+def raw_samples(path: Path | str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield (key, {suffix: bytes}) of a tar, in order and undecoded.
+
+    Raises:
+        ShardError: not a tar, cut short, damaged, or empty. Samples before the damage have been yielded by then.
+    """
     key, members, last = None, {}, "(first member)"
     try:
         with tarfile.open(path, "r|") as tar:
@@ -115,21 +128,25 @@ def raw_samples(path):
                 members[suffix] = data
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ShardError(f"{path}: damaged after {last}: {error}") from error
-    # A tar ends with two empty blocks; a file cut exactly between members lacks them and is otherwise silent.
+    # A file cut exactly between members is otherwise silent.
     with open(path, "rb") as f:
         f.seek(0, os.SEEK_END)
-        if f.tell() < 1024:
+        if f.tell() < END_OF_TAR:
             raise ShardError(f"{path}: truncated: no end of archive")
-        f.seek(-1024, os.SEEK_END)
-        if f.read(1024).strip(b"\0"):
+        f.seek(-END_OF_TAR, os.SEEK_END)
+        if f.read(END_OF_TAR).strip(b"\0"):
             raise ShardError(f"{path}: truncated after {last}: no end of archive")
     if key is None:
         raise ShardError(f"{path}: no samples")
     yield key, members
 
 
-def decode_sample(path, key, members):
-    """Decode the raw members of one sample; see `read_shards` for the result."""
+def decode_sample(path: Path | str, key: str, members: dict[str, bytes]) -> dict:
+    """Decode the raw members of one sample; see `read_shards` for the result. Members of other names are ignored.
+
+    Raises:
+        ShardError: a member is missing, unreadable or of another format version.
+    """
     out = {"key": key, "shard": str(path)}
     for suffix in REQUIRED:
         if suffix not in members:
@@ -150,11 +167,16 @@ def decode_sample(path, key, members):
     return out
 
 
-def read_shards(paths, shuffle_seed=None):
+def read_shards(paths: Iterable[Path | str] | Path | str, shuffle_seed: int | None = None) -> Iterator[dict]:
     """Yield decoded samples of shards, in order or, with a seed, in shuffled order of shards.
 
-    A sample is a dict: key, shard, target, profile and perhaps style (uint8 [H, W, 3] sRGB), flow (float32 [2, H, W], px,
-    target <- profile), visible, hair, face (uint8 [H, W], of the target), meta (dict).
+    Yields:
+        dicts of key, shard (its path), target, profile and perhaps style (uint8 `[H, W, 3]` sRGB), perhaps flow
+        (float32 `[2, H, W]`, px, target <- profile) with visible, hair and face (uint8 `[H, W]`, of the target), and
+        meta (dict); docs/data.md says what is in it.
+
+    Raises:
+        ShardError: no shards, or one that is missing or damaged; nothing is ever skipped.
     """
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not paths:
@@ -169,8 +191,24 @@ def read_shards(paths, shuffle_seed=None):
             yield decode_sample(path, key, members)
 
 
-def validate_shards(paths):
-    """All problems found, as a list of strings; empty means every sample of every shard decodes and makes sense."""
+def _doubts(sample):
+    """What makes no sense in a decoded sample: strings after its key."""
+    shape = sample["target"].shape
+    for name in ("profile", "style"):
+        if name in sample and sample[name].shape != shape:
+            yield f".{name}.webp: {sample[name].shape}, target is {shape}"
+    if "flow" in sample and sample["flow"].shape[1:] != shape[:2]:
+        yield f".truth.npz: flow {sample['flow'].shape}, target is {shape}"
+    for name, camera in sample["meta"].get("cameras", {}).items():
+        if len(camera) != 25 or not np.isfinite(camera).all():
+            yield f".meta.json: camera {name} is not 25 finite numbers"
+
+
+def validate_shards(paths: Iterable[Path | str]) -> list[str]:
+    """All problems found; empty means that every sample decodes and makes sense and that no key comes twice.
+
+    After damage the rest of a shard is not read, so one problem may hide others.
+    """
     problems, seen = [], {}
     for path in [Path(p) for p in paths]:
         try:
@@ -179,15 +217,7 @@ def validate_shards(paths):
                 if key in seen:
                     problems.append(f"{path}: {key}: also in {seen[key]}")
                 seen[key] = path
-                shape = sample["target"].shape
-                for name in ("profile", "style"):
-                    if name in sample and sample[name].shape != shape:
-                        problems.append(f"{path}: {key}.{name}.webp: {sample[name].shape}, target is {shape}")
-                if "flow" in sample and sample["flow"].shape[1:] != shape[:2]:
-                    problems.append(f"{path}: {key}.truth.npz: flow {sample['flow'].shape}, target is {shape}")
-                for name, camera in sample["meta"].get("cameras", {}).items():
-                    if len(camera) != 25 or not np.isfinite(camera).all():
-                        problems.append(f"{path}: {key}.meta.json: camera {name} is not 25 finite numbers")
+                problems += [f"{path}: {key}{doubt}" for doubt in _doubts(sample)]
         except ShardError as error:
             problems.append(str(error))
     return problems

@@ -3,15 +3,18 @@
 import numpy as np
 from numba import njit
 
-from .shade import CLOTH, EYES, HAIR_CLASS, LASHES, MOUTH_INSIDE, SKIN_FACE
+from .materials import CLOTH, EYES, HAIR_CLASS, LASHES, MOUTH_INSIDE, SKIN_FACE
+from .render import View
 
 # Surface classes that may stand for one another: skin with skin (lashes count as skin), every other class with itself.
 # A tooth lies closer behind a closed lip than the depth tolerance, an eyeball behind its lid, the scalp under hair.
 _GROUP = np.array([0, 1, 1, 2, 3, 1, 4, 5, 6, 7], np.uint8)
+_AGREE = 7  # of 9 samples around the projected point; all 9 would lose every thin or curved thing
 
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _flow(ident, bary, kind, triangles, screen, inverse, fine_kind, group, cloth, tolerance, limit, flow, visible):
+    """Fill flow and visible of one view (ident, bary, kind) from another (screen, inverse, fine_kind)."""
     height, width = ident.shape
     for y in range(height):
         for x in range(width):
@@ -40,22 +43,28 @@ def _flow(ident, bary, kind, triangles, screen, inverse, fine_kind, group, cloth
                         w = inverse[v, u]
                         if w > 0 and abs(1.0 / w - z) < tolerance:
                             agree += 1
-            if agree >= 7:
+            if agree >= _AGREE:
                 visible[y, x] = 1
 
 
-def flow_between(a, b, tolerance=3.0):
-    """Flow a <- b of two `View`s of one topology.
+def flow_between(a: View, b: View, tolerance: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Flow a <- b of two views of one topology and size.
 
-    Returns flow float32 [2, H, W] in pixels (dx, dy: the surface point of a's pixel (x, y) lies at (x + dx, y + dy) in b)
-    and visible uint8 [H, W]: the point is seen in b (at least 7 of 9 samples of its kind of surface within `tolerance` mm of depth) and is not cloth.
-    Two persons share the head's topology but not hair and accessories: those are left out unless the views are of one person.
+    Two persons share the head's topology but not hair and accessories: those are left out unless the views are of one
+    person.
+
+    Args:
+        tolerance: depth in mm within which samples belong to the same surface.
+
+    Returns:
+        flow float32 `[2, H, W]` in pixels (dx, dy: the surface point of a's pixel (x, y) lies at (x + dx, y + dy) in b,
+        perhaps hidden; 0 on the backdrop), and visible uint8 `[H, W]`: the point is seen in b and is not cloth.
     """
     height, width = a.ident.shape
     flow = np.zeros((2, height, width), np.float32)
     visible = np.zeros((height, width), np.uint8)
     same = a.triangles is b.triangles
-    limit = len(a.triangles) if same else min(len(a.triangles), len(b.triangles), a.head_triangles)
+    limit = len(a.triangles) if same else a.head_triangles
     _flow(
         a.ident,
         a.bary,
@@ -74,11 +83,11 @@ def flow_between(a, b, tolerance=3.0):
     return flow, visible
 
 
-def hair_mask(view):
-    """uint8 [H, W]: hair, beards included."""
+def hair_mask(view: View) -> np.ndarray:
+    """uint8 `[H, W]`: hair, beards included."""
     return (view.kind == HAIR_CLASS).astype(np.uint8)
 
 
-def face_mask(view):
-    """uint8 [H, W]: skin of the face with eyes, lips and the open mouth; no neck, hair, cloth or glasses."""
+def face_mask(view: View) -> np.ndarray:
+    """uint8 `[H, W]`: skin of the face with eyes, lips and the open mouth; no neck, hair, cloth or glasses."""
     return np.isin(view.kind, (SKIN_FACE, EYES, MOUTH_INSIDE, LASHES)).astype(np.uint8)

@@ -1,26 +1,44 @@
 """Write shards of synthetic heads: groups of identities and scenes, and the pairs and triplets they make."""
 
+import multiprocessing
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
+from tqdm import tqdm
 
-GENERATOR_VERSION = 1
+from ..shards import FORMAT_VERSION, encode_picture, encode_truth, write_shard
+from .flow import face_mask, flow_between, hair_mask
+from .identity import Person, make_person
+from .render import View, render
+from .scene import Scene, random_scene
+from .template import load_template
+
+GENERATOR_VERSION = 1  # raise it when the same seed gives other pictures
 HELD_OUT = 1_000_000  # groups from this index on are never trained on
+PERSON, SCENE, PLAN = 0, 1, 2  # streams of random numbers in a group
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def _seed(seed, group, what, index):
-    """A 63-bit seed for one thing of one group; distinct inputs give distinct streams."""
-    return int(
-        np.random.SeedSequence([int(seed), int(group), what, int(index)]).generate_state(1, np.uint64)[0]
-        >> np.uint64(1)
-    )
+def seed_of(seed: int, group: int, stream: int, index: int) -> int:
+    """The 63-bit seed of one thing of one group: `stream` is `PERSON` or `SCENE`, `index` counts them."""
+    sequence = np.random.SeedSequence([int(seed), int(group), stream, int(index)])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def sample_plan(identities, scenes, rng, repeats=2):
+_seed = seed_of  # its former name
+
+
+def sample_plan(
+    identities: int, scenes: int, rng: np.random.Generator, repeats: int = 2
+) -> list[tuple[int, int, int, int]]:
     """Triplets of one group: list of (target identity, style identity, target scene, profile scene).
 
-    Every (identity, scene) is a target `repeats` times, with other profile scenes and other style identities if there are enough.
+    Every (identity, scene) is a target `repeats` times, with other profile scenes and other style identities if there
+    are enough. A lone identity is its own style.
     """
     plan = []
     for y in range(identities):
@@ -32,78 +50,8 @@ def sample_plan(identities, scenes, rng, repeats=2):
     return plan
 
 
-def generate_group(group, identities=6, scenes=4, size=256, seed=0, repeats=2, quality=95):
-    """Yield the encoded samples of one group; deterministic from the arguments."""
-    from ..shards import FORMAT_VERSION, encode_picture, encode_truth
-    from .flow import face_mask, flow_between, hair_mask
-    from .identity import make_person
-    from .render import render
-    from .scene import random_scene
-
-    if scenes < 2:
-        raise ValueError("a group needs at least two scenes")
-    places = [random_scene(_seed(seed, group, 1, s)) for s in range(scenes)]
-    views, encoded, people = {}, {}, []
-    for i in range(identities):
-        person = make_person(_seed(seed, group, 0, i))
-        people.append(person_facts(person))
-        for s, place in enumerate(places):
-            views[i, s] = view = render(person, place, size)
-            encoded[i, s] = encode_picture(view.picture, quality)
-    counter = {}
-    for y, x, b, a in sample_plan(identities, scenes, np.random.default_rng([int(seed), int(group), 2]), repeats):
-        n = counter[y, b] = counter.get((y, b), -1) + 1
-        target, profile, style = views[y, b], views[y, a], views[x, b]
-        flow, visible = flow_between(target, profile)
-        marks = {
-            k: np.round(v.landmarks, 2).tolist()
-            for k, v in (("target", target), ("profile", profile), ("style", style))
-        }
-        meta = {
-            "format_version": FORMAT_VERSION,
-            "generator": "heads",
-            "generator_version": GENERATOR_VERSION,
-            "seed": int(seed),
-            "group": int(group),
-            "identity": {"target": f"{seed}-{group}-{y}", "style": f"{seed}-{group}-{x}"},
-            "scene": {
-                "target": f"{seed}-{group}-{b}",
-                "profile": f"{seed}-{group}-{a}",
-                "style": f"{seed}-{group}-{b}",
-            },
-            "person": {"target": people[y], "style": people[x]},
-            "cameras": {k: v.camera.scalars() for k, v in (("target", target), ("profile", profile), ("style", style))},
-            "pose": {
-                k: [round(v, 3) for v in (places[s].camera.yaw, places[s].camera.pitch, places[s].camera.roll)]
-                for k, s in (("target", b), ("profile", a))
-            },
-            "light": {
-                k: {
-                    "kind": places[s].light.kind,
-                    "seed": places[s].light.seed,
-                    "exposure": round(places[s].light.exposure, 4),
-                    "sh": np.round(places[s].light.sh, 4).tolist(),
-                }
-                for k, s in (("target", b), ("profile", a))
-            },
-            "expression": {
-                k: {n2: round(w, 3) for n2, w in places[s].expression.items()}
-                for k, s in (("target", b), ("profile", a))
-            },
-            "landmarks5": marks,
-        }
-        yield {
-            "__key__": f"g{group:06d}-i{y}-s{b}-{n}",
-            "target.webp": encoded[y, b],
-            "profile.webp": encoded[y, a],
-            "style.webp": encoded[x, b],
-            "truth.npz": encode_truth(flow, visible, hair_mask(target), face_mask(target)),
-            "meta.json": meta,
-        }
-
-
-def person_facts(person):
-    """The plain facts of a person for the sample's metadata."""
+def person_facts(person: Person) -> dict:
+    """The plain facts of a person for the sample's metadata; numbers are those of Shape and Look."""
     return {
         "sex": round(person.shape.sex, 3),
         "age": round(person.shape.age, 3),
@@ -116,49 +64,155 @@ def person_facts(person):
     }
 
 
-def shard_name(first, last, seed):
+def _light_facts(scene):
+    light = scene.light
+    return {
+        "kind": light.kind,
+        "seed": light.seed,
+        "exposure": round(light.exposure, 4),
+        "sh": np.round(light.sh, 4).tolist(),
+    }
+
+
+def _scene_facts(places: dict[str, Scene]) -> dict:
+    """Pose in degrees, light and expression of each scene."""
+    cameras = {k: s.camera for k, s in places.items()}
+    return {
+        "pose": {k: [round(v, 3) for v in (c.yaw, c.pitch, c.roll)] for k, c in cameras.items()},
+        "light": {k: _light_facts(s) for k, s in places.items()},
+        "expression": {k: {n: round(w, 3) for n, w in s.expression.items()} for k, s in places.items()},
+    }
+
+
+def _view_facts(views: dict[str, View]) -> dict:
+    """Camera and landmarks in pixels of each view."""
+    return {
+        "cameras": {k: v.camera.scalars() for k, v in views.items()},
+        "landmarks5": {k: np.round(v.landmarks, 2).tolist() for k, v in views.items()},
+    }
+
+
+def generate_group(
+    group: int,
+    identities: int = 6,
+    scenes: int = 4,
+    size: int = 256,
+    seed: int = 0,
+    repeats: int = 2,
+    quality: int = 95,
+) -> Iterator[dict]:
+    """Yield the encoded samples of one group; deterministic from the arguments.
+
+    Args:
+        group: its index; those from `HELD_OUT` on are for measuring only.
+        size: side of a picture in pixels.
+        repeats: samples a target picture, see `sample_plan`.
+        quality: of the WebP pictures, 1..100.
+
+    Yields:
+        samples as `write_shard` takes them; docs/data.md says what is in them.
+
+    Raises:
+        ValueError: fewer than two scenes, which make no pair.
+    """
+    if scenes < 2:
+        raise ValueError("a group needs at least two scenes")
+    places = [random_scene(seed_of(seed, group, SCENE, s)) for s in range(scenes)]
+    views, encoded, people = {}, {}, []
+    for i in range(identities):
+        person = make_person(seed_of(seed, group, PERSON, i))
+        people.append(person_facts(person))
+        for s, place in enumerate(places):
+            views[i, s] = view = render(person, place, size)
+            encoded[i, s] = encode_picture(view.picture, quality)
+    count = Counter()
+    for y, x, b, a in sample_plan(identities, scenes, np.random.default_rng([int(seed), int(group), PLAN]), repeats):
+        target, profile, style = views[y, b], views[y, a], views[x, b]
+        flow, visible = flow_between(target, profile)
+        key = f"g{group:06d}-i{y}-s{b}-{count[y, b]}"
+        count[y, b] += 1
+        yield {
+            "__key__": key,
+            "target.webp": encoded[y, b],
+            "profile.webp": encoded[y, a],
+            "style.webp": encoded[x, b],
+            "truth.npz": encode_truth(flow, visible, hair_mask(target), face_mask(target)),
+            "meta.json": {
+                "format_version": FORMAT_VERSION,
+                "generator": "heads",
+                "generator_version": GENERATOR_VERSION,
+                "seed": int(seed),
+                "group": int(group),
+                "identity": {"target": f"{seed}-{group}-{y}", "style": f"{seed}-{group}-{x}"},
+                "scene": {
+                    "target": f"{seed}-{group}-{b}",
+                    "profile": f"{seed}-{group}-{a}",
+                    "style": f"{seed}-{group}-{b}",
+                },
+                "person": {"target": people[y], "style": people[x]},
+                **_scene_facts({"target": places[b], "profile": places[a]}),
+                **_view_facts({"target": target, "profile": profile, "style": style}),
+            },
+        }
+
+
+def shard_name(first: int, last: int, seed: int) -> str:
     """File name of the shard that holds groups first..last."""
     return f"heads-{seed}-{first:07d}-{last:07d}.tar"
 
 
 def _write(task):
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-    import cv2
-
-    from ..shards import write_shard
-
-    cv2.setNumThreads(1)
     path, groups, options = task
-    count = write_shard(path, (sample for group in groups for sample in generate_group(group, **options)))
-    return path, count
+    write_shard(path, (sample for group in groups for sample in generate_group(group, **options)))
+
+
+def _write_in_processes(tasks, workers, bar):
+    """Write the shards of tasks with one-threaded processes."""
+    # The variables must be set before a worker loads numpy: hence spawn, not fork.
+    saved = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(saved, "1"))
+    try:
+        with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
+            for _ in pool.imap_unordered(_write, tasks):
+                bar.update()
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def generate_shards(
-    out_dir,
-    groups,
-    first_group=0,
-    identities=6,
-    scenes=4,
-    size=256,
-    seed=0,
-    workers=2,
-    groups_per_shard=4,
-    progress=True,
-):
-    """Write `groups` groups from `first_group` on as shards into out_dir; complete shards are kept as they are.
+    out_dir: Path | str,
+    groups: int,
+    first_group: int = 0,
+    identities: int = 6,
+    scenes: int = 4,
+    size: int = 256,
+    seed: int = 0,
+    workers: int = 2,
+    groups_per_shard: int = 4,
+    progress: bool = True,
+) -> list[Path]:
+    """Write `groups` groups from `first_group` on as shards; complete shards are kept as they are.
 
-    Group indices from 1,000,000 on are the held-out set: identities depend on (seed, group) only, so sets of different groups
-    share nobody. Returns the list of shard paths.
+    Groups from `HELD_OUT` on are the held-out set: what is in a group depends on (seed, group) only, so sets of
+    different groups share nobody.
+
+    Args:
+        out_dir: created if need be.
+        identities, scenes, size: of a group, see `generate_group`.
+        workers: processes; 1 works in this one.
+        progress: show a bar.
+
+    Returns:
+        the shards' paths, those found complete included.
     """
-    from tqdm import tqdm
-
-    from .template import load_template
-
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     load_template()  # build the cache once, before the workers start
-    options = dict(identities=identities, scenes=scenes, size=size, seed=seed)
+    options = {"identities": identities, "scenes": scenes, "size": size, "seed": seed}
     tasks, paths = [], []
     for first in range(first_group, first_group + groups, groups_per_shard):
         indices = list(range(first, min(first + groups_per_shard, first_group + groups)))
@@ -166,26 +220,12 @@ def generate_shards(
         paths.append(path)
         if not path.exists():
             tasks.append((path, indices, options))
-    bar = tqdm(total=len(paths), initial=len(paths) - len(tasks), unit="shard", disable=not progress, desc="heads")
-    if workers <= 1 or len(tasks) <= 1:
-        for task in tasks:
-            _write(task)
-            bar.update()
-    else:
-        import multiprocessing
-
-        # Threads are limited before the libraries load: spawn, not fork.
-        saved = {
-            n: os.environ.get(n)
-            for n in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        }
-        os.environ.update(dict.fromkeys(saved, "1"))
-        try:
-            with multiprocessing.get_context("spawn").Pool(workers) as pool:
-                for _ in pool.imap_unordered(_write, tasks):
-                    bar.update()
-        finally:
-            for name, value in saved.items():
-                os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-    bar.close()
+    done = len(paths) - len(tasks)
+    with tqdm(total=len(paths), initial=done, unit="shard", disable=not progress, desc="heads") as bar:
+        if workers <= 1 or len(tasks) <= 1:
+            for task in tasks:
+                _write(task)
+                bar.update()
+        else:
+            _write_in_processes(tasks, workers, bar)
     return paths

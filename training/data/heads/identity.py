@@ -4,104 +4,75 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import accessories
-from .geometry import random_shape, subdivide
-from .hair import grow_beard, grow_hair
+from .accessories import Mesh, random_accessories, tuck_hair
+from .beard import grow_beard
+from .geometry import Shape, random_shape, subdivide
+from .hair import grow_hair
+from .look import Look, random_look
 from .raster import vertex_normals
-from .skin import paint_atlas, random_look
+from .ribbons import Hair, coarse_ribbons, every_other_ribbon
+from .skin import paint_atlas
 from .template import HAIR, HAT, load_template
 from .visibility import bake_visibility
+
+_PALE_IRISES = ("blue", "grey", "green", "pale blue", "hazel")  # these turn brownish around the pupil
 
 
 @dataclass(frozen=True)
 class Person:
-    """One identity, ready to be posed."""
+    """One identity, ready to be posed.
+
+    Vertices come in the order: fine head, accessories, hair (two a node). The parameter vectors are those of
+    materials.py.
+    """
 
     seed: int
-    shape: object
-    look: object
-    hair: list  # Hair pieces: the head's and, perhaps, the beard's
-    extras: list  # accessory meshes
-    atlas: np.ndarray
+    shape: Shape
+    look: Look
+    hair: list[Hair]  # the head's and, perhaps, the beard's
+    extras: list[Mesh]  # accessories
+    atlas: np.ndarray  # float32 [H, W, 8], see skin.paint_atlas
     triangles: np.ndarray  # [T, 3] of everything
     material: np.ndarray  # [T]
-    casters: np.ndarray  # triangles that throw a key light's shadow
-    visibility: np.ndarray  # [V, 64] uint8; one row a hair node (two vertices)
-    eye: np.ndarray  # shader parameters
-    hair_colours: np.ndarray
-    frame: np.ndarray
-    hat: np.ndarray
+    casters: np.ndarray  # [C, 3] triangles that throw a key light's shadow: all, but every other ribbon
+    visibility: np.ndarray  # uint8 [V, 64]; one row a hair node (two vertices)
+    eye: np.ndarray  # [12]
+    hair_colours: np.ndarray  # [11]
+    frame: np.ndarray  # [3]
+    hat: np.ndarray  # [10]
 
 
-def make_person(seed, style=None, **choices):
-    """The person of a seed; `style` forces a hair style."""
-    rng = np.random.default_rng([int(seed), 0])
-    template = load_template()
-    shape = random_shape(rng)
-    look = random_look(rng, shape)
-    fine = subdivide(shape.cage)
-    normals = vertex_normals(fine, template.triangles)
-    hair = [grow_hair(rng, shape, fine, normals, look, style)]
-    beard = grow_beard(rng, fine, normals, look)
-    if beard is not None:
-        hair.append(beard)
-    extras, frame, hat = accessories.random_accessories(rng, shape, fine, normals, hair[0], choices)
-    if any(e.material == HAT for e in extras):
-        hair[0] = accessories.tuck_hair(hair[0])
-    atlas = paint_atlas(shape, look, hair[0].scalp)
-    triangles, material, start = [template.triangles], [template.material], len(fine)
-    points, point_normals = [fine], [normals]
-    for extra in extras:
-        triangles.append(extra.triangles + start)
-        material.append(np.full(len(extra.triangles), extra.material, np.uint8))
-        points.append(extra.points)
-        point_normals.append(extra.normals)
-        start += len(extra.points)
-    hair_start = start
-    nodes = []
-    for piece in hair:
-        triangles.append(piece.triangles + start)
-        material.append(np.full(len(piece.triangles), HAIR, np.uint8))
-        nodes.append((piece.nodes.reshape(-1, 3), piece.normals.reshape(-1, 3)))
-        start += 2 * len(nodes[-1][0])
-    # Casters: the cage, accessories and thickened hair (every fourth ribbon, three times as wide).
-    caster_points, caster_triangles, at = (
-        [shape.cage] + [e.points for e in extras],
-        [template.cage_triangles],
-        len(shape.cage),
+def _bake(shape, fine, normals, extras, hair):
+    """Visibility of the environment [V, 64] from everything but among coarse casters: the cage and thinned hair."""
+    receivers = [fine] + [e.points for e in extras] + [h.nodes.reshape(-1, 3) for h in hair]
+    receiver_normals = [normals] + [e.normals for e in extras] + [h.normals.reshape(-1, 3) for h in hair]
+    meshes = [(shape.cage, load_template().cage_triangles)]
+    meshes += [(e.points, e.triangles) for e in extras]
+    meshes += [coarse_ribbons(h) for h in hair]
+    starts = np.cumsum([0] + [len(points) for points, _ in meshes])
+    return bake_visibility(
+        np.concatenate(receivers).astype(np.float32),
+        np.concatenate(receiver_normals).astype(np.float32),
+        np.concatenate([points for points, _ in meshes]).astype(np.float32),
+        np.concatenate([t + start for (_, t), start in zip(meshes, starts)]).astype(np.int32),
+        len(fine) + sum(len(e.points) for e in extras),
     )
-    for extra in extras:
-        caster_triangles.append(extra.triangles + at)
-        at += len(extra.points)
-    for piece in hair:
-        p, t = _coarse_hair(piece)
-        caster_points.append(p)
-        caster_triangles.append(t + at)
-        at += len(p)
-    receivers = np.concatenate(points + [n[0] for n in nodes]).astype(np.float32)
-    receiver_normals = np.concatenate(point_normals + [n[1] for n in nodes]).astype(np.float32)
-    seen = bake_visibility(
-        receivers,
-        receiver_normals,
-        np.concatenate(caster_points).astype(np.float32),
-        np.concatenate(caster_triangles).astype(np.int32),
-        hair_start,
-    )
-    casters = [t if m is None else t[_every_other(m)] for t, m in zip(triangles, [None] * (1 + len(extras)) + hair)]
-    inner = (
-        look.iris * np.array([1.25, 1.05, 0.8]) + 0.01
-        if look.iris_name in ("blue", "grey", "green", "pale blue", "hazel")
-        else look.iris * 1.3
-    )
+
+
+def _eye_parameters(rng, look):
+    pale = look.iris_name in _PALE_IRISES
+    inner = look.iris * np.array([1.25, 1.05, 0.8]) + 0.01 if pale else look.iris * 1.3
     lash = np.minimum(look.hair * 0.4, 0.03) * (1 - 0.6 * look.makeup["liner"])
-    eye = np.array(
-        [*look.iris, *inner, rng.uniform(5.6, 6.2), rng.uniform(1.7, 2.7), rng.uniform(0.18, 0.4), *lash], np.float32
-    )
-    grey = look.hair_name in ("grey",)
-    tip = look.hair * (rng.uniform(1.0, 1.9) if rng.random() < 0.8 else rng.uniform(2, 4))
+    iris, pupil, limbus = rng.uniform(5.6, 6.2), rng.uniform(1.7, 2.7), rng.uniform(0.18, 0.4)
+    return np.array([*look.iris, *inner, iris, pupil, limbus, *lash], np.float32)
+
+
+def _hair_parameters(rng, look):
+    grey = look.hair_name == "grey"
+    tip = look.hair * (rng.uniform(1.0, 1.9) if rng.random() < 0.8 else rng.uniform(2, 4))  # bleached or dyed tips
     if grey:
-        tip = look.hair * 0.3
-    colours = np.array(
+        tip = look.hair * 0.3  # the strands that have kept their colour
+    return np.array(
         [
             *look.hair,
             *np.minimum(tip, 0.8),
@@ -113,40 +84,54 @@ def make_person(seed, style=None, **choices):
         ],
         np.float32,
     )
+
+
+def make_person(seed: int, style: str | None = None, glasses: bool | None = None, hat: str | None = None) -> Person:
+    """The person of a seed: the same seed always gives the same one.
+
+    Args:
+        style: force a hair style of `hair_styles.STYLES`.
+        glasses, hat: force accessories, see `random_accessories`. Forcing one thing may change others.
+    """
+    rng = np.random.default_rng([int(seed), 0])
+    template = load_template()
+    shape = random_shape(rng)
+    look = random_look(rng, shape)
+    fine = subdivide(shape.cage)
+    normals = vertex_normals(fine, template.triangles)
+    hair = [grow_hair(rng, shape, fine, normals, style)]
+    beard = grow_beard(rng, fine, normals, look)
+    if beard is not None:
+        hair.append(beard)
+    extras, frame, hat_parameters = random_accessories(rng, fine, normals, hair[0].style, glasses, hat)
+    if any(e.material == HAT for e in extras):
+        hair[0] = tuck_hair(hair[0])
+
+    triangles, material, casters = [template.triangles], [template.material], [template.triangles]
+    start = len(fine)
+    for extra in extras:
+        triangles.append(extra.triangles + start)
+        casters.append(triangles[-1])
+        material.append(np.full(len(extra.triangles), extra.material, np.uint8))
+        start += len(extra.points)
+    for piece in hair:
+        triangles.append(piece.triangles + start)
+        casters.append(triangles[-1][every_other_ribbon(piece)])
+        material.append(np.full(len(piece.triangles), HAIR, np.uint8))
+        start += 2 * piece.nodes.shape[0] * piece.nodes.shape[1]
     return Person(
-        int(seed),
-        shape,
-        look,
-        hair,
-        extras,
-        atlas,
-        np.concatenate(triangles).astype(np.int32),
-        np.concatenate(material),
-        np.concatenate(casters).astype(np.int32),
-        seen,
-        eye,
-        colours,
-        frame,
-        hat,
+        seed=int(seed),
+        shape=shape,
+        look=look,
+        hair=hair,
+        extras=extras,
+        atlas=paint_atlas(shape, look, hair[0].scalp),
+        triangles=np.concatenate(triangles).astype(np.int32),
+        material=np.concatenate(material),
+        casters=np.concatenate(casters).astype(np.int32),
+        visibility=_bake(shape, fine, normals, extras, hair),
+        eye=_eye_parameters(rng, look),
+        hair_colours=_hair_parameters(rng, look),
+        frame=frame,
+        hat=hat_parameters,
     )
-
-
-def _every_other(piece):
-    """Mask of the triangles of every second ribbon."""
-    each = len(piece.triangles) // max(len(piece.nodes), 1)
-    return np.repeat(np.arange(len(piece.nodes)) % 2 == 0, each)
-
-
-def _coarse_hair(piece):
-    """Every fourth ribbon with every second node, widened: a caster mesh."""
-    nodes, normals = piece.nodes[::4, ::2], piece.normals[::4, ::2]
-    if not len(nodes):
-        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
-    from .hair import _ribbon_triangles
-
-    tangent = np.gradient(nodes, axis=1)
-    side = np.cross(tangent, normals)
-    side /= np.linalg.norm(side, axis=-1, keepdims=True) + 1e-6
-    half = 1.5 * piece.width[::4, None, None]
-    points = np.stack([nodes - side * half, nodes + side * half], 2).reshape(-1, 3)
-    return points, _ribbon_triangles(nodes.shape[0], nodes.shape[1])

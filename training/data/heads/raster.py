@@ -6,10 +6,16 @@ from numba import njit
 
 @njit(cache=True, fastmath=True, nogil=True)
 def rasterise(screen, triangles, height, width):
-    """Rasterise triangles with perspective-correct barycentrics.
+    """Rasterise triangles with perspective-correct barycentrics; no culling, no clipping at a near plane.
 
-    screen [N, 3]: x, y in pixels (pixel centres at integer + 0.5) and depth > 0 (smaller is nearer).
-    Returns ident int32 [H, W] (-1 = empty), bary float32 [H, W, 2] (weights of corners 0 and 1), inverse depth float32 [H, W].
+    Args:
+        screen: float32 `[N, 3]`: x, y in pixels (pixel centres at integer + 0.5) and depth; smaller is nearer.
+            Triangles with a depth <= 0 are left out.
+        triangles: int32 `[T, 3]`.
+
+    Returns:
+        ident int32 `[H, W]` (-1 = empty), bary float32 `[H, W, 2]` (weights of corners 0 and 1) and inverse depth
+        float32 `[H, W]` (0 = empty).
     """
     ident = np.full((height, width), -1, np.int32)
     bary = np.zeros((height, width, 2), np.float32)
@@ -49,6 +55,7 @@ def rasterise(screen, triangles, height, width):
                 wb += bx_
             wa_row += ay_
             wb_row += by_
+    # Barycentrics of the winners, anew and in float64: the stepped ones have drifted.
     for y in range(height):
         for x in range(width):
             t = ident[y, x]
@@ -69,10 +76,20 @@ def rasterise(screen, triangles, height, width):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def depth_map(points, triangles, axes, centre, scale, size, far):
-    """Orthographic depth along axes[2]: near [size, size] (larger is nearer to the light; -1e9 = empty).
+    """Orthographic depth map towards a distant light, and perhaps one towards the opposite light.
 
-    With `far`, also the least depth [size, size] (1e9 = empty), which serves the opposite direction; else a dummy.
-    points [N, 3]; axes [3, 3] rows right, up, towards the light; scale in map pixels a millimetre.
+    Args:
+        points: float32 `[N, 3]`, mm.
+        triangles: int32 `[T, 3]`.
+        axes: float32 `[3, 3]`, rows right, up, towards the light.
+        centre: `[3]`, the point in the middle of the map.
+        scale: map pixels a millimetre.
+        size: of the map in pixels.
+        far: whether to make the second map.
+
+    Returns:
+        depth along axes[2] in mm: the largest `[size, size]` (-1e9 = empty) and, with `far`, the least
+        `[size, size]` (1e9 = empty), which serves the opposite light; else a dummy.
     """
     n = points.shape[0]
     p = np.empty((n, 3), np.float32)
@@ -122,7 +139,7 @@ def depth_map(points, triangles, axes, centre, scale, size, far):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def vertex_normals(points, triangles):
-    """Area-weighted unit vertex normals [N, 3]."""
+    """Area-weighted unit vertex normals float32 `[N, 3]` of points `[N, 3]` and triangles `[T, 3]`."""
     out = np.zeros((points.shape[0], 3), np.float32)
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]

@@ -6,12 +6,13 @@ from numba import njit
 from .lights import SPHERE
 from .raster import depth_map
 
+# The ball that shadow maps cover, mm: the head with its hair. What lies outside throws no shadow and is lit.
 CENTRE = np.array([0.0, -20.0, -70.0], np.float32)
 RADIUS = 165.0
 
 
-def light_axes(direction):
-    """Axes [3, 3] of a shadow map: rows right, up, towards the light."""
+def light_axes(direction: np.ndarray) -> np.ndarray:
+    """Axes float32 `[3, 3]` of a shadow map for a unit direction: rows right, up, towards the light."""
     d = np.asarray(direction, np.float64)
     helper = np.array([0.0, 1.0, 0.0]) if abs(d[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
     right = np.cross(helper, d)
@@ -21,6 +22,7 @@ def light_axes(direction):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _look_up(points, normals, axes, centre, scale, depth, sign, bias, fibres_from, out, column):
+    """Fill one column of out: the share of four neighbouring texels that let light through, times 255."""
     size = depth.shape[0]
     half = np.float32(size * 0.5 - 0.5)
     one = np.float32(1)
@@ -51,10 +53,23 @@ def _look_up(points, normals, axes, centre, scale, depth, sign, bias, fibres_fro
         out[i, column] = np.uint8(lit * np.float32(255))
 
 
-def bake_visibility(points, normals, caster_points, caster_triangles, fibres_from, size=96, bias=3.5):
-    """Visibility uint8 [N, 64] of points [N, 3] among casters; 255 = sees the direction.
+def bake_visibility(
+    points: np.ndarray,
+    normals: np.ndarray,
+    caster_points: np.ndarray,
+    caster_triangles: np.ndarray,
+    fibres_from: int,
+    size: int = 96,
+    bias: float = 3.5,
+) -> np.ndarray:
+    """Visibility uint8 `[N, 64]` of the directions `lights.SPHERE` from points; 255 = seen.
 
-    Surfaces (before index `fibres_from`) are not asked about directions behind them.
+    Args:
+        points, normals: float32 `[N, 3]`.
+        caster_points, caster_triangles: float32 `[P, 3]`, int32 `[T, 3]`: what may be in the way.
+        fibres_from: points before this index are surfaces and not asked about directions behind them.
+        size: of the depth maps in pixels: 96 makes one 3.4 mm wide, enough for soft light.
+        bias: mm towards the light, about a pixel, so that surfaces do not shade themselves.
     """
     out = np.zeros((len(points), len(SPHERE)), np.uint8)
     scale = np.float32(size * 0.5 / RADIUS)
@@ -74,9 +89,15 @@ def irradiance(normals, visibility, sphere, environment, hair_from, out):
     """Diffuse irradiance over pi into out[:, 0:3] and its luminance-weighted direction into out[:, 3:6].
 
     From vertex `hair_from` on, vertices are fibres: they receive from all around, and come in pairs of equal light.
+
+    Args:
+        normals: float32 `[V, 3]`.
+        visibility: uint8 `[N, 64]`, one row a vertex and from `hair_from` on one a pair.
+        sphere, environment: float32 `[64, 3]` directions and their radiance.
+        out: float32 `[V, 6]`, written.
     """
     n = normals.shape[0]
-    share = np.float32(4.0 / 64.0 / 255.0)
+    share = np.float32(4.0 / 64.0 / 255.0)  # solid angle of a direction over pi; visibility is in 255ths
     zero, one = np.float32(0), np.float32(1)
     luminance = np.empty(sphere.shape[0], np.float32)
     for k in range(sphere.shape[0]):
