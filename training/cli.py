@@ -211,7 +211,7 @@ def run_train(arguments: argparse.Namespace) -> int:
                 options[name] = getattr(arguments, name)
     for size, last_step in stages.phases(arguments.preset, arguments.stage, loop.steps):
         samples = _load(shards, size, arguments.limit)
-        phase = dataclasses.replace(loop, steps=last_step)
+        phase = dataclasses.replace(loop, steps=last_step, schedule_steps=loop.schedule_steps or loop.steps)
         if arguments.stage == "base":
             stages.train_base(arguments.run, samples, phase, options)
             continue

@@ -31,6 +31,8 @@ class LoopSettings:
     """Learning rate (the paper: 1e-5 constant)."""
     schedule: str = "constant"
     """`constant` (the paper) or `cosine` to a tenth of lr."""
+    schedule_steps: int = 0
+    """Steps until the schedule's end; 0 = `steps`. Longer than `steps` in all but the last of several phases."""
     warmup: int = 0
     """Steps over which lr rises linearly from 0."""
     weight_decay: float = 0.01
@@ -56,7 +58,7 @@ class LoopSettings:
         """Learning rate of a step (0-based)."""
         lr = self.lr * min(1.0, (step + 1) / self.warmup) if self.warmup else self.lr
         if self.schedule == "cosine":
-            lr *= 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+            lr *= 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / (self.schedule_steps or self.steps))))
         return lr
 
 

@@ -31,7 +31,7 @@ LOOP = {
 # Picture size in pixels up to a share of the steps. On two CPU cores 128-px pictures train four times as fast.
 PHASES = {
     "demo": {
-        "base": ((128, 0.75), (256, 1.0)),
+        "base": ((128, 0.6), (256, 1.0)),
         "matching": ((256, 1.0),),
         "appearance": ((128, 0.65), (256, 1.0)),
     },
