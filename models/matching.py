@@ -8,6 +8,7 @@ import comfy.model_management
 import torch
 
 from .correspondence import match
+from .nets import taps
 from .types import Flow, LoadedNet, PortraitNets, Profile
 
 # A matching net works best on lightly noised latents: the error grows with t and at t >= 600 the flow is useless.
@@ -86,7 +87,7 @@ def matching_flow(
     """
     context = embedding.expand(x.shape[0], -1, -1)
     inputs = net_inputs(net, model_sampling, x, sigma, context)
-    features = net.module.features(*inputs, hint_features, net.config["tap"])
+    features = net.module.features(*inputs, hint_features, *taps(net.config))
     target, profile = features.chunk(2, dim=-1)
     return match(target, profile, method=method)
 

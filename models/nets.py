@@ -1,12 +1,13 @@
 """The matching net and the appearance net: ControlNet-structured copies of the UNet encoder (paper, section 3.3).
 
 Both are one class. A *config* is the dict that builds it again and is stored in the file's metadata, because head
-counts cannot be read from tensor shapes: `{"role", "unet": {...}, "tap", "alpha", "beta"}`.
+counts cannot be read from tensor shapes: `{"role", "unet": {...}, "tap", "fine_tap", "alpha", "beta", "gate"}`.
 """
 
 import comfy.cldm.cldm
 import comfy.ops
 import torch
+import torch.nn.functional as functional
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 
 ROLES = ("matching", "appearance")
@@ -70,18 +71,30 @@ class PortraitNet(comfy.cldm.cldm.ControlNet):
                 h = h + hint_features
             yield index, h, embedding
 
-    def features(self, x, timesteps, context, hint_features, tap: int) -> torch.Tensor:
+    def features(self, x, timesteps, context, hint_features, tap: int, fine_tap: int | None = None) -> torch.Tensor:
         """Encoder features D after block `tap` (eq. 5); no later block is run.
+
+        With `fine_tap` (beyond the paper) the features of that earlier block, which lie on a finer grid, are put beside
+        those of `tap`, both at unit length a cell: their cosine is the mean of the two blocks' cosines. The coarse
+        block tells the place in the face, the fine one the place within a coarse cell.
 
         Args:
             x: noisy pair in model scale, `[B, 4, h, 2w]`.
             timesteps: `[B]`, 0 .. 999.
             context: `[B, tokens, context_dim]`.
             hint_features: from `encode_hint`, `[B or 1, model_channels, h, 2w]`.
+
+        Raises:
+            ValueError: a tap that does not exist, or a fine tap that is not before `tap`.
         """
+        if fine_tap is not None and not 0 <= fine_tap < tap:
+            raise ValueError(f"The fine tap ({fine_tap}) must be an encoder block before the tap ({tap}).")
+        fine = None
         for index, h, _ in self._encoder(x, timesteps, context, hint_features):
+            if index == fine_tap:
+                fine = h
             if index == tap:
-                return h
+                return h if fine is None else _side_by_side_features(h, fine)
         raise ValueError(f"Tap {tap} does not exist: this net has encoder blocks 0 to {len(self.input_blocks) - 1}.")
 
     def residuals(self, x, timesteps, context, hint_features) -> list[torch.Tensor]:
@@ -92,6 +105,20 @@ class PortraitNet(comfy.cldm.cldm.ControlNet):
         h = self.middle_block(h, embedding, context)
         out.append(self.middle_block_out(h, embedding, context))
         return out
+
+
+def _side_by_side_features(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    """Coarse features on the fine grid and the fine ones as one feature, each at unit length, float32.
+
+    The two halves of the pair are upsampled apart, so that nothing leaks across the seam.
+    """
+    size = (fine.shape[-2], fine.shape[-1] // 2)
+    halves = [
+        functional.interpolate(half.float(), size=size, mode="bilinear", align_corners=False)
+        for half in coarse.chunk(2, dim=-1)
+    ]
+    parts = (torch.cat(halves, dim=-1), fine.float())
+    return torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1)
 
 
 def unet_settings(unet_config: dict) -> dict:
@@ -113,7 +140,13 @@ def unet_settings(unet_config: dict) -> dict:
 
 
 def net_config(
-    role: str, unet_config: dict, tap: int | None = None, alpha: float = 1.0, beta: float = 0.0, gate: bool = False
+    role: str,
+    unet_config: dict,
+    tap: int | None = None,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    gate: bool = False,
+    fine_tap: int | None = None,
 ) -> dict:
     """The config of a net that fits a UNet.
 
@@ -123,6 +156,7 @@ def net_config(
         tap: encoder block whose output feeds the cost volume; default: the last block at the second resolution.
         alpha, beta: annealing constants of eq. 7 that the net was trained with.
         gate: the warped features were scaled by the flow's confidence in training (beyond the paper).
+        fine_tap: an earlier encoder block whose features refine those of the tap (beyond the paper); None = without.
     """
     if role not in ROLES:
         raise ValueError(f"Unknown role {role!r}; choose one of {', '.join(ROLES)}.")
@@ -130,7 +164,20 @@ def net_config(
     if tap is None:
         blocks = unet["num_res_blocks"]
         tap = (blocks[0] + 1) + blocks[1]  # input conv, level 0, its downsampling conv, level 1
-    return {"role": role, "unet": unet, "tap": tap, "alpha": alpha, "beta": beta, "gate": gate}
+    return {
+        "role": role,
+        "unet": unet,
+        "tap": tap,
+        "fine_tap": fine_tap,
+        "alpha": alpha,
+        "beta": beta,
+        "gate": gate,
+    }
+
+
+def taps(config: dict) -> tuple[int, int | None]:
+    """(tap, fine tap or None) of a net's config; files written before there was a fine tap have none."""
+    return config["tap"], config.get("fine_tap")
 
 
 def build_net(config: dict, dtype=torch.float32, device=None, operations=comfy.ops.disable_weight_init) -> PortraitNet:

@@ -4,10 +4,10 @@ import torch
 
 from ..models.aggregation import aggregate_residuals
 from ..models.correspondence import match
-from ..models.nets import build_net, initialise_from_unet, net_config
+from ..models.nets import build_net, initialise_from_unet, net_config, taps
 from .conditioning import Batch, ConditioningSettings, draw_batch
-from .diffusion import add_noise, keyed_generator, noise_for
-from .matching import as_control, target_and_profile
+from .diffusion import add_noise, keyed_generator, noise_for, uniform
+from .matching import as_control, target_and_profile, true_flow
 from .samples import SampleSet, batch_indices
 
 
@@ -28,6 +28,7 @@ class AppearanceTask(torch.nn.Module):
         beta: float = 0.0,
         gate: bool = False,
         flow_timestep: int = 100,
+        true_flow: float = 0.0,
         profile_weight: float = 1.0,
         face_weight: float = 1.0,
     ):
@@ -36,6 +37,8 @@ class AppearanceTask(torch.nn.Module):
             gate: scale the warped features by the flow's cycle confidence (beyond the paper).
             flow_timestep: the flow is computed once from features at this timestep (tiny.md's finding: matching is
                 good at low t and useless above 600).
+            true_flow: share of steps that warp by the exact flow where all samples have one, its visible part as
+                confidence: cheaper than the matching net, and good at picture sizes that net was not trained on.
             profile_weight: loss weight of the profile half (1 = eq. 3 as written; it is easy and teaches little).
             face_weight: loss weight of face cells against the rest (1 = eq. 3 as written).
         """
@@ -45,9 +48,10 @@ class AppearanceTask(torch.nn.Module):
         initialise_from_unet(self.net, unet, keyed_generator(seed, "appearance"))
         frozen = {"unet": unet, "vision": vision, "matching": matching}
         self.frozen = {name: module.requires_grad_(False).eval() for name, module in frozen.items()}
-        self.tap = matching_config["tap"]
+        self.taps = taps(matching_config)
         self.samples, self.settings, self.seed = samples, settings, seed
-        self.flow_timestep, self.profile_weight, self.face_weight = flow_timestep, profile_weight, face_weight
+        self.flow_timestep, self.true_flow = flow_timestep, true_flow
+        self.profile_weight, self.face_weight = profile_weight, face_weight
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
@@ -62,13 +66,17 @@ class AppearanceTask(torch.nn.Module):
         noise = torch.stack([torch.randn(batch.noise.shape[1:], generator=g) for g in batch.generators]).to(batch.noise)
         noisy = add_noise(batch.side_by_side(batch.style, batch.profile), noise, timesteps)
         hint = net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
-        features = net.features(noisy, timesteps, batch.context, hint, self.tap)
+        features = net.features(noisy, timesteps, batch.context, hint, *self.taps)
         with torch.autocast(features.device.type, enabled=False):  # half precision would round the positions
             return match(*target_and_profile(features.float(), batch.profile_left))
 
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
         batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
-        flow, confidence = self.flow(batch)
+        exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.true_flow
+        if exact and all(sample.flow is not None for _, sample in items):
+            flow, confidence = exact_flow([sample for _, sample in items], batch)
+        else:
+            flow, confidence = self.flow(batch)
         noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
         noisy = add_noise(batch.side_by_side(batch.start, batch.profile), noise, batch.timesteps)
         wanted = noise_for(noisy, batch.side_by_side(batch.target, batch.profile), batch.timesteps)
@@ -95,3 +103,10 @@ class AppearanceTask(torch.nn.Module):
             "target_loss": target_loss.item(),
             "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
         }
+
+
+def exact_flow(samples: list, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """(flow `[B, 2, h, w]` in latent cells, confidence `[B, 1, h, w]`: 1 where the flow is valid, else 0)."""
+    size = batch.target.shape[-2:]
+    flow, valid = true_flow(samples, size, batch.target.device)
+    return flow * (size[1] / batch.profile_image.shape[-1]), valid[:, None].float()

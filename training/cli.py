@@ -105,6 +105,9 @@ def build_parser() -> argparse.ArgumentParser:
             help="demo: the small bundle; sd15: the paper's recipe",
         )
         part.add_argument("--limit", type=int, default=None, help="use only the first so many samples")
+        part.add_argument(
+            "--size", type=int, default=None, help="train on pictures of this side only; default: the preset's phases"
+        )
         part.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = torch's choice")
         add_override_options(part, LoopSettings)
         if stage in ("autoencoder", "base"):
@@ -121,12 +124,24 @@ def build_parser() -> argparse.ArgumentParser:
                 help="paper: eq. 3; flow: exact-flow supervision",
             )
             part.add_argument("--tap", type=int, default=None, help="encoder block that feeds the cost volume")
+            part.add_argument(
+                "--fine-tap",
+                type=int,
+                default=None,
+                help="earlier encoder block that refines the match (beyond the paper); -1 = none",
+            )
         else:
             part.add_argument("--matching", default="matching", help="subfolder of the matching net to use")
             part.add_argument("--alpha", type=float, default=None, help="annealing rate of eq. 7")
             part.add_argument("--beta", type=float, default=None, help="base weight of eq. 7")
             part.add_argument(
                 "--profile-weight", type=float, default=None, help="loss weight of the profile half; 1 = eq. 3"
+            )
+            part.add_argument(
+                "--true-flow",
+                type=float,
+                default=None,
+                help="share of steps that warp by the exact flow instead of the matching net's (beyond the paper)",
             )
             part.add_argument("--face-weight", type=float, default=None, help="loss weight of face cells; 1 = eq. 3")
 
@@ -206,10 +221,13 @@ def run_train(arguments: argparse.Namespace) -> int:
             stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), vae_loop, vae_options)
     else:
         conditioning = overridden(conditioning, arguments)
-        for name in ("objective", "tap", "alpha", "beta", "profile_weight", "face_weight"):
+        for name in ("objective", "tap", "fine_tap", "alpha", "beta", "profile_weight", "face_weight", "true_flow"):
             if getattr(arguments, name, None) is not None:
                 options[name] = getattr(arguments, name)
-    for size, last_step in stages.phases(arguments.preset, arguments.stage, loop.steps):
+        if options.get("fine_tap") == -1 or (options.get("objective") == "paper" and arguments.fine_tap is None):
+            options["fine_tap"] = None  # eq. 5 knows one block
+    phases = stages.phases(arguments.preset, arguments.stage, loop.steps)
+    for size, last_step in [(arguments.size, loop.steps)] if arguments.size else phases:
         samples = _load(shards, size, arguments.limit)
         phase = dataclasses.replace(loop, steps=last_step, schedule_steps=loop.schedule_steps or loop.steps)
         if arguments.stage == "base":

@@ -27,6 +27,8 @@ class ConditioningSettings:
     """Share of samples trained as triplets where they have a style."""
     bridge: float = 0.0
     """Share of triplets whose noisy latents start partly from the style's latents, as inference does."""
+    bridge_timestep: int = NUM_TIMESTEPS
+    """Timestep from which on they may start from the style's alone; inference does at its first step."""
     min_timestep: int = 0
     max_timestep: int = NUM_TIMESTEPS
     """Timesteps are uniform in [min_timestep, max_timestep)."""
@@ -90,7 +92,8 @@ def draw_batch(
         start = target
         if triplet and uniform(generator) < settings.bridge:
             # Inference starts from the noised style, so at high noise its latents still show through.
-            start = torch.lerp(target, samples.latents[style].float(), uniform(generator) * timestep / NUM_TIMESTEPS)
+            weight = uniform(generator) * min(1.0, timestep / settings.bridge_timestep)
+            start = torch.lerp(target, samples.latents[style].float(), weight)
         styles.append(samples.latents[style].float())
         starts.append(start)
         height, width = target.shape[-2:]

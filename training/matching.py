@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 
 from ..models.correspondence import cell_grid, cost_volume
-from ..models.nets import build_net, initialise_from_unet, net_config
+from ..models.nets import build_net, initialise_from_unet, net_config, taps
 from .conditioning import Batch, ConditioningSettings, draw_batch
 from .diffusion import add_noise, keyed_generator
 from .samples import SampleSet, batch_indices
@@ -69,13 +69,20 @@ class MatchingTask(torch.nn.Module):
         settings: ConditioningSettings = ConditioningSettings(),
         seed: int = 0,
         tap: int | None = None,
+        fine_tap: int | None = None,
         steps: int = 200,
-        sigma: tuple[float, float] = (2.0, 0.7),
+        sigma: tuple[float, float] = (3.0, 1.0),
     ):
+        """
+        Args:
+            tap, fine_tap: see `models.nets.net_config`.
+            steps: over which sigma goes from its first to its last value.
+            sigma: of the Gaussian target in cells, at the start and the end (objective `flow`).
+        """
         super().__init__()
         if objective not in OBJECTIVES:
             raise ValueError(f"Unknown objective {objective!r}; choose one of {', '.join(OBJECTIVES)}.")
-        self.config = net_config("matching", unet_config, tap)
+        self.config = net_config("matching", unet_config, tap, fine_tap=fine_tap)
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "matching"))
         self.frozen = {"unet": unet.requires_grad_(False).eval(), "vision": vision.requires_grad_(False).eval()}
@@ -118,7 +125,7 @@ class MatchingTask(torch.nn.Module):
         """Tap features of the (target, profile) halves. The target half is the noised *style*: what inference has."""
         noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
         noisy = add_noise(batch.side_by_side(batch.style, batch.profile), noise, batch.timesteps)
-        features = self.net.features(noisy, batch.timesteps, batch.context, hint, self.config["tap"])
+        features = self.net.features(noisy, batch.timesteps, batch.context, hint, *taps(self.config))
         return target_and_profile(features, batch.profile_left)
 
 

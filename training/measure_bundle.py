@@ -20,7 +20,7 @@ from ..models.faces import detection, identity
 from ..models.loading import load_net
 from ..models.matching import FLOW_TIMESTEP, estimate_flow, noised, pair_noise
 from ..models.net_files import read_metadata
-from ..models.nets import build_net, initialise_from_unet, net_config
+from ..models.nets import build_net, initialise_from_unet
 from ..models.pixel_sampling import sample_pixels
 from ..models.portrait import CropSettings, paint_crop
 from ..models.types import LoadedNet, PortraitNets
@@ -142,9 +142,7 @@ def measure_flow(bench: FlowBench, cases: list[Case], paper_matching: Path | Non
     width = cases[0].flow.shape[2]
     matchers = {
         "trained": bench.nets.matching,
-        "step0": step0_net(
-            bench.model, net_config("matching", bench.nets.matching.config["unet"], bench.nets.matching.config["tap"])
-        ),
+        "step0": step0_net(bench.model, bench.nets.matching.config),
     }
     if paper_matching is not None:
         matchers["paper_objective"] = load_net(paper_matching, "matching")

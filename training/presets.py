@@ -41,7 +41,9 @@ PHASES = {
 CONDITIONING = {
     "demo": {
         "matching": ConditioningSettings(triplets=0.6, max_timestep=300),
-        "appearance": ConditioningSettings(triplets=0.8, bridge=0.5),
+        "appearance": ConditioningSettings(
+            triplets=0.8, bridge=1.0, bridge_timestep=700, min_timestep=20, max_timestep=800
+        ),
     },
     "sd15": {
         "matching": ConditioningSettings(),
@@ -53,7 +55,7 @@ TASK = {
     "demo": {
         "autoencoder": {},
         "base": {},
-        "matching": {"objective": "flow"},
+        "matching": {"objective": "flow", "fine_tap": 2},
         "appearance": {"profile_weight": 0.1, "face_weight": 3.0, "alpha": 1.0, "beta": 0.2, "gate": True},
     },
     "sd15": {

@@ -120,6 +120,46 @@ class TestTap:
             hint = net.encode_hint(inputs["hint"])
             net.features(inputs["x"], inputs["timesteps"], inputs["context"], hint, 12)
 
+    @torch.no_grad()
+    def test_a_fine_tap_makes_the_cosine_the_mean_of_both_blocks(self, net, inputs):
+        """Plain loops: bilinear features of the coarse block a half, cosine of each, their mean."""
+        hint = net.encode_hint(inputs["hint"])
+        rest = inputs["x"], inputs["timesteps"], inputs["context"], hint
+        both, coarse, fine = (net.features(*rest, *taps) for taps in ((TAP, 2), (TAP,), (2,)))
+        assert both.shape[-2:] == fine.shape[-2:]
+        assert fine.shape[-1] == 2 * coarse.shape[-1]
+        width = fine.shape[-1] // 2
+
+        def coarse_at(x, y):  # cell centres of the fine grid on the coarse one, clamped within the half
+            half, column = divmod(x, width)
+            part = coarse[0].chunk(2, dim=-1)[half].double()
+            cx = min(max((column + 0.5) / 2 - 0.5, 0), part.shape[-1] - 1)
+            cy = min(max((y + 0.5) / 2 - 0.5, 0), part.shape[-2] - 1)
+            x0, y0 = int(cx), int(cy)
+            x1, y1 = min(x0 + 1, part.shape[-1] - 1), min(y0 + 1, part.shape[-2] - 1)
+            top = part[:, y0, x0] * (1 - (cx - x0)) + part[:, y0, x1] * (cx - x0)
+            low = part[:, y1, x0] * (1 - (cx - x0)) + part[:, y1, x1] * (cx - x0)
+            return top * (1 - (cy - y0)) + low * (cy - y0)
+
+        def cosine(a, b):
+            return float((a * b).sum() / (a.norm() * b.norm()))
+
+        for (xa, ya), (xb, yb) in [((0, 0), (width, 0)), ((3, 2), (width + 5, 6)), ((width - 1, 7), (width, 7))]:
+            got = cosine(both[0, :, ya, xa].double(), both[0, :, yb, xb].double())
+            one = cosine(coarse_at(xa, ya), coarse_at(xb, yb))
+            two = cosine(fine[0, :, ya, xa].double(), fine[0, :, yb, xb].double())
+            assert got == pytest.approx((one + two) / 2, abs=1e-5)
+
+    def test_a_fine_tap_must_lie_before_the_tap(self, net, inputs):
+        with torch.no_grad(), pytest.raises(ValueError, match="fine tap .5. must be an encoder block before"):
+            hint = net.encode_hint(inputs["hint"])
+            net.features(inputs["x"], inputs["timesteps"], inputs["context"], hint, 3, 5)
+
+    def test_files_without_a_fine_tap_still_load(self):
+        assert nets.taps({"tap": 5}) == (5, None)
+        assert nets.taps(nets.net_config("matching", nets.SD15_UNET)) == (5, None)
+        assert nets.taps(nets.net_config("matching", nets.SD15_UNET, fine_tap=2)) == (5, 2)
+
     def test_default_is_the_last_block_of_the_second_resolution(self):
         assert nets.net_config("matching", nets.SD15_UNET)["tap"] == 5
         assert nets.net_config("matching", UNET | {"num_res_blocks": [1, 3, 2, 2]})["tap"] == 5

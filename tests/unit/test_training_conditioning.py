@@ -133,9 +133,10 @@ class TestTriplets:
             assert torch.equal(batch.target[row], samples.latents[sample.target].float())
             assert torch.equal(batch.start[row], batch.target[row])
 
-    def test_a_bridge_starts_between_target_and_style(self, samples, vision):
-        """At most t / 1000 of the way, so that little noise never asks for another person's face."""
-        settings = ConditioningSettings(triplets=1.0, bridge=1.0)
+    @pytest.mark.parametrize("end", [1000, 400])
+    def test_a_bridge_starts_between_target_and_style(self, samples, vision, end):
+        """At most t / end of the way, so that little noise never asks for another person's face."""
+        settings = ConditioningSettings(triplets=1.0, bridge=1.0, bridge_timestep=end)
         ways = []
         for step in range(6):
             batch = draw_batch(samples, items(samples, 4), step, 0, vision, settings)
@@ -144,9 +145,9 @@ class TestTriplets:
                 part = (batch.start[row] - batch.target[row]).flatten()
                 way = (part @ whole / (whole @ whole)).item()
                 assert torch.allclose(part, way * whole, atol=1e-5)
-                assert -1e-6 <= way <= batch.timesteps[row].item() / 1000 + 1e-6
+                assert -1e-6 <= way <= min(1, batch.timesteps[row].item() / end) + 1e-6
                 ways.append(way)
-        assert max(ways) > 0.2
+        assert max(ways) > 0.2 * 1000 / end
 
     def test_samples_without_style_stay_pairs(self, tmp_path, vision):
         plain = sample_set(tmp_path)
