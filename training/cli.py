@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     about = {
         "autoencoder": "the demo's 8x autoencoder (`train base` runs it first when it is missing)",
         "base": "the demo's UNet and vision encoder from nothing (SD1.5 runs skip this)",
+        "hint": "a start for the hint block of both nets (beyond the paper; optional, before `train matching`)",
         "matching": "the matching net (paper: 200 steps, lr 1e-5, batch 16)",
         "appearance": "the appearance net (paper: 20,000 steps, lr 1e-5, batch 16), matching net frozen",
     }
@@ -112,9 +113,11 @@ def build_parser() -> argparse.ArgumentParser:
         add_override_options(part, LoopSettings)
         if stage in ("autoencoder", "base"):
             continue
-        part.add_argument("--name", default=stage, help="subfolder of the run, for variants side by side")
         part.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (sd15 preset)")
         part.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model (sd15 preset)")
+        if stage == "hint":
+            continue
+        part.add_argument("--name", default=stage, help="subfolder of the run, for variants side by side")
         add_override_options(part, ConditioningSettings)
         if stage == "matching":
             part.add_argument(
@@ -219,7 +222,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         vae_loop, _, vae_options = stages.preset(arguments.preset, "autoencoder")
         if not (arguments.run / "autoencoder" / "vae.safetensors").exists():
             stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), vae_loop, vae_options)
-    else:
+    elif arguments.stage != "hint":
         conditioning = overridden(conditioning, arguments)
         for name in ("objective", "tap", "fine_tap", "alpha", "beta", "profile_weight", "face_weight", "true_flow"):
             if getattr(arguments, name, None) is not None:
@@ -234,7 +237,9 @@ def run_train(arguments: argparse.Namespace) -> int:
             stages.train_base(arguments.run, samples, phase, options)
             continue
         base = _base(arguments)
-        if arguments.stage == "matching":
+        if arguments.stage == "hint":
+            stages.train_hint(arguments.run, samples, base, phase, options)
+        elif arguments.stage == "matching":
             stages.train_matching(arguments.run, arguments.name, samples, base, phase, conditioning, options)
         else:
             stages.train_appearance(

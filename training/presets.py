@@ -7,7 +7,7 @@
 from .conditioning import ConditioningSettings
 from .loop import LoopSettings
 
-STAGES = ("autoencoder", "base", "matching", "appearance")
+STAGES = ("autoencoder", "base", "hint", "matching", "appearance")
 
 LOOP = {
     "demo": {
@@ -15,6 +15,7 @@ LOOP = {
             steps=3000, batch=16, lr=1e-3, schedule="cosine", warmup=100, ema=0.995, precision="bf16"
         ),
         "base": LoopSettings(steps=4000, batch=8, lr=4e-4, schedule="cosine", warmup=200, ema=0.998, precision="bf16"),
+        "hint": LoopSettings(steps=800, batch=32, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, precision="bf16"),
         "matching": LoopSettings(
             steps=600, batch=16, lr=2e-4, schedule="cosine", warmup=20, ema=0.98, precision="bf16"
         ),
@@ -55,6 +56,7 @@ TASK = {
     "demo": {
         "autoencoder": {},
         "base": {},
+        "hint": {},
         "matching": {"objective": "flow", "fine_tap": 2},
         "appearance": {"profile_weight": 0.1, "face_weight": 3.0, "alpha": 1.0, "beta": 0.2, "gate": True},
     },

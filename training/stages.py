@@ -1,4 +1,4 @@
-"""The stages of a run, each from the files of the stages before it: autoencoder -> base -> matching -> appearance.
+"""The stages of a run, each from the files of the stages before it: autoencoder -> base (-> hint) -> matching -> appearance.
 
 A run is a folder with one subfolder a stage. The demo's base is trained here; `sd15` runs take an SD1.5 checkpoint and a
 CLIP ViT-L/14 vision model, loaded by ComfyUI's own loaders.
@@ -18,6 +18,7 @@ from .appearance import AppearanceTask
 from .autoencoder import AutoencoderTask
 from .base import BaseTask
 from .diffusion import LATENT_SCALE
+from .hint import HintTask
 from .loop import LoopSettings, load_weights, train
 from .matching import MatchingTask
 from .modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
@@ -163,6 +164,26 @@ def load_sd15_base(checkpoint: str | Path, vision: str | Path) -> Base:
     return Base(unet, config, vae_module, encoder, Path(checkpoint).name)
 
 
+def train_hint(run: Path, samples: SampleSet, base: Base, loop: LoopSettings, task_options: dict) -> None:
+    """Train a start for the nets' hint blocks and write `hint/hint.safetensors`; later stages of the run begin with it."""
+    encode_samples(run, samples, base.vae)
+    task = HintTask(samples, base.unet, base.unet_config, seed=loop.seed, **task_options)
+    train(task, loop, run / "hint", "hint")
+    if PartialState().is_main_process:
+        save_tensors(run / "hint" / "hint.safetensors", task.net.state_dict(), {"format": "icportrait-hint-1"})
+
+
+def start_from_hint(run: Path, net: torch.nn.Module) -> bool:
+    """Give a fresh net the run's trained hint block where there is one; tells whether there was."""
+    path = run / "hint" / "hint.safetensors"
+    if not path.exists():
+        return False
+    prefix = "input_hint_block."
+    weights = {name.removeprefix(prefix): tensor for name, tensor in read_tensors(path)[0].items()}
+    net.input_hint_block.load_state_dict(weights)
+    return True
+
+
 def train_matching(
     run: Path, name: str, samples: SampleSet, base: Base, loop: LoopSettings, conditioning, task_options: dict
 ) -> MatchingTask:
@@ -178,9 +199,16 @@ def train_matching(
         steps=loop.steps,
         **task_options,
     )
-    facts = {"config": task.config, "objective": task.objective, "conditioning": conditioning, "base": base.name}
+    taught = start_from_hint(run, task.net)
+    facts = {
+        "config": task.config,
+        "objective": task.objective,
+        "hint": taught,
+        "conditioning": conditioning,
+        "base": base.name,
+    }
     train(task, loop, run / name, name, facts)
-    _save_stage(run / name / "net.safetensors", task, loop, base, {"objective": task.objective})
+    _save_stage(run / name / "net.safetensors", task, loop, base, {"objective": task.objective, "hint": taught})
     return task
 
 
@@ -200,14 +228,21 @@ def train_appearance(
     task = AppearanceTask(
         samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options
     )
-    facts = {"config": task.config, "conditioning": conditioning, "base": base.name, "matching": matching}
+    taught = start_from_hint(run, task.net)
+    facts = {
+        "config": task.config,
+        "conditioning": conditioning,
+        "base": base.name,
+        "matching": matching,
+        "hint": taught,
+    }
     train(task, loop, run / name, name, facts)
     _save_stage(
         run / name / "net.safetensors",
         task,
         loop,
         base,
-        {"triplets": conditioning.triplets, "bridge": conditioning.bridge},
+        {"triplets": conditioning.triplets, "bridge": conditioning.bridge, "hint": taught},
     )
     return task
 
