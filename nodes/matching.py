@@ -19,7 +19,7 @@ TIMESTEP_TOOLTIP = "Noise level both crops are brought to for matching, 0 to 999
 
 
 def flow_pictures(flow: FlowData, profile_image):
-    """(confidence MASK `[1, H, W]`, warped profile `[1, H, W, 3]`, flow in colour `[1, H, W, 3]`)."""
+    """(confidence MASK `[1, H, W]`, warped profile `[1, H, W, 3]`, flow in color `[1, H, W, 3]`)."""
     size = (flow.height, flow.width)
     confidence = functional.interpolate(flow.confidence, size=size, mode="bilinear", align_corners=False)[:, 0]
     warped = warp(profile_image.movedim(-1, 1), flow.offsets).movedim(1, -1)
@@ -35,7 +35,7 @@ class EstimateFlow(io.ComfyNode):
             node_id="ICPortrait_EstimateFlow",
             display_name="Estimate Flow",
             category=CATEGORY,
-            description="Finds for each part of the style crop the part of the profile that belongs there. Shows it as colours and as "
+            description="Finds for each part of the style crop the part of the profile that belongs there. Shows it as colors and as "
             "the profile warped into the style reference's pose. One pass through half a net.",
             inputs=[
                 io.Model.Input("model", tooltip="SD1.5 MODEL; only its noise schedule is used here."),
@@ -57,13 +57,19 @@ class EstimateFlow(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Flow.Output("flow", tooltip="For 'Apply Portrait'."),
-                io.Mask.Output("confidence", tooltip="White where matching there and back agrees."),
-                io.Image.Output(
-                    "warped_profile", tooltip="The profile moved into the style reference's pose by the flow alone."
+                Flow.Output("flow", display_name="flow", tooltip="For 'Apply Portrait'."),
+                io.Mask.Output(
+                    "confidence", display_name="confidence", tooltip="White where matching there and back agrees."
                 ),
                 io.Image.Output(
-                    "flow_picture", tooltip="The flow in colour: hue is direction, strength of colour is distance."
+                    "warped_profile",
+                    display_name="warped_profile",
+                    tooltip="The profile moved into the style reference's pose by the flow alone.",
+                ),
+                io.Image.Output(
+                    "flow_picture",
+                    display_name="flow_picture",
+                    tooltip="The flow in color: hue is direction, strength of color is distance.",
                 ),
             ],
         )
