@@ -7,7 +7,7 @@ from ..models import encoding
 from ..models.correspondence import METHODS, resize_flow, warp
 from ..models.injection import check_model
 from ..models.matching import FLOW_TIMESTEP, estimate_flow
-from ..models.pictures import flow_to_color
+from ..models.pictures import confidence_to_color, flow_to_color, match_lines
 from ..models.pixel_sampling import sample_pixels
 from ..models.types import Flow as FlowData
 from ..models.types import PortraitNets
@@ -71,6 +71,16 @@ class EstimateFlow(io.ComfyNode):
                     display_name="flow_picture",
                     tooltip="The flow in color: hue is direction, strength of color is distance.",
                 ),
+                io.Image.Output(
+                    "match_picture",
+                    display_name="match_picture",
+                    tooltip="Style crop and profile side by side, lines from places to their matches; grey where unsure.",
+                ),
+                io.Image.Output(
+                    "confidence_picture",
+                    display_name="confidence_picture",
+                    tooltip="The confidence in color: yellow is sure, dark blue is unsure.",
+                ),
             ],
         )
 
@@ -88,7 +98,9 @@ class EstimateFlow(io.ComfyNode):
                 sampled_image, _ = sample_pixels(style_image, 0.2, generator(seed))
             style_latent = encoding.encode_picture(vae, style_image, "style crop")
             flow = estimate_flow(model, nets, profile, style_latent, sampled_image[..., :3], timestep, method, seed)
-            return io.NodeOutput(flow, *flow_pictures(flow, profile.image))
+            matches = match_lines(style_image, profile.image, flow.offsets, flow.confidence)
+            sure = confidence_to_color(flow.confidence, (flow.height, flow.width), legend=True)
+            return io.NodeOutput(flow, *flow_pictures(flow, profile.image), matches, sure)
 
 
 NODES = [EstimateFlow]

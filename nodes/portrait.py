@@ -9,6 +9,7 @@ from ..models.correspondence import METHODS
 from ..models.faces import alignment, detection, identity
 from ..models.faces.pixels import checked_image
 from ..models.matching import FLOW_TIMESTEP
+from ..models.pictures import before_after
 from ..models.portrait import CropSettings, paint_crop
 from ..models.stitching import COLOR_MATCHES, StitchSettings, stitch
 from ..models.types import PortraitNets
@@ -250,8 +251,19 @@ class Portrait(io.ComfyNode):
                 f"Identity similarity to the profile: {before:.3f} in the style reference, {now:.3f} in the result."
             )
             _, warped, flow_picture = flow_pictures(result.flow, result.profile.image)
+            panel = before_after(crops[0], crops[1], painted, before, now)
             return io.NodeOutput(
-                stitched, result.image, *crops, result.sampled, flow_picture, warped, mask[None], now, before, report
+                stitched,
+                result.image,
+                *crops,
+                result.sampled,
+                flow_picture,
+                warped,
+                mask[None],
+                now,
+                before,
+                report,
+                panel,
             )
 
     @classmethod
@@ -259,7 +271,7 @@ class Portrait(io.ComfyNode):
         black = torch.zeros(1, crop_size, crop_size, 3)
         mask = torch.zeros(style_image.shape[:3])
         nothing = float("nan")
-        return io.NodeOutput(style_image, *[black] * 6, mask, nothing, nothing, f"Passed through. {sentence}")
+        return io.NodeOutput(style_image, *[black] * 6, mask, nothing, nothing, f"Passed through. {sentence}", black)
 
 
 NODES = [Portrait]
