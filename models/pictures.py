@@ -1,4 +1,4 @@
-"""Pictures for people: flow in colours, numbered faces, mask overlays, labelled panels.
+"""Pictures for people: flow and confidence in colors, match lines, numbered faces, mask overlays, labelled panels.
 
 All take and give IMAGE tensors, float32 `[B, H, W, 3]` in [0, 1], and never draw into their inputs. Text is PIL's built-in font.
 """
@@ -107,6 +107,149 @@ def _with_legend(picture: torch.Tensor, max_flow: float) -> torch.Tensor:
     width = draw.textlength(text, font=_font(max(9, size // 5)))
     _text(draw, (image.width - width - 2, image.height - size - max(9, size // 5) - 3), text, max(9, size // 5))
     return _from_pil(image)
+
+
+# From unsure to sure: dark blue, teal, yellow; also told apart by brightness alone.
+CONFIDENCE_COLORS = ((0.07, 0.09, 0.35), (0.13, 0.57, 0.55), (0.99, 0.91, 0.15))
+
+
+def confidence_to_color(
+    confidence: torch.Tensor, size: tuple[int, int] | None = None, *, legend: bool = False
+) -> torch.Tensor:
+    """Confidence as colors: dark blue is 0 (unsure), teal 0.5, yellow 1 (sure).
+
+    Args:
+        confidence: `[B, h, w]` or `[B, 1, h, w]` in [0, 1].
+        size: (height, width) in pixels to draw the cells at, without smoothing between them; None draws a pixel a cell.
+        legend: draw a bar with both ends named along the lower edge (pictures of at least 96 px).
+
+    Returns:
+        float32 `[B, height, width, 3]`.
+    """
+    confidence = confidence.detach().to(device="cpu", dtype=torch.float32).reshape(-1, *confidence.shape[-2:])
+    stops = torch.tensor(CONFIDENCE_COLORS)
+    position = confidence.clamp(0, 1) * (len(stops) - 1)
+    low = position.floor().long().clamp(0, len(stops) - 2)
+    part = (position - low)[..., None]
+    picture = stops[low] * (1 - part) + stops[low + 1] * part
+    if size is not None:
+        picture = F.interpolate(picture.permute(0, 3, 1, 2), size=tuple(size), mode="nearest").permute(0, 2, 3, 1)
+    if legend and min(picture.shape[1:3]) >= 96:
+        picture = torch.stack([_with_bar(one) for one in picture])
+    return picture
+
+
+def _with_bar(picture: torch.Tensor) -> torch.Tensor:
+    from PIL import ImageDraw
+
+    height, width = picture.shape[:2]
+    bar, margin = max(6, height // 40), max(4, width // 32)
+    size = max(10, height // 20)
+    picture = picture.clone()
+    ramp = torch.linspace(0, 1, width - 2 * margin).expand(1, bar, -1)
+    picture[height - margin - bar : height - margin, margin : width - margin] = confidence_to_color(ramp)[0]
+    image = _to_pil(picture)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((margin - 1, height - margin - bar - 1, width - margin, height - margin), outline=(255, 255, 255))
+    line = height - margin - bar - size - 5
+    _text(draw, (margin, line), "0 unsure", size)
+    _text(draw, (width - margin - draw.textlength("sure 1", font=_font(size)), line), "sure 1", size)
+    return _from_pil(image)
+
+
+def match_lines(
+    style_image: torch.Tensor,
+    profile_image: torch.Tensor,
+    offsets: torch.Tensor,
+    confidence: torch.Tensor,
+    *,
+    points: int = 7,
+) -> torch.Tensor:
+    """Style crop and profile side by side, with lines from places in the one to their matches in the other.
+
+    A line's color tells lines apart by where they start; a thin grey line is a match the net is unsure of (below 0.5), and
+    a match outside the profile ends at its edge.
+
+    Args:
+        style_image, profile_image: `[B or 1, H, W, 3]` of one size.
+        offsets: `[B, 2, h, w]` as in `types.Flow`.
+        confidence: `[B, 1, h, w]` in [0, 1].
+        points: lines along each side; they start at the middles of a regular grid over the crop's inner three quarters.
+
+    Returns:
+        float32 `[B, H, 2W + gap, 3]`.
+    """
+    if style_image.shape[1:] != profile_image.shape[1:]:
+        raise ValueError(
+            f"style crop and profile must have one size, {list(style_image.shape[1:])} and {list(profile_image.shape[1:])} came"
+        )
+    count, _, rows, columns = offsets.shape
+    height, width = style_image.shape[1:3]
+    offsets, confidence = offsets.detach().cpu().float(), confidence.detach().cpu().float()
+    gap = max(4, width // 32)
+    drawn = []
+    for index in range(count):
+        left, right = (
+            one[min(index, len(one) - 1)].detach().cpu().float()[..., :3] for one in (style_image, profile_image)
+        )
+        image = _to_pil(torch.cat([left, torch.ones(height, gap, 3), right], dim=1))
+        starts = [
+            (0.125 + 0.75 * (x + 0.5) / points, 0.125 + 0.75 * (y + 0.5) / points)
+            for y in range(points)
+            for x in range(points)
+        ]
+        for share_x, share_y in starts:
+            column, row = min(columns - 1, int(share_x * columns)), min(rows - 1, int(share_y * rows))
+            start = (column + 0.5) * width / columns, (row + 0.5) * height / rows
+            dx, dy = offsets[index, :, row, column].tolist()
+            end = start[0] + dx * width / columns, start[1] + dy * height / rows
+            sure = float(confidence[index, 0, row, column]) >= 0.5
+            _draw_match(
+                image,
+                start,
+                (min(max(end[0], 0), width - 1) + width + gap, min(max(end[1], 0), height - 1)),
+                sure,
+                share_x,
+                share_y,
+            )
+        drawn.append(_from_pil(image))
+    return torch.stack(drawn)
+
+
+def _draw_match(image, start, end, sure: bool, share_x: float, share_y: float) -> None:
+    import colorsys
+
+    from PIL import ImageDraw
+
+    draw = ImageDraw.Draw(image)
+    color = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(share_x * 0.85, 0.55 + 0.4 * share_y, 1.0))
+    line = max(1, image.height // 256)
+    draw.line((*start, *end), fill=color if sure else (140, 140, 140), width=line if sure else 1)
+    dot = line + 1
+    for x, y in (start, end):
+        draw.ellipse((x - dot, y - dot, x + dot, y + dot), fill=color if sure else (140, 140, 140), outline=(0, 0, 0))
+
+
+def before_after(
+    profile: torch.Tensor, before: torch.Tensor, after: torch.Tensor, similarity_before: float, similarity_after: float
+) -> torch.Tensor:
+    """Profile, style reference and result in a row, the identity similarity to the profile under the last two.
+
+    Args:
+        profile, before, after: pictures `[1, H, W, 3]`.
+        similarity_before, similarity_after: 1 is the same picture; NaN says that a face could not be read.
+
+    Returns:
+        float32 `[1, H', W', 3]`.
+    """
+
+    def words(value: float) -> str:
+        return "no face could be read" if math.isnan(value) else f"similarity {value:.2f}"
+
+    titles = "profile", f"before: {words(similarity_before)}", f"after: {words(similarity_after)}"
+    return labelled_panel(
+        list(zip(titles, (profile, before, after), strict=True)), height=max(192, min(512, after.shape[1]))
+    )
 
 
 def draw_faces(image: torch.Tensor, faces: Faces, texts: dict[tuple[int, int], str] | None = None) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from . import apply, conditioning, faces, groups, loaders, matching, portrait, sampling
+from .renames import register_renames
 
 NODES: list[type[io.ComfyNode]] = [
     node
@@ -13,6 +14,9 @@ NODES: list[type[io.ComfyNode]] = [
 
 class ICPortraitExtension(ComfyExtension):
     """What ComfyUI asks for its nodes."""
+
+    async def on_load(self) -> None:
+        await register_renames()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

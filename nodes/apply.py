@@ -16,6 +16,15 @@ AS_TRAINED = -1.0
 GATES = {"as trained": None, "on": True, "off": False}
 
 
+def as_trained_or(name: str, value: float) -> float | None:
+    """None for the net's own value. Raises ValueError for a negative number that is not that sign."""
+    if value == AS_TRAINED:
+        return None
+    if value < 0:
+        raise ValueError(f"{name} must be 0 or more, or -1 for the value the net was trained with; got {value:g}.")
+    return value
+
+
 class Apply(io.ComfyNode):
     """Eq. 7 and the in-context pair, as a patch of MODEL."""
 
@@ -68,7 +77,7 @@ class Apply(io.ComfyNode):
                     min=AS_TRAINED,
                     max=10.0,
                     step=0.01,
-                    tooltip="How much more the fine levels take from the warped profile than the coarse ones. -1 = as the net was trained.",
+                    tooltip="How much more the fine levels take from the warped profile than the coarse ones, 0 or more. -1: as the net was trained.",
                 ),
                 io.Float.Input(
                     "beta",
@@ -76,7 +85,7 @@ class Apply(io.ComfyNode):
                     min=AS_TRAINED,
                     max=10.0,
                     step=0.01,
-                    tooltip="How much every level takes from the warped profile. -1 = as the net was trained.",
+                    tooltip="How much every level takes from the warped profile, 0 or more. -1: as the net was trained.",
                 ),
                 io.Combo.Input(
                     "flow_mode",
@@ -110,7 +119,13 @@ class Apply(io.ComfyNode):
                     "net's file says.",
                 ),
             ],
-            outputs=[io.Model.Output("patched_model", tooltip="To any sampler. Bypass this node for the plain MODEL.")],
+            outputs=[
+                io.Model.Output(
+                    "patched_model",
+                    display_name="patched_model",
+                    tooltip="To any sampler. Bypass this node for the plain MODEL.",
+                )
+            ],
         )
 
     @classmethod
@@ -142,8 +157,8 @@ class Apply(io.ComfyNode):
                 strength=strength,
                 start_percent=start_percent,
                 end_percent=end_percent,
-                alpha=None if alpha == AS_TRAINED else alpha,
-                beta=None if beta == AS_TRAINED else beta,
+                alpha=as_trained_or("alpha", alpha),
+                beta=as_trained_or("beta", beta),
                 flow_mode=flow_mode,
                 flow_timestep=flow_timestep,
                 flow_method=flow_method,

@@ -56,8 +56,8 @@ class SamplePixels(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("sampled_image", tooltip="The kept pixels on black."),
-                io.Mask.Output("kept_mask", tooltip="White where a pixel was kept."),
+                io.Image.Output("sampled_image", display_name="sampled_image", tooltip="The kept pixels on black."),
+                io.Mask.Output("kept_mask", display_name="kept_mask", tooltip="White where a pixel was kept."),
             ],
         )
 
@@ -93,14 +93,22 @@ class EncodeProfile(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Profile.Output("profile", tooltip="For 'Estimate Flow' and 'Apply Portrait'."),
+                Profile.Output("profile", display_name="profile", tooltip="For 'Estimate Flow' and 'Apply Portrait'."),
                 io.Latent.Output(
-                    "profile_latent", tooltip="The profile crop's latent, to look at or to use elsewhere."
+                    "profile_latent",
+                    display_name="profile_latent",
+                    tooltip="The profile crop's latent, to look at or to use elsewhere.",
                 ),
                 io.Conditioning.Output(
-                    "positive", tooltip="The profile's image embedding as one token; to the sampler's positive."
+                    "positive",
+                    display_name="positive",
+                    tooltip="The profile's image embedding as one token; to the sampler's positive.",
                 ),
-                io.Conditioning.Output("negative", tooltip="A zero embedding of one token; to the sampler's negative."),
+                io.Conditioning.Output(
+                    "negative",
+                    display_name="negative",
+                    tooltip="A zero embedding of one token; to the sampler's negative.",
+                ),
             ],
         )
 

@@ -129,10 +129,12 @@ class DetectFaces(io.ComfyNode):
                 ),
             ],
             outputs=[
-                FacesType.Output(display_name="faces", tooltip="All faces, for the other face nodes."),
-                io.Int.Output(display_name="count", tooltip="Number of faces over all frames."),
-                io.Image.Output(display_name="preview", tooltip="The frames with boxes, landmarks and numbers."),
-                io.String.Output(display_name="message", tooltip="What ran, what did not and why."),
+                FacesType.Output("faces", display_name="faces", tooltip="All faces, for the other face nodes."),
+                io.Int.Output("count", display_name="count", tooltip="Number of faces over all frames."),
+                io.Image.Output(
+                    "preview", display_name="preview", tooltip="The frames with boxes, landmarks and numbers."
+                ),
+                io.String.Output("message", display_name="message", tooltip="What ran, what did not and why."),
             ],
         )
 
@@ -201,7 +203,7 @@ class AlignFace(io.ComfyNode):
                     min=64,
                     max=2048,
                     step=64,
-                    tooltip="Side of the crop in pixels. 256 for the demo bundle, 512 for SD1.5. Cost of everything after grows with its square.",
+                    tooltip="Side of the crop in pixels. 256 for the demo bundle; set 512 for SD1.5. Cost of everything after grows with its square.",
                 ),
                 io.Combo.Input(
                     "template",
@@ -250,13 +252,16 @@ class AlignFace(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="crop", tooltip="[frames, size, size, 3]."),
-                StitchType.Output(display_name="stitch", tooltip="Where each crop belongs, for Stitch Face."),
+                io.Image.Output("crop", display_name="crop", tooltip="[frames, size, size, 3]."),
+                StitchType.Output("stitch", display_name="stitch", tooltip="Where each crop belongs, for Stitch Face."),
                 io.Mask.Output(
+                    "face_mask",
                     display_name="face_mask",
                     tooltip="The face's shape in the crop, hard edge: forehead to chin, without hair and neck.",
                 ),
-                io.String.Output(display_name="message", tooltip="Frames that were passed through, and why."),
+                io.String.Output(
+                    "message", display_name="message", tooltip="Frames that were passed through, and why."
+                ),
             ],
         )
 
@@ -369,8 +374,8 @@ class StitchFace(io.ComfyNode):
                     "color_match",
                     options=list(COLOR_MATCHES),
                     default="off",
-                    tooltip="Gives the crop the canvas's colours, measured inside the mask only. mean_std: in CIE Lab. "
-                    "reinhard: in l-alpha-beta. Mends the VAE's colour drift; also pulls a different skin tone towards the picture's.",
+                    tooltip="Gives the crop the canvas's colors, measured inside the mask only. mean_std: in CIE Lab. "
+                    "reinhard: in l-alpha-beta. Mends the VAE's color drift; also pulls a different skin tone towards the picture's.",
                 ),
                 io.Float.Input(
                     "color_strength",
@@ -414,8 +419,8 @@ class StitchFace(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="The canvas with the face pasted."),
-                io.Mask.Output(display_name="mask", tooltip="What was pasted, on the canvas; 0 = untouched."),
+                io.Image.Output("image", display_name="image", tooltip="The canvas with the face pasted."),
+                io.Mask.Output("mask", display_name="mask", tooltip="What was pasted, on the canvas; 0 = untouched."),
             ],
         )
 
@@ -549,11 +554,16 @@ class IdentitySimilarity(io.ComfyNode):
             ],
             outputs=[
                 io.Float.Output(
+                    "similarity",
                     display_name="similarity",
                     tooltip="Median over all pairs; NaN when there is no pair with two faces.",
                 ),
-                io.String.Output(display_name="text", tooltip="In words; for batches min, median, max and mean."),
-                io.Image.Output(display_name="annotated", tooltip="The pictures with the compared faces marked."),
+                io.String.Output(
+                    "text", display_name="text", tooltip="In words; for batches min, median, max and mean."
+                ),
+                io.Image.Output(
+                    "annotated", display_name="annotated", tooltip="The pictures with the compared faces marked."
+                ),
             ],
         )
 

@@ -30,7 +30,7 @@ from ..models.types import PortraitNets
 from .common import CATEGORY, Nets, check_choice, check_type, naming, seed_input
 from .faces import FacesType, insightface_folders, progress
 from .matching import METHOD_TOOLTIP, TIMESTEP_TOOLTIP
-from .sampling import steps_input, strength_input
+from .sampling import SCHEDULER, crop_size_input, scheduler_input, steps_input, strength_input
 
 ProfilesType = io.Custom("ICPORTRAIT_PROFILES")
 AssignmentType = io.Custom("ICPORTRAIT_ASSIGNMENT")
@@ -102,11 +102,17 @@ class SelectFaces(io.ComfyNode):
                 ),
             ],
             outputs=[
-                FacesType.Output("chosen", tooltip="Faces that pass every test, numbered anew from 0."),
-                FacesType.Output("rest", tooltip="All other faces, in their old order."),
-                io.Int.Output("count", tooltip="Number of chosen faces over all frames."),
-                io.Image.Output("preview", tooltip="The chosen with their new numbers, the rest darkened."),
-                io.String.Output("message", tooltip="How many were chosen, and the similarities."),
+                FacesType.Output(
+                    "chosen", display_name="chosen", tooltip="Faces that pass every test, numbered anew from 0."
+                ),
+                FacesType.Output("rest", display_name="rest", tooltip="All other faces, in their old order."),
+                io.Int.Output("count", display_name="count", tooltip="Number of chosen faces over all frames."),
+                io.Image.Output(
+                    "preview", display_name="preview", tooltip="The chosen with their new numbers, the rest darkened."
+                ),
+                io.String.Output(
+                    "message", display_name="message", tooltip="How many were chosen, and the similarities."
+                ),
             ],
         )
 
@@ -225,11 +231,15 @@ class AddProfile(io.ComfyNode):
             outputs=[
                 ProfilesType.Output(
                     "people",
-                    display_name="profiles",
+                    display_name="people",
                     tooltip="The people with this one, for the next Add Profile or Assign Profiles.",
                 ),
-                io.Image.Output("preview", tooltip="The photos with the face that counts."),
-                io.String.Output("message", tooltip="The person's number and photos, and what looks doubtful."),
+                io.Image.Output("preview", display_name="preview", tooltip="The photos with the face that counts."),
+                io.String.Output(
+                    "message",
+                    display_name="message",
+                    tooltip="The person's number and photos, and what looks doubtful.",
+                ),
             ],
         )
 
@@ -304,11 +314,17 @@ class AssignProfiles(io.ComfyNode):
                 ),
             ],
             outputs=[
-                AssignmentType.Output("assignment", tooltip="For Group Portrait."),
-                io.Int.Output("count", tooltip="Number of faces that get a person, over all frames."),
-                io.Image.Output("preview", tooltip="The frames with numbers, names and similarities."),
+                AssignmentType.Output("assignment", display_name="assignment", tooltip="For Group Portrait."),
+                io.Int.Output(
+                    "count", display_name="count", tooltip="Number of faces that get a person, over all frames."
+                ),
+                io.Image.Output(
+                    "preview", display_name="preview", tooltip="The frames with numbers, names and similarities."
+                ),
                 io.String.Output(
-                    "report", tooltip="Person, photo and reason for each face, and the table of similarities."
+                    "report",
+                    display_name="report",
+                    tooltip="Person, photo and reason for each face, and the table of similarities.",
                 ),
             ],
         )
@@ -335,7 +351,6 @@ class GroupPortrait(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
         return io.Schema(
             node_id="ICPortrait_GroupPortrait",
             display_name="Group Portrait",
@@ -387,15 +402,7 @@ class GroupPortrait(io.ComfyNode):
                     step=0.01,
                     tooltip="Share of a crop's pixels the nets see. More keeps its light, less leaves more room for identity.",
                 ),
-                io.Int.Input(
-                    "crop_size",
-                    default=512,
-                    min=128,
-                    max=1024,
-                    step=64,
-                    tooltip="Side of the crops that are painted, in pixels. 512 for SD1.5, 256 for the demo bundle. Time grows faster than its "
-                    "square.",
-                ),
+                crop_size_input(),
                 io.Combo.Input(
                     "on_error",
                     options=list(groups.ON_ERROR),
@@ -431,18 +438,12 @@ class GroupPortrait(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "sampler_name",
-                    options=list(samplers),
+                    options=list(comfy.samplers.KSampler.SAMPLERS),
                     default="euler",
                     optional=True,
                     tooltip="The sampling method, as in a KSampler.",
                 ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(schedulers),
-                    default="normal",
-                    optional=True,
-                    tooltip="How the steps are spread, as in a KSampler.",
-                ),
+                scheduler_input(optional=True),
                 io.Combo.Input(
                     "pattern",
                     options=list(PATTERNS),
@@ -474,7 +475,7 @@ class GroupPortrait(io.ComfyNode):
                     options=list(COLOR_MATCHES),
                     default=COLOR_MATCHES[0],
                     optional=True,
-                    tooltip="Match a crop's colours to the picture's before stitching; it also pulls skin towards the picture's.",
+                    tooltip="Match a crop's colors to the picture's before stitching; it also pulls skin towards the picture's.",
                 ),
                 io.Mask.Input(
                     "occlusion_mask",
@@ -486,14 +487,22 @@ class GroupPortrait(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     "result",
-                    display_name="image",
+                    display_name="result",
                     tooltip="The frames with all assigned people, as many as came in, in order.",
                 ),
-                io.Mask.Output("mask", tooltip="Where faces were pasted; where 0, no pixel differs."),
-                io.Image.Output("crops", tooltip="The painted crops before stitching, in their order."),
-                io.Image.Output("panel", tooltip="Photo, before and after of the first 16 faces."),
+                io.Mask.Output(
+                    "mask", display_name="mask", tooltip="Where faces were pasted; where 0, no pixel differs."
+                ),
+                io.Image.Output(
+                    "crops", display_name="crops", tooltip="The painted crops before stitching, in their order."
+                ),
+                io.Image.Output(
+                    "panel", display_name="panel", tooltip="Photo, before and after of the first 16 faces."
+                ),
                 io.String.Output(
-                    "status", tooltip="A line a frame: painted, left alone, skipped and why, passed through."
+                    "status",
+                    display_name="status",
+                    tooltip="A line a frame: painted, left alone, skipped and why, passed through.",
                 ),
             ],
         )
@@ -520,7 +529,7 @@ class GroupPortrait(io.ComfyNode):
         noise_strengths="",
         rounds=1,
         sampler_name="euler",
-        scheduler="normal",
+        scheduler=SCHEDULER,
         pattern=PATTERNS[0],
         flow_timestep=FLOW_TIMESTEP,
         flow_method=FLOW_METHODS[0],

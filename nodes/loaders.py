@@ -54,7 +54,9 @@ class LoadNets(io.ComfyNode):
                     "`icportrait export`; recognised by its metadata, the name is free. About 720 MB for SD1.5 in fp16.",
                 ),
             ],
-            outputs=[Nets.Output("nets", tooltip="Both nets, for 'Estimate Flow' and 'Apply Portrait'.")],
+            outputs=[
+                Nets.Output("nets", display_name="nets", tooltip="Both nets, for 'Estimate Flow' and 'Apply Portrait'.")
+            ],
         )
 
     @classmethod
@@ -88,10 +90,12 @@ class LoadDemoBundle(io.ComfyNode):
             "pictures load an SD1.5 checkpoint and full-size nets instead.",
             inputs=[],
             outputs=[
-                io.Model.Output("model", tooltip="Small base UNet with SD1.5's interfaces."),
-                io.Vae.Output("vae", tooltip="Its autoencoder (8 x, 4 channels)."),
-                io.ClipVision.Output("clip_vision", tooltip="Its image encoder (embedding 768 wide)."),
-                Nets.Output("nets", tooltip="Its matching net and appearance net."),
+                io.Model.Output("model", display_name="model", tooltip="Small base UNet with SD1.5's interfaces."),
+                io.Vae.Output("vae", display_name="vae", tooltip="Its autoencoder (8 x, 4 channels)."),
+                io.ClipVision.Output(
+                    "clip_vision", display_name="clip_vision", tooltip="Its image encoder (embedding 768 wide)."
+                ),
+                Nets.Output("nets", display_name="nets", tooltip="Its matching net and appearance net."),
             ],
         )
 

@@ -7,7 +7,7 @@ from ..models import encoding
 from ..models.correspondence import METHODS, resize_flow, warp
 from ..models.injection import check_model
 from ..models.matching import FLOW_TIMESTEP, estimate_flow
-from ..models.pictures import flow_to_color
+from ..models.pictures import confidence_to_color, flow_to_color, match_lines
 from ..models.pixel_sampling import sample_pixels
 from ..models.types import Flow as FlowData
 from ..models.types import PortraitNets
@@ -19,7 +19,7 @@ TIMESTEP_TOOLTIP = "Noise level both crops are brought to for matching, 0 to 999
 
 
 def flow_pictures(flow: FlowData, profile_image):
-    """(confidence MASK `[1, H, W]`, warped profile `[1, H, W, 3]`, flow in colour `[1, H, W, 3]`)."""
+    """(confidence MASK `[1, H, W]`, warped profile `[1, H, W, 3]`, flow in color `[1, H, W, 3]`)."""
     size = (flow.height, flow.width)
     confidence = functional.interpolate(flow.confidence, size=size, mode="bilinear", align_corners=False)[:, 0]
     warped = warp(profile_image.movedim(-1, 1), flow.offsets).movedim(1, -1)
@@ -35,7 +35,7 @@ class EstimateFlow(io.ComfyNode):
             node_id="ICPortrait_EstimateFlow",
             display_name="Estimate Flow",
             category=CATEGORY,
-            description="Finds for each part of the style crop the part of the profile that belongs there. Shows it as colours and as "
+            description="Finds for each part of the style crop the part of the profile that belongs there. Shows it as colors and as "
             "the profile warped into the style reference's pose. One pass through half a net.",
             inputs=[
                 io.Model.Input("model", tooltip="SD1.5 MODEL; only its noise schedule is used here."),
@@ -57,13 +57,29 @@ class EstimateFlow(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Flow.Output("flow", tooltip="For 'Apply Portrait'."),
-                io.Mask.Output("confidence", tooltip="White where matching there and back agrees."),
-                io.Image.Output(
-                    "warped_profile", tooltip="The profile moved into the style reference's pose by the flow alone."
+                Flow.Output("flow", display_name="flow", tooltip="For 'Apply Portrait'."),
+                io.Mask.Output(
+                    "confidence", display_name="confidence", tooltip="White where matching there and back agrees."
                 ),
                 io.Image.Output(
-                    "flow_picture", tooltip="The flow in colour: hue is direction, strength of colour is distance."
+                    "warped_profile",
+                    display_name="warped_profile",
+                    tooltip="The profile moved into the style reference's pose by the flow alone.",
+                ),
+                io.Image.Output(
+                    "flow_picture",
+                    display_name="flow_picture",
+                    tooltip="The flow in color: hue is direction, strength of color is distance.",
+                ),
+                io.Image.Output(
+                    "match_picture",
+                    display_name="match_picture",
+                    tooltip="Style crop and profile side by side, lines from places to their matches; grey where unsure.",
+                ),
+                io.Image.Output(
+                    "confidence_picture",
+                    display_name="confidence_picture",
+                    tooltip="The confidence in color: yellow is sure, dark blue is unsure.",
                 ),
             ],
         )
@@ -82,7 +98,9 @@ class EstimateFlow(io.ComfyNode):
                 sampled_image, _ = sample_pixels(style_image, 0.2, generator(seed))
             style_latent = encoding.encode_picture(vae, style_image, "style crop")
             flow = estimate_flow(model, nets, profile, style_latent, sampled_image[..., :3], timestep, method, seed)
-            return io.NodeOutput(flow, *flow_pictures(flow, profile.image))
+            matches = match_lines(style_image, profile.image, flow.offsets, flow.confidence)
+            sure = confidence_to_color(flow.confidence, (flow.height, flow.width), legend=True)
+            return io.NodeOutput(flow, *flow_pictures(flow, profile.image), matches, sure)
 
 
 NODES = [EstimateFlow]

@@ -9,12 +9,13 @@ from ..models.correspondence import METHODS
 from ..models.faces import alignment, detection, identity
 from ..models.faces.pixels import checked_image
 from ..models.matching import FLOW_TIMESTEP
+from ..models.pictures import before_after
 from ..models.portrait import CropSettings, paint_crop
 from ..models.stitching import COLOR_MATCHES, StitchSettings, stitch
 from ..models.types import PortraitNets
 from .common import CATEGORY, Nets, check_choice, check_type, naming, seed_input
 from .matching import METHOD_TOOLTIP, TIMESTEP_TOOLTIP, flow_pictures
-from .sampling import steps_input, strength_input
+from .sampling import SCHEDULER, crop_size_input, scheduler_input, steps_input, strength_input
 
 NO_FACE = ("error", "pass through")
 
@@ -46,7 +47,6 @@ class Portrait(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
         return io.Schema(
             node_id="ICPortrait_Portrait",
             display_name="Portrait",
@@ -90,15 +90,7 @@ class Portrait(io.ComfyNode):
                     step=0.01,
                     tooltip="Share of the style crop's pixels the nets see. More keeps its light, less leaves more room for identity.",
                 ),
-                io.Int.Input(
-                    "crop_size",
-                    default=512,
-                    min=128,
-                    max=1024,
-                    step=64,
-                    tooltip="Side of the crop that is painted, in pixels. 512 for SD1.5, 256 for the demo bundle. Time grows faster than its "
-                    "square.",
-                ),
+                crop_size_input(),
                 io.Int.Input(
                     "style_face",
                     default=0,
@@ -124,18 +116,12 @@ class Portrait(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "sampler_name",
-                    options=list(samplers),
+                    options=list(comfy.samplers.KSampler.SAMPLERS),
                     default="euler",
                     optional=True,
                     tooltip="The sampling method, as in a KSampler.",
                 ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(schedulers),
-                    default="normal",
-                    optional=True,
-                    tooltip="How the steps are spread, as in a KSampler.",
-                ),
+                scheduler_input(optional=True),
                 io.Int.Input(
                     "flow_timestep", default=FLOW_TIMESTEP, min=0, max=999, optional=True, tooltip=TIMESTEP_TOOLTIP
                 ),
@@ -147,25 +133,41 @@ class Portrait(io.ComfyNode):
                     options=list(COLOR_MATCHES),
                     default=COLOR_MATCHES[0],
                     optional=True,
-                    tooltip="Match the crop's colours to the picture's before stitching; it also pulls skin towards the picture's.",
+                    tooltip="Match the crop's colors to the picture's before stitching; it also pulls skin towards the picture's.",
                 ),
             ],
             outputs=[
-                io.Image.Output("image", tooltip="The style reference with the person in it."),
-                io.Image.Output("portrait_crop", tooltip="The painted crop before stitching."),
-                io.Image.Output("profile_crop", tooltip="The aligned profile."),
-                io.Image.Output("style_crop", tooltip="The aligned style reference."),
-                io.Image.Output("sampled_image", tooltip="The style pixels the nets saw."),
-                io.Image.Output("flow_picture", tooltip="The flow in colour."),
-                io.Image.Output("warped_profile", tooltip="The profile moved by the flow alone."),
-                io.Mask.Output("stitch_mask", tooltip="Where the picture was changed; outside it no pixel differs."),
-                io.Float.Output(
-                    "similarity", tooltip="Identity similarity of result and profile; NaN when a face cannot be read."
+                io.Image.Output("image", display_name="image", tooltip="The style reference with the person in it."),
+                io.Image.Output(
+                    "portrait_crop", display_name="portrait_crop", tooltip="The painted crop before stitching."
+                ),
+                io.Image.Output("profile_crop", display_name="profile_crop", tooltip="The aligned profile."),
+                io.Image.Output("style_crop", display_name="style_crop", tooltip="The aligned style reference."),
+                io.Image.Output(
+                    "sampled_image", display_name="sampled_image", tooltip="The style pixels the nets saw."
+                ),
+                io.Image.Output("flow_picture", display_name="flow_picture", tooltip="The flow in color."),
+                io.Image.Output(
+                    "warped_profile", display_name="warped_profile", tooltip="The profile moved by the flow alone."
+                ),
+                io.Mask.Output(
+                    "stitch_mask",
+                    display_name="stitch_mask",
+                    tooltip="Where the picture was changed; outside it no pixel differs.",
                 ),
                 io.Float.Output(
-                    "style_similarity", tooltip="Identity similarity of style reference and profile, to compare with."
+                    "similarity",
+                    display_name="similarity",
+                    tooltip="Identity similarity of result and profile; NaN when a face cannot be read.",
                 ),
-                io.String.Output("report", tooltip="What was found, and the similarities, in words."),
+                io.Float.Output(
+                    "style_similarity",
+                    display_name="style_similarity",
+                    tooltip="Similarity of style reference and profile, to compare with.",
+                ),
+                io.String.Output(
+                    "report", display_name="report", tooltip="What was found, and the similarities, in words."
+                ),
             ],
         )
 
@@ -189,7 +191,7 @@ class Portrait(io.ComfyNode):
         no_face=NO_FACE[0],
         rounds=1,
         sampler_name="euler",
-        scheduler="normal",
+        scheduler=SCHEDULER,
         flow_timestep=FLOW_TIMESTEP,
         flow_method=METHODS[0],
         color_match=COLOR_MATCHES[0],
@@ -249,8 +251,19 @@ class Portrait(io.ComfyNode):
                 f"Identity similarity to the profile: {before:.3f} in the style reference, {now:.3f} in the result."
             )
             _, warped, flow_picture = flow_pictures(result.flow, result.profile.image)
+            panel = before_after(crops[0], crops[1], painted, before, now)
             return io.NodeOutput(
-                stitched, result.image, *crops, result.sampled, flow_picture, warped, mask[None], now, before, report
+                stitched,
+                result.image,
+                *crops,
+                result.sampled,
+                flow_picture,
+                warped,
+                mask[None],
+                now,
+                before,
+                report,
+                panel,
             )
 
     @classmethod
@@ -258,7 +271,7 @@ class Portrait(io.ComfyNode):
         black = torch.zeros(1, crop_size, crop_size, 3)
         mask = torch.zeros(style_image.shape[:3])
         nothing = float("nan")
-        return io.NodeOutput(style_image, *[black] * 6, mask, nothing, nothing, f"Passed through. {sentence}")
+        return io.NodeOutput(style_image, *[black] * 6, mask, nothing, nothing, f"Passed through. {sentence}", black)
 
 
 NODES = [Portrait]

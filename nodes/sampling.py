@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..models.progressive import noised_start, progressive_rounds, progressive_sigmas
 from .common import CATEGORY, check_choice, check_latent, naming, seed_input
 
+SCHEDULER = "normal"
 STRENGTH_TOOLTIP = (
     "How far the style crop is noised before it is painted anew, above 0 to 1: a KSampler's `denoise`. Low keeps its light (and its "
     "face), high leaves more room for the profile's identity. 0.5 to 0.8 is a good start."
@@ -20,6 +21,29 @@ def steps_input() -> io.Int.Input:
     )
 
 
+def scheduler_input(optional: bool = False) -> io.Combo.Input:
+    """`scheduler`, with one default in all nodes."""
+    return io.Combo.Input(
+        "scheduler",
+        options=list(comfy.samplers.KSampler.SCHEDULERS),
+        default=SCHEDULER,
+        optional=optional,
+        tooltip="How the steps are spread, as in a KSampler.",
+    )
+
+
+def crop_size_input() -> io.Int.Input:
+    """`crop_size` of the nodes that paint; the default fits the bundle that ships with the pack."""
+    return io.Int.Input(
+        "crop_size",
+        default=256,
+        min=128,
+        max=1024,
+        step=64,
+        tooltip="Side of the crop that is painted, in pixels. 256 for the demo bundle; set 512 for SD1.5. Time grows faster than its square.",
+    )
+
+
 def strength_input() -> io.Float.Input:
     """`noise_strength`."""
     return io.Float.Input("noise_strength", default=0.7, min=0.01, max=1.0, step=0.01, tooltip=STRENGTH_TOOLTIP)
@@ -30,7 +54,6 @@ class ProgressiveNoise(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        schedulers = comfy.samplers.KSampler.SCHEDULERS
         return io.Schema(
             node_id="ICPortrait_ProgressiveNoise",
             display_name="Progressive Noise",
@@ -43,12 +66,7 @@ class ProgressiveNoise(io.ComfyNode):
                 ),
                 io.Latent.Input("latent", tooltip="The style crop's latent, or the result of the round before."),
                 steps_input(),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(schedulers),
-                    default=schedulers[0],
-                    tooltip="How the steps are spread, as in a KSampler.",
-                ),
+                scheduler_input(),
                 strength_input(),
                 seed_input("the noise"),
                 io.Boolean.Input(
@@ -59,8 +77,8 @@ class ProgressiveNoise(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Latent.Output("start_latent", tooltip="To the sampler's latent_image."),
-                io.Sigmas.Output("sigmas", tooltip="To the sampler's sigmas."),
+                io.Latent.Output("start_latent", display_name="start_latent", tooltip="To the sampler's latent_image."),
+                io.Sigmas.Output("sigmas", display_name="sigmas", tooltip="To the sampler's sigmas."),
             ],
         )
 
@@ -80,7 +98,6 @@ class ProgressiveSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
         return io.Schema(
             node_id="ICPortrait_ProgressiveSampler",
             display_name="Progressive Sampler",
@@ -105,16 +122,11 @@ class ProgressiveSampler(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "sampler_name",
-                    options=list(samplers),
+                    options=list(comfy.samplers.KSampler.SAMPLERS),
                     default="euler",
                     tooltip="The sampling method, as in a KSampler.",
                 ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(schedulers),
-                    default=schedulers[0],
-                    tooltip="How the steps are spread, as in a KSampler.",
-                ),
+                scheduler_input(),
                 strength_input(),
                 io.Int.Input(
                     "rounds",
@@ -125,7 +137,7 @@ class ProgressiveSampler(io.ComfyNode):
                     "long as the first.",
                 ),
             ],
-            outputs=[io.Latent.Output("samples", tooltip="To 'VAE Decode'.")],
+            outputs=[io.Latent.Output("samples", display_name="samples", tooltip="To 'VAE Decode'.")],
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The command line: `icportrait data | train | export | measure | demo`.
+"""The command line: `icportrait data | train | export | measure | demo | workflows | thumbnails`.
 
 Every preset value can be overridden by an option of the same name; `--help` of a stage explains each.
 """
@@ -176,9 +176,15 @@ def build_parser() -> argparse.ArgumentParser:
     bundle.add_argument("--out", type=Path, default=None, help="JSON to write")
     bundle.add_argument("--seed", type=int, default=0)
 
-    demo = commands.add_parser("demo", help="run workflows/portrait.json in the real ComfyUI with the demo bundle")
+    demo = commands.add_parser(
+        "demo", help="run workflows/portrait_step_by_step.json in the real ComfyUI with the demo bundle"
+    )
     demo.add_argument("--out", type=Path, default=Path("demo_output"))
     demo.add_argument("--seed", type=int, default=None)
+
+    commands.add_parser("workflows", help="draw the example workflows into workflows/ again")
+    thumbnails = commands.add_parser("thumbnails", help="run the example workflows and write their .jpg pictures")
+    thumbnails.add_argument("names", nargs="*", help="workflows without .json; default: all whose models are there")
     return parser
 
 
@@ -299,6 +305,24 @@ def run_demo(arguments: argparse.Namespace) -> int:
     return demo(arguments.out, arguments.seed)
 
 
+def run_workflows(arguments: argparse.Namespace) -> int:
+    import tempfile
+
+    from .comfy_server import PACK, ComfyServer
+    from .workflow_examples import write_examples
+
+    with tempfile.TemporaryDirectory(prefix="icportrait-workflows-") as base, ComfyServer(Path(base)) as server:
+        print("\n".join(str(path) for path in write_examples(PACK / "workflows", server.object_info)))
+    return 0
+
+
+def run_thumbnails(arguments: argparse.Namespace) -> int:
+    from .thumbnails import write_thumbnails
+
+    write_thumbnails(arguments.names)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; a bad input ends in one sentence and exit code 1, not in a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -307,6 +331,7 @@ def main(argv: list[str] | None = None) -> int:
         start_comfy()
         arguments = build_parser().parse_args(argv)
         run = {"data": run_data, "train": run_train, "export": run_export, "measure": run_measure, "demo": run_demo}
+        run.update(workflows=run_workflows, thumbnails=run_thumbnails)
         return run[arguments.command](arguments)
     except (ValueError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is RuntimeError and "ComfyUI" not in str(error):

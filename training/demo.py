@@ -1,4 +1,4 @@
-"""The demo: workflows/portrait.json in the real ComfyUI, without a window, on the sample pictures in bundle/.
+"""The demo: workflows/portrait_step_by_step.json in the real ComfyUI, without a window, on the sample pictures in bundle/.
 
 Writes `result.png`, `panel.png` and `report.json`. Everything shown comes out of the workflow's own nodes: pictures from
 the preview and save nodes by their titles, stages are the workflow's groups.
@@ -19,7 +19,7 @@ from ..run import SetupError
 from .comfy_server import PACK, ComfyServer, Run, WorkflowError
 from .workflow_api import to_api
 
-WORKFLOW = PACK / "workflows" / "portrait.json"
+WORKFLOW = PACK / "workflows" / "portrait_step_by_step.json"
 SAMPLES = PACK / "bundle"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 # Titles of nodes in the workflow.
@@ -71,7 +71,7 @@ def node_titled(prompt: dict, title: str) -> str:
     for node_id, node in prompt.items():
         if node.get("_meta", {}).get("title") == title:
             return node_id
-    raise ValueError(f"{WORKFLOW.name} has no node titled '{title}'; the demo needs it for its panel.")
+    raise ValueError(f"The workflow has no node titled '{title}', whose picture or number is needed.")
 
 
 class ProgressLine:
@@ -110,7 +110,7 @@ def picture_of(server: ComfyServer, run: Run, node_id: str):
 
     images = run.outputs.get(node_id, {}).get("images")
     if not images:
-        raise WorkflowError(f"node {node_id} of {WORKFLOW.name} gave no picture")
+        raise WorkflowError(f"node {node_id} gave no picture")
     return Image.open(io.BytesIO(server.view(images[0]))).convert("RGB")
 
 

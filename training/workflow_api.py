@@ -111,7 +111,9 @@ def _source(link: int, links: dict, nodes: dict):
         return None
     if node["type"] == "Reroute" or node.get("mode", 0) == BYPASSED:
         wanted = node["outputs"][slot]["type"]
-        for entry in node.get("inputs", []):
+        entries = node.get("inputs", [])
+        # Like the editor: the input beside the output first, so that positive and negative are not mixed up.
+        for entry in [*entries[slot : slot + 1], *entries]:
             fits = node["type"] == "Reroute" or entry["type"] == wanted
             if fits and entry.get("link") is not None:
                 return _source(entry["link"], links, nodes)

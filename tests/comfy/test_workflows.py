@@ -2,14 +2,16 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from icportrait.training import demo, workflow_api
+from icportrait.training import demo, thumbnails, workflow_api, workflow_examples
 from icportrait.training.comfy_server import PACK, WorkflowError
 
+MODEL_FILES = ("ckpt_name", "clip_name", "matching_file", "appearance_file")
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 
 
@@ -18,8 +20,8 @@ def load(path):
 
 
 def portrait_prompt(server, profile="icportrait_profile.png", style="icportrait_style.png", steps=None):
-    """workflows/portrait.json in API format with other pictures or fewer steps."""
-    prompt = workflow_api.to_api(load(PACK / "workflows" / "portrait.json"), server.object_info)
+    """workflows/portrait_step_by_step.json in API format with other pictures or fewer steps."""
+    prompt = workflow_api.to_api(load(PACK / "workflows" / "portrait_step_by_step.json"), server.object_info)
     prompt[demo.node_titled(prompt, "Profile: the person")]["inputs"]["image"] = profile
     prompt[demo.node_titled(prompt, "Style reference: pose, light, style")]["inputs"]["image"] = style
     if steps:
@@ -33,15 +35,119 @@ def picture(server, run, prompt, title):
     return np.asarray(Image.open(io.BytesIO(server.view(image))))
 
 
-def test_there_are_workflows():
-    assert PACK / "workflows" / "portrait.json" in WORKFLOWS
+def quickened(prompt):
+    """One step instead of twenty, and the small detector: the graph stays what it is."""
+    for node in prompt.values():
+        if isinstance(node["inputs"].get("steps"), int):
+            node["inputs"]["steps"] = 1
+        if "effort" in node["inputs"]:
+            node["inputs"]["effort"] = "fast"
+    return prompt
+
+
+# (loader of the artist's own models, its output) -> output of Load Demo Bundle, or of a text encoder.
+SWAPS = {
+    ("CheckpointLoaderSimple", 0): ["bundle", 0],
+    ("CheckpointLoaderSimple", 1): ["text", 0],
+    ("CheckpointLoaderSimple", 2): ["bundle", 1],
+    ("CLIPVisionLoader", 0): ["bundle", 2],
+    ("ICPortrait_LoadNets", 0): ["bundle", 3],
+}
+
+
+def with_demo_models(prompt):
+    """The swap that the notes tell the other way round: the demo bundle in the place of the artist's own models."""
+    kinds = {node_id: node["class_type"] for node_id, node in prompt.items()}
+    for node in prompt.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and (kinds[value[0]], value[1]) in SWAPS:
+                node["inputs"][name] = SWAPS[kinds[value[0]], value[1]]
+            elif name == "crop_size":
+                node["inputs"][name] = 256
+    loaders = {kind for kind, _ in SWAPS}
+    prompt = {node_id: node for node_id, node in prompt.items() if node["class_type"] not in loaders}
+    prompt["bundle"] = {"class_type": "ICPortrait_LoadDemoBundle", "inputs": {}}
+    text = {"clip_name": "zeros.safetensors", "type": "stable_diffusion"}
+    prompt["text"] = {"class_type": "CLIPLoader", "inputs": text}
+    return prompt
+
+
+@pytest.fixture(scope="module")
+def text_encoder(server, comfy):
+    """A text encoder of CLIP-L's shape that says nothing: the demo bundle has none."""
+    import comfy.clip_model
+    import comfy.ops
+    import comfy.sd1_clip
+    import torch
+    from safetensors.torch import save_file
+
+    config = json.loads((Path(comfy.sd1_clip.__file__).parent / "sd1_clip_config.json").read_text())
+    net = comfy.clip_model.CLIPTextModel(config, torch.float16, "meta", comfy.ops.disable_weight_init)
+    folder = server.base / "models" / "text_encoders"
+    folder.mkdir(exist_ok=True)
+    save_file(
+        {name: torch.zeros(tensor.shape, dtype=torch.float16) for name, tensor in net.state_dict().items()},
+        folder / "zeros.safetensors",
+    )
+
+
+def test_all_examples_are_there():
+    needed = {"portrait_step_by_step", *workflow_examples.EXAMPLES}
+    assert needed <= {path.stem for path in WORKFLOWS}
+
+
+@pytest.mark.parametrize("name", workflow_examples.EXAMPLES)
+def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
+    committed = workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info)
+    drawn = workflow_api.to_api(workflow_examples.draw(name, server.object_info), server.object_info)
+    assert committed == drawn, "draw it again: python run.py icportrait workflows"
+
+
+@pytest.mark.parametrize("path", [path for path in WORKFLOWS if path.stem not in workflow_examples.OWN_MODELS], ids=str)
+def test_it_has_a_picture_for_the_template_browser(path):
+    with Image.open(path.with_suffix(".jpg")) as picture:
+        assert picture.format == "JPEG" and picture.size == (thumbnails.SIDE, thumbnails.SIDE)
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in WORKFLOWS} - {"portrait_step_by_step"}))
+def test_it_runs_in_the_real_server(name, server, text_encoder):
+    """The shipped graph on the sample pictures with the demo bundle; portrait_step_by_step is run by the demo below."""
+    prompt = quickened(workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info))
+    if name in workflow_examples.OWN_MODELS:
+        prompt = with_demo_models(prompt)
+    if name == "text_to_portrait":  # one step of an encoder that says nothing paints no face
+        prompt[demo.node_titled(prompt, "Portrait")]["inputs"]["no_face"] = "pass through"
+        for node in prompt.values():
+            if node["class_type"] == "EmptyLatentImage":
+                node["inputs"].update(width=256, height=256)
+    run = server.run_workflow(prompt)
+    result = picture(server, run, prompt, demo.RESULT)
+    assert result.ndim == 3 and result.std() > 1
+    for node_id, node in prompt.items():
+        if node["class_type"] in ("PreviewImage", "SaveImage", "SaveAnimatedWEBP"):
+            assert run.outputs[node_id]["images"], node["_meta"]["title"]
+        if node["class_type"] == "PreviewAny":
+            assert run.outputs[node_id]["text"][0], node["_meta"]["title"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 class TestEachWorkflow:
     def test_is_valid_for_this_comfyui(self, path, server):
         api = workflow_api.to_api(load(path), server.object_info)
-        assert workflow_api.problems(api, server.object_info) == []
+        found = workflow_api.problems(api, server.object_info)
+        if path.stem in workflow_examples.OWN_MODELS:  # files that only the artist has
+            found = [line for line in found if not any(f"'{name}' cannot be" in line for name in MODEL_FILES)]
+        assert found == []
+
+    def test_calls_its_outputs_by_their_names(self, path, server):
+        for node in load(path)["nodes"]:
+            if node["type"] in server.object_info:
+                names = server.object_info[node["type"]]["output_name"]
+                assert [entry["name"] for entry in node["outputs"]] == names, f"{node['type']} {node['id']}"
+
+    def test_explains_itself(self, path):
+        notes = [node["widgets_values"][0] for node in load(path)["nodes"] if node["type"] == "MarkdownNote"]
+        assert notes and any("SD1.5" in note for note in notes)
 
     def test_names_a_value_for_every_widget(self, path, server):
         """A value too few would silently shift what the artist sees."""
@@ -115,6 +221,27 @@ class TestConversion:
         api = workflow_api.to_api(self.graph(self.INVERT, mode=workflow_api.BYPASSED), server.object_info)
         assert "2" not in api and api["3"]["inputs"]["images"] == ["1", 0]
 
+    def test_a_bypassed_node_keeps_positive_and_negative_apart(self, server):
+        pair = [
+            {"name": name, "type": "CONDITIONING", "link": link} for name, link in (("positive", 1), ("negative", 2))
+        ]
+        outputs = [{"type": "CONDITIONING"}, {"type": "CONDITIONING"}]
+        plain = {"type": "CLIPTextEncode", "widgets_values": ["x"], "inputs": [], "outputs": outputs[:1]}
+        nodes = [
+            plain | {"id": 1},
+            plain | {"id": 2},
+            {"id": 3, "type": "ControlNetApplyAdvanced", "mode": 4, "inputs": pair, "outputs": outputs},
+            {
+                "id": 4,
+                "type": "KSampler",
+                "inputs": [entry | {"link": entry["link"] + 2} for entry in pair],
+                "outputs": [],
+            },
+        ]
+        links = [[1, 1, 0, 3, 0, "C"], [2, 2, 0, 3, 1, "C"], [3, 3, 0, 4, 0, "C"], [4, 3, 1, 4, 1, "C"]]
+        inputs = workflow_api.to_api({"nodes": nodes, "links": links}, server.object_info)["4"]["inputs"]
+        assert inputs["positive"] == ["1", 0] and inputs["negative"] == ["2", 0]
+
     def test_a_muted_node_cuts_the_link(self, server):
         api = workflow_api.to_api(self.graph(self.INVERT, mode=workflow_api.MUTED), server.object_info)
         assert "2" not in api and "images" not in api["3"]["inputs"]
@@ -171,7 +298,7 @@ class TestConversion:
 
 
 class TestThroughHttp:
-    """workflows/portrait.json with real photographs in a running ComfyUI."""
+    """workflows/portrait_step_by_step.json with real photographs in a running ComfyUI."""
 
     @pytest.fixture(scope="class")
     def photographs(self, server):
@@ -259,7 +386,7 @@ class TestDemo:
         assert set(report) == {"identity_style", "identity_result", "seed", "seconds", "versions"}
         assert {"icportrait", "comfyui", "torch", "python", "device"} <= set(report["versions"])
         assert "unknown" not in report["versions"].values()
-        groups = [group["title"] for group in load(PACK / "workflows" / "portrait.json")["groups"]]
+        groups = [group["title"] for group in load(PACK / "workflows" / "portrait_step_by_step.json")["groups"]]
         assert list(report["seconds"]) == ["0 Start ComfyUI", *groups, "total"]
         assert sum(s for stage, s in report["seconds"].items() if stage != "total") <= report["seconds"]["total"] + 0.1
         panel = Image.open(tmp_path / "panel.png")

@@ -80,6 +80,35 @@ def test_ids_are_unique_and_outputs_are_named(node):
 
 
 @each_node
+def test_outputs_are_shown_by_their_ids(node):
+    """Without a display name the editor shows the type: MODEL, IMAGE, IMAGE."""
+    outputs = node.GET_SCHEMA().outputs
+    assert [entry.display_name for entry in outputs] == [entry.id for entry in outputs]
+
+
+@each_node
+def test_names_are_spelt_as_in_comfyui(node):
+    """Title Case for nodes, and "color": the editor around them speaks American."""
+    schema = node.GET_SCHEMA()
+    assert all(word[0].isupper() for word in schema.display_name.split())
+    shown = [schema.description, *(entry.tooltip for entry in [*schema.inputs, *schema.outputs])]
+    assert [text for text in shown if "colour" in text.lower()] == []
+
+
+@pytest.mark.parametrize("name", ["scheduler", "sampler_name", "crop_size", "steps", "cfg", "share", "noise_strength"])
+def test_an_input_has_one_default_in_all_nodes(name):
+    entries = [entry for node in NODES for entry in node.GET_SCHEMA().inputs if entry.id == name]
+    assert len(entries) >= 2 and len({entry.default for entry in entries}) == 1
+
+
+def test_crop_size_fits_the_bundle_and_names_the_size_for_sd15():
+    for node in NODES:
+        for entry in node.GET_SCHEMA().inputs:
+            if entry.id == "crop_size":
+                assert entry.default == 256 and "512 for SD1.5" in entry.tooltip
+
+
+@each_node
 def test_choices_hold_their_default(node):
     for entry in node.GET_SCHEMA().inputs:
         if isinstance(entry, io.Combo.Input) and entry.default is not None:

@@ -214,6 +214,11 @@ class TestApply:
         assert not torch.equal(self.result(setup, alpha=0.0), explicit)
         assert not torch.equal(self.result(setup, beta=0.0), explicit)
 
+    @pytest.mark.parametrize("name", ["alpha", "beta"])
+    @pytest.mark.parametrize("value", [-0.5, -0.01])
+    def test_other_negative_weights_are_refused(self, setup, name, value):
+        assert f"{name} must be 0 or more, or -1" in sentence(apply.Apply, **self.apply(setup, **{name: value}))
+
     def test_strength_zero_is_the_plain_model(self, setup):
         assert torch.equal(self.result(setup, strength=0.0), sample(setup.model, setup))
 

@@ -5,7 +5,16 @@ import torch
 from face_photos import group
 
 from icportrait.models.faces.types import Face, Faces
-from icportrait.models.pictures import color_wheel, draw_faces, flow_to_color, labelled_panel, overlay_mask
+from icportrait.models.pictures import (
+    before_after,
+    color_wheel,
+    confidence_to_color,
+    draw_faces,
+    flow_to_color,
+    labelled_panel,
+    match_lines,
+    overlay_mask,
+)
 
 
 def flow_of(dx: float, dy: float) -> torch.Tensor:
@@ -50,6 +59,62 @@ class TestFlow:
     def test_bad_shape(self):
         with pytest.raises(ValueError, match="batch, 2, height, width"):
             flow_to_color(torch.zeros(1, 3, 4, 4))
+
+
+class TestConfidence:
+    def test_sure_is_brighter_than_unsure(self):
+        picture = confidence_to_color(torch.linspace(0, 1, 9).reshape(1, 1, 1, 9))
+        brightness = picture.mean(-1)[0, 0]
+        assert torch.all(brightness[1:] > brightness[:-1])
+        assert picture[0, 0, 0, 2] == picture[0, 0, 0].max() and picture[0, 0, -1, 2] == picture[0, 0, -1].min()
+
+    def test_cells_are_repeated_and_the_legend_stays_below(self):
+        confidence = torch.zeros(1, 1, 4, 4)
+        plain, legend = (confidence_to_color(confidence, (128, 128), legend=on) for on in (False, True))
+        assert plain.shape == (1, 128, 128, 3)
+        assert torch.equal(plain[:, :96], legend[:, :96]) and not torch.equal(plain, legend)
+
+
+class TestMatchLines:
+    def drawn(self, dx=0.0, dy=0.0, sure=1.0, size=64, **changes):
+        offsets = torch.tensor([dx, dy])[None, :, None, None].expand(1, 2, 8, 8)
+        black = torch.zeros(1, size, size, 3)
+        return match_lines(black, black, offsets, torch.full((1, 1, 8, 8), sure), **changes)[0]
+
+    def test_a_line_leads_from_its_place_to_its_match(self):
+        picture = self.drawn(dx=1.0, dy=2.0, points=1)  # from the cell (4, 4) to (5, 6): pixels 36, 36 and 44, 52
+        gap = picture.shape[1] - 128
+        lit = picture.amax(-1) > 0.3
+        lit[:, 64 : 64 + gap] = False
+        assert lit[36, 36] and lit[52, 64 + gap + 44]
+        rows, columns = lit.nonzero().T
+        assert (rows.min() >= 33) and (rows.max() <= 55) and (columns.min() >= 33) and (columns.max() <= 64 + gap + 47)
+
+    def test_a_match_outside_ends_at_the_edge(self):
+        picture = self.drawn(dx=100.0, points=1)
+        assert picture[36, -1].max() > 0.3
+
+    def test_unsure_matches_are_grey(self):
+        def color(picture):
+            return (picture[36, 36].max() - picture[36, 36].min()).item()
+
+        assert color(self.drawn(points=1)) > 0.2 and color(self.drawn(points=1, sure=0.2)) == 0
+
+    def test_inputs_are_not_touched_and_sizes_must_agree(self):
+        style = torch.zeros(1, 64, 64, 3)
+        with pytest.raises(ValueError, match="one size"):
+            match_lines(style, torch.zeros(1, 32, 64, 3), torch.zeros(1, 2, 8, 8), torch.ones(1, 1, 8, 8))
+        match_lines(style, style, torch.zeros(1, 2, 8, 8), torch.ones(1, 1, 8, 8))
+        assert style.max() == 0
+
+
+def test_before_and_after_carry_their_figures():
+    picture = torch.zeros(1, 256, 256, 3)
+    panel = before_after(picture, picture, picture, 0.31, 0.62)
+    assert panel.shape[0] == 1 and panel.shape[2] == 3 * (256 + 4)
+    other = before_after(picture, picture, picture, 0.31, float("nan"))
+    changed = (panel - other).abs().amax(-1)[0].nonzero()
+    assert len(changed) and changed[:, 1].min() >= 2 * 260  # only the last title
 
 
 class TestFaces:

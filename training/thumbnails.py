@@ -1,0 +1,68 @@
+"""The pictures beside the example workflows: each workflow is run in the real ComfyUI, and what its node titled "Result" shows
+becomes the same-named .jpg that ComfyUI's template browser displays, with the profile in its corner.
+"""
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+from .comfy_server import PACK, ComfyServer
+from .demo import copy_samples, node_titled, picture_of
+from .workflow_api import problems, to_api
+from .workflow_examples import PROFILE, RESULT
+
+FOLDER = PACK / "workflows"
+SIDE = 400
+"""Pixels; the browser's cards are about half as wide."""
+
+
+def thumbnail(result, profile):
+    """The result's middle square with the profile small in the lower left corner, PIL image `SIDE` x `SIDE`."""
+    from PIL import ImageOps
+
+    picture = ImageOps.fit(result.convert("RGB"), (SIDE, SIDE))
+    inset = ImageOps.expand(ImageOps.fit(profile.convert("RGB"), (SIDE // 4, SIDE // 4)), 3, "white")
+    picture.paste(inset, (8, SIDE - inset.height - 8))
+    return picture
+
+
+def write_thumbnails(names: list[str], cpu: bool | None = None, folder: Path = FOLDER) -> list[str]:
+    """Run workflows and write their .jpg files into `folder`.
+
+    Args:
+        names: file stems; empty takes all. Those that want models which are not there are left out, with a line in the log.
+
+    Returns:
+        stems of the thumbnails written.
+
+    Raises:
+        ValueError: an unknown name.
+        WorkflowError: a workflow that ComfyUI refuses or that fails.
+    """
+    from PIL import Image
+
+    paths = sorted(FOLDER.glob("*.json"))
+    if unknown := set(names) - {path.stem for path in paths}:
+        raise ValueError(
+            f"no workflow is called {', '.join(sorted(unknown))}; there are {', '.join(p.stem for p in paths)}"
+        )
+    written = []
+    with tempfile.TemporaryDirectory(prefix="icportrait-thumbnails-") as base:
+        copy_samples(Path(base) / "input")
+        with ComfyServer(Path(base), cpu) as server:
+            for path in paths:
+                if names and path.stem not in names:
+                    continue
+                prompt = to_api(json.loads(path.read_text("utf-8")), server.object_info)
+                if found := problems(prompt, server.object_info):
+                    logging.warning("no thumbnail of %s: %s", path.stem, found[0])
+                    continue
+                run = server.run_workflow(prompt)
+                result = picture_of(server, run, node_titled(prompt, RESULT))
+                file = prompt[node_titled(prompt, PROFILE)]["inputs"]["image"]
+                profile = Image.open(Path(base) / "input" / file)
+                thumbnail(result, profile).save(folder / f"{path.stem}.jpg", quality=88)
+                written.append(path.stem)
+                logging.info("wrote %s", folder / f"{path.stem}.jpg")
+    return written

@@ -1,0 +1,186 @@
+"""Workflows as the editor saves them, drawn from code: nodes by their inputs' names, stages as titled groups side by side.
+
+Names, order and defaults come from ComfyUI's own description of the nodes (`/object_info`), so a drawing cannot shift a
+widget's value or miss an input without an error.
+"""
+
+import uuid
+
+from .workflow_api import AFTER_GENERATE, BYPASSED, choices, inputs_of, is_widget
+
+COLORS = ("#3f789e", "#88AA88", "#b58b2a", "#a1309b", "#b06634")
+WIDTH, GAP, MARGIN, TITLE = 300, 50, 20, 80
+PICTURE = 260  # pixels a node needs to show a picture
+SHOWS_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "SaveAnimatedWEBP", "ICPortrait_DetectFaces",
+                 "ICPortrait_IdentitySimilarity", "ICPortrait_AddProfile", "ICPortrait_AssignProfiles")  # fmt: skip
+SHOWS_TEXT = ("PreviewAny", "ICPortrait_GroupPortrait")
+
+
+class Node:
+    """One node of a drawing; `node["name"]` is that output, to hand to another node's input."""
+
+    def __init__(self, saved: dict, outputs: list[str]):
+        self.saved = saved
+        self.outputs = outputs
+
+    def __getitem__(self, name: str) -> "tuple[Node, int]":
+        """Raises ValueError for a name that is not exactly one of the outputs."""
+        if self.outputs.count(name) != 1:
+            raise ValueError(f"{self.saved['type']} has the outputs {self.outputs}, so not one {name!r}")
+        return self, self.outputs.index(name)
+
+
+class Drawing:
+    """One workflow. Call `stage` before the nodes that lie in it, and `column` for another column in it."""
+
+    def __init__(self, name: str, object_info: dict):
+        """
+        Args:
+            name: decides the workflow's id, so that drawing it again gives the same file.
+            object_info: as ComfyUI's /object_info gives it.
+        """
+        self.name, self.object_info = name, object_info
+        self.nodes: list[dict] = []
+        self.links: list[list] = []
+        self.groups: list[dict] = []
+        self._x = self._y = 0
+
+    def stage(self, title: str) -> None:
+        """Begin a group to the right of the last."""
+        left = self.groups[-1]["bounding"][0] + self.groups[-1]["bounding"][2] + MARGIN if self.groups else 0
+        color = COLORS[len(self.groups) % len(COLORS)]
+        self.groups.append(
+            {
+                "id": len(self.groups) + 1,
+                "title": title,
+                "bounding": [left, 0, WIDTH + 2 * MARGIN, TITLE],
+                "color": color,
+                "font_size": 24,
+                "flags": {},
+            }
+        )
+        self._x, self._y = left + MARGIN, TITLE
+
+    def column(self) -> None:
+        """Go on at the top of a new column of the same stage."""
+        self._x, self._y = self._x + WIDTH + GAP, TITLE
+        self.groups[-1]["bounding"][2] += WIDTH + GAP
+
+    def add(self, kind: str, title: str = "", bypassed: bool = False, models: list[dict] = (), **inputs) -> Node:
+        """A node below the last one.
+
+        Args:
+            kind: node id.
+            title: as shown; empty takes the display name.
+            bypassed: whether it is switched off and hands its input on.
+            models: files it wants, each with `name`, `url` and `directory`, which the editor offers to download.
+            inputs: values of widgets, and `node["output"]` for links. Widgets left out have their default.
+
+        Raises:
+            ValueError: an input the node has not, or a required one that is missing.
+        """
+        described = self.object_info[kind]
+        specs = inputs_of(described)
+        if unknown := set(inputs) - set(specs):
+            raise ValueError(f"{kind} has no inputs {sorted(unknown)}")
+        saved = {
+            "id": len(self.nodes) + 1,
+            "type": kind,
+            "pos": [],
+            "size": [],
+            "flags": {},
+            "order": len(self.nodes),
+            "mode": BYPASSED if bypassed else 0,
+            "inputs": [],
+            "outputs": [
+                {"name": name, "type": kind_, "links": []}
+                for name, kind_ in zip(described["output_name"], described["output"], strict=True)
+            ],
+            "title": title or described["display_name"],
+            "properties": {"Node name for S&R": kind} | ({"models": list(models)} if models else {}),
+            "widgets_values": [],
+        }
+        for name, spec in specs.items():
+            self._input(saved, name, spec, inputs.get(name), name in described["input"].get("required", {}))
+        rows = max(sum("widget" not in entry for entry in saved["inputs"]), len(saved["outputs"]))
+        height = 40 + 20 * rows + 24 * len(saved["widgets_values"])
+        height += 70 * sum(spec[1].get("multiline", False) for spec in specs.values())
+        height += PICTURE if kind in SHOWS_PICTURE else 60 if kind in SHOWS_TEXT else 0
+        self._place(saved, height)
+        return Node(saved, [entry["name"] for entry in saved["outputs"]])
+
+    def note(self, title: str, text: str, height: int = 300) -> None:
+        """A yellow note with markdown below the last node."""
+        saved = {
+            "id": len(self.nodes) + 1,
+            "type": "MarkdownNote",
+            "pos": [],
+            "size": [],
+            "flags": {},
+            "order": len(self.nodes),
+            "mode": 0,
+            "inputs": [],
+            "outputs": [],
+            "title": title,
+            "properties": {},
+            "widgets_values": [text],
+            "color": "#432",
+            "bgcolor": "#653",
+        }
+        self._place(saved, height)
+
+    def workflow(self) -> dict:
+        """The drawing in the form the editor saves."""
+        height = max(group["bounding"][3] for group in self.groups)
+        for group in self.groups:
+            group["bounding"][3] = height
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"icportrait/{self.name}")),
+            "revision": 0,
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(self.links),
+            "nodes": self.nodes,
+            "links": self.links,
+            "groups": self.groups,
+            "config": {},
+            "extra": {"ds": {"scale": 0.6, "offset": [60, 60]}},
+            "version": 0.4,
+        }
+
+    def _place(self, saved: dict, height: int) -> None:
+        saved["pos"], saved["size"] = [self._x, self._y], [WIDTH, height]
+        self._y += height + GAP
+        bounding = self.groups[-1]["bounding"]
+        bounding[3] = max(bounding[3], self._y)
+        self.nodes.append(saved)
+
+    def _input(self, saved: dict, name: str, spec: tuple, value, required: bool) -> None:
+        kind, options = spec
+        linked = isinstance(value, tuple)
+        if not is_widget(spec) or linked:
+            if required and not linked:
+                raise ValueError(f"{saved['type']}: {name} needs a link")
+            entry = {"name": name, "type": "COMBO" if isinstance(kind, list) else kind, "link": None}
+            if not required:
+                entry["shape"] = 7  # an optional input's round dot
+            if is_widget(spec):
+                entry["widget"] = {"name": name}
+            if linked:
+                entry["link"] = self._link(value, saved["id"], len(saved["inputs"]))
+            saved["inputs"].append(entry)
+        if is_widget(spec):
+            allowed = choices(spec)
+            fallback = options.get("default", allowed[0] if allowed else "")
+            saved["widgets_values"].append(fallback if linked or value is None else value)
+            if options.get("control_after_generate"):
+                saved["widgets_values"].append(AFTER_GENERATE[0])
+            if options.get("image_upload"):
+                saved["widgets_values"].append("image")
+
+    def _link(self, source: tuple[Node, int], target: int, entry: int) -> int:
+        node, slot = source
+        number = len(self.links) + 1
+        output = node.saved["outputs"][slot]
+        output["links"].append(number)
+        self.links.append([number, node.saved["id"], slot, target, entry, output["type"]])
+        return number

@@ -1,0 +1,434 @@
+"""The example workflows in workflows/ that are drawn from code: `icportrait workflows` writes them.
+
+The others were drawn in the editor. All but two run with the demo bundle as
+they are; the other two need a real SD1.5 checkpoint by their nature, and say so in their notes.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from .workflow_drawing import Drawing, Node
+
+PROFILE, STYLE, RESULT = "Profile: the person", "Style reference: pose, light, style", "Result"
+STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
+SAMPLES = (
+    "The two sample pictures are in this pack's `bundle` folder: drop `icportrait_profile.png` and `icportrait_style.png` onto the "
+    "two Load Image nodes, or use your own."
+)
+SWAP = (
+    "**For real photographs** replace *Load Demo Bundle* by *Load Checkpoint* (SD1.5), *Load CLIP Vision* (ViT-L/14) and "
+    "*Load Portrait Nets*, and set every `crop_size` from 256 to 512. The demo bundle is small and knows synthetic heads only."
+)
+# Where ComfyUI's own templates and OpenAI publish these files.
+CHECKPOINT = {
+    "name": "v1-5-pruned-emaonly-fp16.safetensors",
+    "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
+    "directory": "checkpoints",
+}
+CLIP_VISION = {
+    "name": "clip-vit-large-patch14.safetensors",
+    "url": "https://huggingface.co/openai/clip-vit-large-patch14/resolve/main/model.safetensors",
+    "directory": "clip_vision",
+}
+NETS_NOTE = (
+    "*Load Portrait Nets* wants a matching and an appearance net trained for SD1.5, in `models/icportrait`. None are published yet: "
+    "the pack's training page says how to make them."
+)
+CUSTOMISED = "my_person_sd15.safetensors"
+
+
+def demo_models_and_pictures(drawing: Drawing, about: str, height: int = 330) -> tuple[dict, Node, Node]:
+    """Stage 1 of most: the demo bundle's outputs by name, the profile, the style reference."""
+    drawing.stage(STAGE_1)
+    bundle = drawing.add("ICPortrait_LoadDemoBundle")
+    profile = drawing.add("LoadImage", PROFILE, image="icportrait_profile.png")
+    style = drawing.add("LoadImage", STYLE, image="icportrait_style.png")
+    drawing.note("Read me", f"{about}\n\n{SAMPLES}\n\n{SWAP}", height)
+    return {name: bundle[name] for name in ("model", "vae", "clip_vision", "nets")}, profile, style
+
+
+def sd15_models(drawing: Drawing, checkpoint: dict) -> tuple[Node, dict]:
+    """The three loaders for SD1.5. Returns (checkpoint loader, inputs of a portrait node by name)."""
+    models = [checkpoint] if "url" in checkpoint else []
+    loader = drawing.add("CheckpointLoaderSimple", models=models, ckpt_name=checkpoint["name"])
+    vision = drawing.add("CLIPVisionLoader", models=[CLIP_VISION], clip_name=CLIP_VISION["name"])
+    nets = drawing.add(
+        "ICPortrait_LoadNets", matching_file="matching.safetensors", appearance_file="appearance.safetensors"
+    )
+    inputs = {
+        "model": loader["MODEL"],
+        "vae": loader["VAE"],
+        "clip_vision": vision["CLIP_VISION"],
+        "nets": nets["nets"],
+    }
+    return loader, inputs
+
+
+def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "") -> None:
+    """Stage 3 of the workflows around one Portrait node."""
+    drawing.stage(STAGE_RESULT)
+    drawing.add("SaveImage", RESULT, images=portrait["image"], filename_prefix=f"icportrait/{name}")
+    drawing.add("PreviewAny", "Report", source=portrait["report"])
+    drawing.add("PreviewImage", "Flow: where each part comes from", images=portrait["flow_picture"])
+    if note:
+        drawing.note("How to read it", note, 220)
+
+
+def portrait(drawing: Drawing) -> None:
+    """Everything in one node."""
+    models, profile, style = demo_models_and_pictures(
+        drawing,
+        "**Profile** = a photo of the person. **Style reference** = the picture whose pose, light and style you want. Press *Run*.",
+    )
+    drawing.stage("2 Portrait")
+    node = drawing.add("ICPortrait_Portrait", **models, profile_image=profile["IMAGE"], style_image=style["IMAGE"])
+    drawing.note(
+        "What to turn",
+        "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
+        "down to 2.\n\nThe workflow *portrait_step_by_step* does the same with a node for each stage.",
+        260,
+    )
+    result_stage(
+        drawing,
+        node,
+        "portrait",
+        "The report compares the likeness to the profile before and after: after should be higher. The flow picture should be smooth "
+        "in the face.",
+    )
+
+
+def text_to_portrait(drawing: Drawing) -> None:
+    """Prompt, style reference, portrait: as in the paper's comparisons."""
+    drawing.stage(STAGE_1)
+    loader, models = sd15_models(drawing, CHECKPOINT)
+    profile = drawing.add("LoadImage", PROFILE, image="icportrait_profile.png")
+    drawing.note(
+        "Read me",
+        "A prompt makes the style reference, then the person of the profile goes into it.\n\nThis one **needs an SD1.5 checkpoint**: the "
+        f"demo bundle has no text encoder. {NETS_NOTE}",
+    )
+    drawing.stage("2 Style reference from text")
+    positive = drawing.add(
+        "CLIPTextEncode",
+        "Prompt",
+        clip=loader["CLIP"],
+        text="portrait photo of a person, head and shoulders, facing the camera, soft window light, 50mm",
+    )
+    negative = drawing.add("CLIPTextEncode", "Negative prompt", clip=loader["CLIP"], text="hat, hand, blurry, cropped")
+    empty = drawing.add("EmptyLatentImage", width=512, height=512)
+    latent = drawing.add(
+        "KSampler",
+        model=loader["MODEL"],
+        positive=positive["CONDITIONING"],
+        negative=negative["CONDITIONING"],
+        latent_image=empty["LATENT"],
+        seed=7,
+        cfg=7.0,
+        sampler_name="euler",
+        scheduler="normal",
+    )
+    drawing.column()
+    style = drawing.add("VAEDecode", samples=latent["LATENT"], vae=loader["VAE"])
+    drawing.add("PreviewImage", "Style reference", images=style["IMAGE"])
+    drawing.note("No face?", "One clear face, at least 150 pixels wide, is needed. Otherwise take another seed.", 120)
+    drawing.stage("3 Portrait")
+    node = drawing.add(
+        "ICPortrait_Portrait", **models, profile_image=profile["IMAGE"], style_image=style["IMAGE"], crop_size=512
+    )
+    drawing.stage("4 Result")
+    drawing.add("SaveImage", RESULT, images=node["image"], filename_prefix="icportrait/text_to_portrait")
+    drawing.add("PreviewAny", "Report", source=node["report"])
+
+
+def refine(drawing: Drawing) -> None:
+    """Another method's picture of the same person, brought nearer to the profile."""
+    models, profile, style = demo_models_and_pictures(
+        drawing,
+        "**Refine** what another method made (InstantID, PuLID, a LoRA, a swap): load its picture as the style reference and a photo of "
+        "the same person as the profile. Little noise and many style pixels keep the picture; only the likeness is worked on.",
+        380,
+    )
+    drawing.stage("2 Refine")
+    node = drawing.add(
+        "ICPortrait_Portrait",
+        "Refine",
+        **models,
+        profile_image=profile["IMAGE"],
+        style_image=style["IMAGE"],
+        noise_strength=0.4,
+        share=0.5,
+        color_match="mean_std",
+    )
+    drawing.note(
+        "How much",
+        "`noise_strength` 0.3 is a touch, 0.5 a lot. `color_match` is on, because light and skin are meant to stay. When the report's "
+        "second number is not above the first, the other method was better already.",
+        200,
+    )
+    result_stage(drawing, node, "refine")
+
+
+def flow_inspector(drawing: Drawing) -> None:
+    """What the matching net finds, without painting anything."""
+    models, profile, style = demo_models_and_pictures(
+        drawing,
+        "**Flow inspector**: which part of the profile goes where, before any painting. Quick: half a net, once.",
+    )
+    drawing.stage("2 Detect and align")
+    crops = {}
+    for name, image in (("profile", profile), ("style reference", style)):
+        faces = drawing.add("ICPortrait_DetectFaces", f"Detect: {name}", image=image["IMAGE"])
+        crops[name] = drawing.add("ICPortrait_AlignFace", f"Align: {name}", image=image["IMAGE"], faces=faces["faces"])
+        if name == "profile":
+            drawing.column()
+    drawing.stage("3 Encode")
+    encoded = drawing.add(
+        "ICPortrait_EncodeProfile",
+        profile_image=crops["profile"]["crop"],
+        vae=models["vae"],
+        clip_vision=models["clip_vision"],
+    )
+    sampled = drawing.add("ICPortrait_SamplePixels", style_image=crops["style reference"]["crop"])
+    drawing.add("PreviewImage", "What the net sees of the style", images=sampled["sampled_image"])
+    for method, words in (("window", "refined"), ("paper", "plain best cell")):
+        drawing.stage(f"{4 if method == 'window' else 5} Flow, {words}")
+        flow = drawing.add(
+            "ICPortrait_EstimateFlow",
+            f"Estimate Flow: {method}",
+            model=models["model"],
+            nets=models["nets"],
+            profile=encoded["profile"],
+            style_image=crops["style reference"]["crop"],
+            vae=models["vae"],
+            method=method,
+            sampled_image=sampled["sampled_image"],
+        )
+        drawing.add("PreviewImage", f"Flow: {method}", images=flow["flow_picture"])
+        drawing.add("PreviewImage", f"Profile warped: {method}", images=flow["warped_profile"])
+        title = RESULT if method == "window" else f"Matches: {method}"
+        drawing.add("PreviewImage", title, images=flow["match_picture"])
+        drawing.add("PreviewImage", f"Confidence: {method}", images=flow["confidence_picture"])
+    drawing.note(
+        "How to read it",
+        "Lines lead from places in the style crop to where their content comes from. Good: neighboring lines run alike, eyes lead to eyes. "
+        "Blue in the confidence picture: the net is unsure there, and takes little.",
+        200,
+    )
+
+
+def extreme_light(drawing: Drawing) -> None:
+    """Hard light: more style pixels keep it."""
+    models, profile, style = demo_models_and_pictures(
+        drawing,
+        "**Extreme light**: colored, hard or very dark light lives in the pixels the nets see of the style reference. Compare 20 % of them, "
+        "as trained, with 60 %.",
+    )
+    results = {}
+    for number, share in ((2, 0.2), (3, 0.6)):
+        drawing.stage(f"{number} Share {share:g}")
+        results[share] = drawing.add(
+            "ICPortrait_Portrait",
+            f"Portrait, share {share:g}",
+            **models,
+            profile_image=profile["IMAGE"],
+            style_image=style["IMAGE"],
+            share=share,
+            noise_strength=0.6,
+        )
+        drawing.add("PreviewImage", f"Pixels seen, share {share:g}", images=results[share]["sampled_image"])
+    drawing.note(
+        "Which to take",
+        "More pixels keep the light, and also more of the style's face. `color_match` stays off: it would pull the light flat. When the "
+        "likeness suffers, raise `strength` before `noise_strength`.",
+        200,
+    )
+    drawing.stage("4 Result")
+    drawing.add("PreviewImage", "As trained: share 0.2", images=results[0.2]["image"])
+    drawing.add("PreviewAny", "Report, share 0.2", source=results[0.2]["report"])
+    drawing.add("SaveImage", RESULT, images=results[0.6]["image"], filename_prefix="icportrait/extreme_light")
+    drawing.add("PreviewAny", "Report, share 0.6", source=results[0.6]["report"])
+
+
+def chaining(drawing: Drawing) -> None:
+    """The patched MODEL among stock nodes."""
+    models, profile, style = demo_models_and_pictures(
+        drawing,
+        "**Chaining**: *Apply Portrait* gives an ordinary MODEL. Stock nodes go on working: LoRA, FreeU, a mask for inpainting, a "
+        "ControlNet, any sampler, upscaling before stitching.",
+    )
+    drawing.stage("2 Patches of the model")
+    lora = drawing.add(
+        "LoraLoaderModelOnly",
+        "LoRA (bypassed)",
+        bypassed=True,
+        model=models["model"],
+        lora_name="my_lora_sd15.safetensors",
+    )
+    free = drawing.add("FreeU_V2", model=lora["MODEL"], b1=1.1, b2=1.15, s1=0.95, s2=0.8)
+    drawing.note(
+        "Bypassed nodes",
+        "LoRA and ControlNet are bypassed (Ctrl+B switches them on), because their files must be made for SD1.5 and do not fit the demo "
+        "bundle. Patches of the model come **before** *Apply Portrait*.",
+        200,
+    )
+    drawing.stage("3 Detect and align")
+    crops, aligned = {}, None
+    for name, image in (("profile", profile), ("style reference", style)):
+        faces = drawing.add("ICPortrait_DetectFaces", f"Detect: {name}", image=image["IMAGE"])
+        aligned = drawing.add("ICPortrait_AlignFace", f"Align: {name}", image=image["IMAGE"], faces=faces["faces"])
+        crops[name] = aligned["crop"]
+        if name == "profile":
+            drawing.column()
+    drawing.stage("4 Encode and mask")
+    encoded = drawing.add(
+        "ICPortrait_EncodeProfile", profile_image=crops["profile"], vae=models["vae"], clip_vision=models["clip_vision"]
+    )
+    sampled = drawing.add("ICPortrait_SamplePixels", style_image=crops["style reference"])
+    latent = drawing.add("VAEEncode", pixels=crops["style reference"], vae=models["vae"])
+    grown = drawing.add("GrowMask", mask=aligned["face_mask"], expand=16)
+    masked = drawing.add("SetLatentNoiseMask", "Paint the face only", samples=latent["LATENT"], mask=grown["MASK"])
+    drawing.stage("5 ControlNet (bypassed)")
+    net = drawing.add("ControlNetLoader", bypassed=True, control_net_name="control_v11p_sd15_canny.safetensors")
+    canny = drawing.add("Canny", bypassed=True, image=crops["style reference"])
+    control = drawing.add(
+        "ControlNetApplyAdvanced",
+        bypassed=True,
+        positive=encoded["positive"],
+        negative=encoded["negative"],
+        control_net=net["CONTROL_NET"],
+        image=canny["IMAGE"],
+        strength=0.5,
+    )
+    drawing.note(
+        "The hint",
+        "Make the hint from the **style crop**, in its size. The ControlNet sees the target half only.",
+        140,
+    )
+    drawing.stage("6 Apply and sample")
+    applied = drawing.add(
+        "ICPortrait_Apply",
+        model=free["MODEL"],
+        nets=models["nets"],
+        profile=encoded["profile"],
+        sampled_image=sampled["sampled_image"],
+        style_latent=latent["LATENT"],
+    )
+    sampler = drawing.add(
+        "KSampler",
+        model=applied["patched_model"],
+        positive=control["positive"],
+        negative=control["negative"],
+        latent_image=masked["LATENT"],
+        cfg=3.0,
+        sampler_name="euler",
+        scheduler="normal",
+        denoise=0.7,
+    )
+    drawing.stage("7 Upscale and stitch")
+    decoded = drawing.add("VAEDecode", samples=sampler["LATENT"], vae=models["vae"])
+    larger = drawing.add("ImageScaleBy", image=decoded["IMAGE"], upscale_method="lanczos", scale_by=2.0)
+    stitched = drawing.add(
+        "ICPortrait_StitchFace", canvas=style["IMAGE"], crop=larger["IMAGE"], stitch=aligned["stitch"]
+    )
+    drawing.add("SaveImage", RESULT, images=stitched["image"], filename_prefix="icportrait/chaining")
+
+
+def customised_checkpoint(drawing: Drawing) -> None:
+    """A checkpoint that was trained on one person before."""
+    drawing.stage(STAGE_1)
+    _, models = sd15_models(drawing, {"name": CUSTOMISED})
+    profile = drawing.add("LoadImage", PROFILE, image="icportrait_profile.png")
+    style = drawing.add("LoadImage", STYLE, image="icportrait_style.png")
+    drawing.note(
+        "Read me",
+        "**Customised checkpoint**: an SD1.5 checkpoint fine-tuned on aligned photos of the person (the paper's DreamBooth phase), with "
+        f"the same nets. Choose yours in *Load Checkpoint*; put a *LoraLoaderModelOnly* behind it when yours is a LoRA. {NETS_NOTE}\n\nTo "
+        "only see it run: replace the three loaders by *Load Demo Bundle* and set `crop_size` to 256.",
+        330,
+    )
+    drawing.stage("2 Portrait")
+    node = drawing.add(
+        "ICPortrait_Portrait",
+        **models,
+        profile_image=profile["IMAGE"],
+        style_image=style["IMAGE"],
+        crop_size=512,
+        noise_strength=0.8,
+    )
+    drawing.note(
+        "Why more noise",
+        "A checkpoint that knows the person can paint more by itself: `noise_strength` 0.8 instead of 0.7.",
+        140,
+    )
+    result_stage(drawing, node, "customised_checkpoint")
+
+
+def batch_of_frames(drawing: Drawing) -> None:
+    """Every frame of a clip."""
+    models, profile, style = demo_models_and_pictures(
+        drawing,
+        "**Batch of frames**: the same person into each frame. Here two frames are made from one picture; for a clip connect *Load "
+        "Video* and *Get Video Components* instead. Frames are painted one by one: flicker is possible.",
+        380,
+    )
+    drawing.stage("2 Frames")
+    mirrored = drawing.add("ImageFlip", image=style["IMAGE"], flip_method="y-axis: horizontally")
+    frames = drawing.add("ImageBatch", image1=style["IMAGE"], image2=mirrored["IMAGE"])
+    drawing.stage("3 Who goes where")
+    faces = drawing.add("ICPortrait_DetectFaces", image=frames["IMAGE"])
+    person = drawing.add("ICPortrait_AddProfile", images=profile["IMAGE"])
+    assigned = drawing.add(
+        "ICPortrait_AssignProfiles",
+        image=frames["IMAGE"],
+        faces=faces["faces"],
+        profiles=person["people"],
+        photograph="first",
+    )
+    drawing.stage("4 Paint")
+    group = drawing.add(
+        "ICPortrait_GroupPortrait", **models, image=frames["IMAGE"], assignment=assigned["assignment"], on_error="skip"
+    )
+    drawing.note(
+        "Clips",
+        "`photograph` is *first*: the same photo in all frames is steadier. With several people, take `method` *similarity*, because "
+        "faces change places. Frames without the person come out as they were.",
+        180,
+    )
+    drawing.stage("5 Result")
+    drawing.add("PreviewImage", RESULT, images=group["result"])
+    drawing.add("SaveAnimatedWEBP", images=group["result"], filename_prefix="icportrait/batch_of_frames")
+    drawing.add("PreviewAny", "Status", source=group["status"])
+
+
+EXAMPLES: dict[str, Callable[[Drawing], None]] = {
+    example.__name__: example
+    for example in (
+        portrait,
+        text_to_portrait,
+        refine,
+        flow_inspector,
+        extreme_light,
+        chaining,
+        customised_checkpoint,
+        batch_of_frames,
+    )
+}
+# No thumbnail and no run out of the box: their models are the artist's.
+OWN_MODELS = ("text_to_portrait", "customised_checkpoint")
+
+
+def draw(name: str, object_info: dict) -> dict:
+    """One example in the form the editor saves."""
+    drawing = Drawing(name, object_info)
+    EXAMPLES[name](drawing)
+    return drawing.workflow()
+
+
+def write_examples(folder: Path, object_info: dict) -> list[Path]:
+    """Write all examples to `folder`; returns their paths."""
+    paths = []
+    for name in EXAMPLES:
+        paths.append(folder / f"{name}.json")
+        paths[-1].write_text(json.dumps(draw(name, object_info), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return paths
