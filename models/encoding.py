@@ -71,9 +71,41 @@ def encode_profile(image: torch.Tensor, vae, clip_vision) -> Profile:
     return Profile(image, encode_picture(vae, image, "profile picture"), embed_picture(clip_vision, image))
 
 
-def conditionings(profile: Profile) -> tuple[list, list]:
+def encode_prompt(clip, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(prompt, no prompt) as SD1.5's text encoder reads them: each float32 `[1, T, 768]`, T a multiple of 77.
+
+    Args:
+        clip: ComfyUI's CLIP object of an SD1.5 checkpoint.
+
+    Raises:
+        ValueError: a text encoder of another model.
+    """
+    texts = []
+    for text in (prompt, ""):
+        encoded = clip.encode_from_tokens(clip.tokenize(text))
+        if encoded.ndim != 3 or encoded.shape[-1] != 768:
+            raise ValueError(
+                f"The CLIP must be SD1.5's text encoder (768 wide); this one gives {encoded.shape[-1]}. "
+                "Connect the CLIP of the SD1.5 checkpoint."
+            )
+        texts.append(encoded.float().cpu())
+    prompt_text, no_text = texts
+    # A long prompt takes several blocks of 77 tokens; both sides must be as long, so that ComfyUI runs them as one batch.
+    return prompt_text, no_text.repeat(1, prompt_text.shape[1] // no_text.shape[1], 1)
+
+
+def conditionings(profile: Profile, prompt: tuple[torch.Tensor, torch.Tensor] | None = None) -> tuple[list, list]:
     """(positive, negative) CONDITIONING: the image embedding instead of text, and zeros for classifier-free guidance.
 
-    Both are one token long, so that ComfyUI runs them as one batch.
+    Both are equally long, so that ComfyUI runs them as one batch: one token, or with a prompt the embedding's and the text's after it.
+    The paper has no prompts; the nets never see them.
+
+    Args:
+        prompt: from `encode_prompt`; its first part goes after the embedding, its second after the zeros.
     """
-    return [[profile.embedding, {}]], [[torch.zeros_like(profile.embedding), {}]]
+    positive, negative = profile.embedding, torch.zeros_like(profile.embedding)
+    if prompt is not None:
+        positive, negative = (
+            torch.cat([part, text.to(part)], dim=1) for part, text in zip((positive, negative), prompt, strict=True)
+        )
+    return [[positive, {}]], [[negative, {}]]

@@ -18,7 +18,7 @@ import torch
 from .faces import assignment as rules
 from .faces import detection, dlib_backend, identity
 from .faces.alignment import AlignmentSettings, crop, placement_of
-from .faces.types import Face, Faces
+from .faces.types import Face, Faces, number_of
 from .pictures import labelled_panel
 from .stitching import StitchSettings, stitch
 
@@ -28,8 +28,6 @@ ON_ERROR = ("error", "skip")
 
 # The panel is for looking: a clip would otherwise make one of thousands of rows.
 _PANEL_FACES, _PANEL_PX = 16, 160
-# A sure match is never given up for two doubtful ones; the rest only makes a pair exactly at the threshold count.
-_MATCH_BONUS = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,13 +87,22 @@ class GroupAssignment:
     height: int
     width: int
     frames: tuple[tuple[AssignedFace, ...], ...]
-    """Face k of a frame has the number k drawn on the preview."""
+    """In painting order; the number of a face is `numbers`."""
     profiles: Profiles
 
     @property
     def count(self) -> int:
         """Faces that get somebody, over all frames."""
         return sum(entry.person is not None for frame in self.frames for entry in frame)
+
+    def numbers(self, frame: int) -> tuple[int, ...]:
+        """The numbers of one frame's faces, as drawn on every preview."""
+        return tuple(number_of(entry.face, place) for place, entry in enumerate(self.frames[frame]))
+
+    @property
+    def places(self) -> int:
+        """One more than the greatest number of a face: how many places a list of numbers by face needs."""
+        return max((max(self.numbers(frame), default=-1) for frame in range(len(self.frames))), default=-1) + 1
 
 
 def embedded(
@@ -228,27 +235,31 @@ def assign(
     if method == "similarity":
         faces = embedded(image, faces, on_face)
     elif method == "pairs":
-        wanted = parse_pairs(pairs, max(map(len, faces.frames), default=0), profiles.names)
+        known = [number for frame in range(len(faces.frames)) for number in faces.numbers(frame)]
+        wanted = parse_pairs(pairs, known, profiles.names)
     frames = []
-    for frame in faces.frames:
+    for index, frame in enumerate(faces.frames):
         if method == "order":
             found = rules.by_order(len(frame), len(profiles.people))
         elif method == "pairs":
             found = [
                 rules.Assignment(
-                    k, wanted.get(k), None, f"pair {k}:{wanted[k]}" if k in wanted else "left alone: not named"
+                    place, wanted.get(k), None, f"pair {k}:{wanted[k]}" if k in wanted else "left alone: not named"
                 )
-                for k in range(len(frame))
+                for place, k in enumerate(faces.numbers(index))
             ]
         else:
             matrices.append(person_scores(frame, profiles))
-            found = rules.by_similarity(matrices[-1], threshold, _MATCH_BONUS)
+            found = rules.by_similarity(matrices[-1], threshold)
         frames.append(tuple(_with_photograph(frame[one.face], one, profiles, photograph) for one in found))
     return GroupAssignment(faces.height, faces.width, tuple(frames), profiles), matrices
 
 
-def parse_pairs(text: str, faces: int, names: Sequence[str]) -> dict[int, int]:
+def parse_pairs(text: str, faces: Sequence[int], names: Sequence[str]) -> dict[int, int]:
     """{face: person} from "0:Anna, 2:1"; a person is a name (upper or lower case) or a number.
+
+    Args:
+        faces: the numbers of the faces that are there.
 
     Raises:
         ValueError: something else, a face or person that is not there, a face named twice.
@@ -267,8 +278,7 @@ def parse_pairs(text: str, faces: int, names: Sequence[str]) -> dict[int, int]:
     parts = [part for part in re.split(r"[,;\n]", text) if part.strip()]
     if not parts:
         raise ValueError("pairs is empty: write face:person, for example 0:Anna, 2:Ben")
-    found = rules.by_pairs(",".join(map(with_number, parts)), faces, len(names))
-    return {entry.face: entry.person for entry in found if entry.person is not None}
+    return rules.parse_pairs(",".join(map(with_number, parts)), faces, len(names))
 
 
 def _with_photograph(face: Face, found: rules.Assignment, profiles: Profiles, rule: str) -> AssignedFace:
@@ -295,20 +305,21 @@ def report(assignment: GroupAssignment, matrices: Sequence[np.ndarray] = ()) -> 
         before = f"frame {number}, " if clip else ""
         if not frame:
             lines.append(f"{before}no face: passed through" if clip else "no face")
-        for index, entry in enumerate(frame):
+        numbers = assignment.numbers(number)
+        for index, entry in zip(numbers, frame, strict=True):
             who = "" if entry.person is None else f"{names[entry.person]}, "
             lines.append(f"{before}face {index}: {who}{entry.reason}")
         if number < len(matrices) and len(frame):
             lines.append(f"{before}similarity to " + ", ".join(names) + ":")
             lines += [
                 f"  face {index}: " + "  ".join("no face" if np.isnan(value) else f"{value:.3f}" for value in row)
-                for index, row in enumerate(matrices[number])
+                for index, row in zip(numbers, matrices[number], strict=True)
             ]
     return "\n".join(lines)
 
 
 def labels(assignment: GroupAssignment) -> dict[tuple[int, int], str]:
-    """What to write beside each face's number on a preview."""
+    """What to write beside each face's number on a preview, by (frame, place in the frame)."""
     texts = {}
     for frame, entries in enumerate(assignment.frames):
         for index, entry in enumerate(entries):
@@ -341,6 +352,7 @@ def numbers_for_faces(
     """A number for each face.
 
     Args:
+        faces: how many places are needed, see `GroupAssignment.places`.
         given: one number for all, or a list with one for each; the last one also holds for the faces after it.
         text: "1, , 0.5" goes before `given`; an empty place keeps `given`'s. Numbers beyond the faces are not used.
         step: added for each face when one number stands for all: seeds differ from face to face then.
@@ -370,6 +382,20 @@ def numbers_for_faces(
         if not low <= value <= high:
             raise ValueError(f"{name}: face {face} has {value:g}, it must lie between {low:g} and {high:g}")
     return values
+
+
+def prompts_for_faces(given: Sequence[str], faces: int) -> list[str]:
+    """Words for each face; "" for none.
+
+    Args:
+        given: a list with one for each (the last one also holds for the faces after it), or one text: a single line holds for all
+            faces, of several lines each goes to one face number, and the faces after the last get none.
+        faces: how many places are needed, see `GroupAssignment.places`.
+    """
+    if len(given) == 1 and len(given[0].strip("\n").splitlines()) > 1:
+        lines = given[0].splitlines()
+        return [lines[face].strip() if face < len(lines) else "" for face in range(faces)]
+    return [given[min(face, len(given) - 1)].strip() for face in range(faces)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -424,7 +450,7 @@ def paint_group(
         running = canvas[number].movedim(-1, 0)
         pasted = torch.zeros(running.shape[1:])
         painted, skipped = [], []
-        for index, entry in enumerate(entries):
+        for index, entry in zip(assignment.numbers(number), entries, strict=True):
             if entry.person is None:
                 continue
             person = assignment.profiles.people[entry.person]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .faces.types import Face, Faces
+from .faces.types import Face, Faces, number_of
 
 # Distinct on skin and on each other; face k has colour k modulo 8.
 FACE_COLORS = (
@@ -257,16 +257,16 @@ def draw_faces(image: torch.Tensor, faces: Faces, texts: dict[tuple[int, int], s
 
     Args:
         image: `[B, H, W, 3]`, the frames the faces were found in.
-        texts: more words beside a number, by (frame, index), for example a similarity.
+        texts: more words beside a number, by (frame, place in the frame), for example a similarity.
 
     Returns:
-        float32 `[B, H, W, 3]`. The number drawn is the index to type elsewhere: 0 is the first.
+        float32 `[B, H, W, 3]`. The number drawn is the one to type into any node.
     """
     drawn = []
     for index, frame in enumerate(image):
         picture = _to_pil(frame)
-        for number, face in enumerate(faces.frames[index] if index < len(faces.frames) else ()):
-            _draw_face(picture, face, number, (texts or {}).get((index, number), ""))
+        for place, face in enumerate(faces.frames[index] if index < len(faces.frames) else ()):
+            _draw_face(picture, face, number_of(face, place), (texts or {}).get((index, place), ""))
         drawn.append(_from_pil(picture))
     return torch.stack(drawn)
 

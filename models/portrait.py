@@ -58,6 +58,7 @@ def paint_crop(
     style_crop: torch.Tensor,
     settings: CropSettings,
     callback=None,
+    prompt: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> CropResult:
     """Paint the profile's person into the style crop.
 
@@ -65,6 +66,7 @@ def paint_crop(
         model, vae, clip_vision: ComfyUI's objects, SD1.5's kind.
         profile_crop, style_crop: aligned crops `[1, H, W, 3]` of one size, sides multiples of 64.
         callback: `(step, x0, x, total_steps)`, or None.
+        prompt: from `encoding.encode_prompt`: words beside the profile's embedding, or None.
 
     Raises:
         ValueError: models, sizes or settings that do not fit.
@@ -82,7 +84,7 @@ def paint_crop(
     patched = apply_portrait(
         model, nets, profile, sampled, Settings(strength=settings.strength, seed=settings.seed), flow
     )
-    positive, negative = encoding.conditionings(profile)
+    positive, negative = encoding.conditionings(profile, prompt)
     samples = progressive_rounds(
         patched,
         positive,

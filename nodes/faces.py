@@ -89,7 +89,8 @@ class DetectFaces(io.ComfyNode):
                     min=0.0,
                     max=1.5,
                     step=0.05,
-                    tooltip="Faces the detector is less sure of are dropped. dlib: a clear face has about 1; insightface: 0 to 1.",
+                    tooltip="Faces the detector is less sure of are dropped. dlib: a clear face has about 1; insightface: 0 to 1. Boxes, "
+                    "landmarks and masks you connect are always kept.",
                 ),
                 io.Int.Input(
                     "max_faces",
@@ -194,8 +195,8 @@ class AlignFace(io.ComfyNode):
                     default=0,
                     min=-1,
                     max=63,
-                    tooltip="Number of the face as drawn in the preview of Detect Faces; 0 is the first. In a batch this face of each frame. "
-                    "-1 takes every face of a single picture, one crop each.",
+                    tooltip="Number of the face as drawn on every preview; 0 is the first. In a batch this face of each frame. "
+                    "-1 takes every face of a single picture, one crop each; in a batch the first face of each frame.",
                 ),
                 io.Int.Input(
                     "crop_size",
@@ -308,18 +309,13 @@ def _choose(
         raise ValueError(
             f"the image has {frames} frames, the faces come from {len(faces.frames)}: connect the same batch to both nodes"
         )
-    if index < 0:
-        if frames != 1:
-            raise ValueError(
-                f"face_index -1 (every face) works on a single picture, {frames} frames came: give a number from 0"
-            )
-        if faces.frames[0]:
-            return [(0, face) for face in faces.frames[0]], []
+    if index < 0 and frames == 1 and faces.frames[0]:
+        return [(0, face) for face in faces.frames[0]], []
     chosen, lines = [], []
     for frame in range(frames):
         source = min(frame, len(faces.frames) - 1)
-        found = faces.frames[source]
-        face = found[index] if 0 <= index < len(found) else None
+        found = dict(zip(faces.numbers(source), faces.frames[source], strict=True))
+        face = next(iter(found.values()), None) if index < 0 else found.get(index)
         if face is None:
             sentence = detection.no_face_sentence(faces, source, index)
             if on_no_face == "error":
@@ -571,7 +567,8 @@ class IdentitySimilarity(io.ComfyNode):
     def execute(cls, image_a, image_b, face_index_a, face_index_b, effort) -> io.NodeOutput:
         with naming(cls):
             pictures = checked_image(image_a, "image_a"), checked_image(image_b, "image_b")
-            settings = DetectionSettings(effort=effort)
+            # A face too small for the first look is too small to be recognised, and looking for it would take most of the time.
+            settings = DetectionSettings(effort=effort, enlarge=False)
             step, total = progress(sum(map(len, pictures))), sum(map(len, pictures))
             embeddings, tiles = [], []
             for name, picture, index, done in (

@@ -18,6 +18,7 @@ from comfy_api.latest import io, ui
 
 from ..models import groups
 from ..models.correspondence import METHODS as FLOW_METHODS
+from ..models.encoding import encode_prompt
 from ..models.faces import detection, identity, selection
 from ..models.faces.pixels import checked_image, checked_mask
 from ..models.faces.types import Faces
@@ -53,7 +54,7 @@ class SelectFaces(io.ComfyNode):
             display_name="Select Faces",
             category=GROUP_CATEGORY,
             description="Keeps the faces that pass every test set here, and gives the others as the rest: by number, size, confidence, "
-            "or likeness to a photo. The chosen are numbered anew from 0, as the preview shows; the rest is darkened there.",
+            "or likeness to a photo. Every face keeps the number Detect Faces gave it; the preview shows the chosen and darkens the rest.",
             inputs=[
                 io.Image.Input("image", tooltip="The picture, or batch of frames, the faces were found in."),
                 FacesType.Input("faces", tooltip="From Detect Faces."),
@@ -83,7 +84,8 @@ class SelectFaces(io.ComfyNode):
                     min=0.0,
                     max=1.5,
                     step=0.05,
-                    tooltip="The detector's confidence, at least. dlib: a clear face has about 1; insightface: 0 to 1.",
+                    tooltip="The detector's confidence, at least. dlib: a clear face has about 1; insightface: 0 to 1. Faces given by box, "
+                    "landmarks or mask always pass.",
                 ),
                 io.Float.Input(
                     "min_similarity",
@@ -103,12 +105,12 @@ class SelectFaces(io.ComfyNode):
             ],
             outputs=[
                 FacesType.Output(
-                    "chosen", display_name="chosen", tooltip="Faces that pass every test, numbered anew from 0."
+                    "chosen", display_name="chosen", tooltip="Faces that pass every test; they keep their numbers."
                 ),
                 FacesType.Output("rest", display_name="rest", tooltip="All other faces, in their old order."),
                 io.Int.Output("count", display_name="count", tooltip="Number of chosen faces over all frames."),
                 io.Image.Output(
-                    "preview", display_name="preview", tooltip="The chosen with their new numbers, the rest darkened."
+                    "preview", display_name="preview", tooltip="The chosen with their numbers, the rest darkened."
                 ),
                 io.String.Output(
                     "message", display_name="message", tooltip="How many were chosen, and the similarities."
@@ -124,7 +126,7 @@ class SelectFaces(io.ComfyNode):
             check_type("faces", faces, Faces, "Detect Faces")
             picture = checked_image(image)
             groups.check_frames(picture, faces.height, faces.width, len(faces.frames), "faces were found on")
-            texts = {}
+            faces, texts = faces.numbered(), {}
             if photo is not None:
                 photo = checked_image(photo, "photo")
                 total = len(photo) + faces.count
@@ -142,30 +144,23 @@ class SelectFaces(io.ComfyNode):
             chosen, _ = selection.select(
                 chosen,
                 lambda _, __, face: (
-                    face.side >= min_size and (not max_size or face.side <= max_size) and face.score >= min_confidence
+                    face.side >= min_size
+                    and (not max_size or face.side <= max_size)
+                    and (face.given or face.score >= min_confidence)
                 ),
             )
             if photo is not None:
                 asked = chosen
                 chosen, _, scores = selection.select_by_similarity(asked, known, min_similarity)
-                likeness = {
-                    id(face): value
-                    for frame, row in zip(asked.frames, scores, strict=True)
-                    for face, value in zip(frame, row, strict=True)
-                }
+                likeness = [dict(zip(asked.numbers(frame), row, strict=True)) for frame, row in enumerate(scores)]
                 texts = {
-                    (b, k): f"{likeness[id(face)]:.2f}"
+                    (b, k): f"{likeness[b][face.number]:.2f}"
                     for b, frame in enumerate(chosen.frames)
                     for k, face in enumerate(frame)
                 }
-            # By identity, not by value: doubles of one face are different faces.
-            kept = [{id(face) for face in frame} for frame in chosen.frames]
-            rest = replace(
-                faces,
-                frames=tuple(
-                    tuple(face for face in frame if id(face) not in kept[b]) for b, frame in enumerate(faces.frames)
-                ),
-            )
+            # By number, not by value: doubles of one face are different faces.
+            kept = [set(chosen.numbers(frame)) for frame in range(len(chosen.frames))]
+            _, rest = selection.select(faces, lambda frame, _, face: face.number in kept[frame])
             preview = draw_faces(_darkened(picture, rest), chosen, texts)
             message = _selected(faces, chosen, texts)
         return io.NodeOutput(chosen, rest, chosen.count, preview, message, ui=_shown(preview, message, cls))
@@ -183,12 +178,10 @@ def _darkened(picture: torch.Tensor, faces: Faces) -> torch.Tensor:
 
 def _selected(faces: Faces, chosen: Faces, texts: dict) -> str:
     lines = [f"{chosen.count} of {faces.count} faces chosen"]
-    for frame, (before, after) in enumerate(zip(faces.frames, chosen.frames, strict=True)):
-        old = {id(face): index for index, face in enumerate(before)}
+    for frame in range(len(chosen.frames)):
         parts = [
-            f"{index} (was {old[id(face)]}"
-            + (f", similarity {texts[frame, index]})" if (frame, index) in texts else ")")
-            for index, face in enumerate(after)
+            str(number) + (f" (similarity {texts[frame, place]})" if (frame, place) in texts else "")
+            for place, number in enumerate(chosen.numbers(frame))
         ]
         lines.append((f"frame {frame}: " if len(faces.frames) > 1 else "") + (", ".join(parts) or "none"))
     return "\n".join(lines)
@@ -286,8 +279,8 @@ class AssignProfiles(io.ComfyNode):
                     "method",
                     options=list(groups.METHODS),
                     default="order",
-                    tooltip="order: person 0 on face 0, and so on. pairs: as typed below. similarity: everybody on the face that looks most like "
-                    "them, one face each (about 0.1 s a face on one CPU core); for batches, where faces change places.",
+                    tooltip="order: person 0 on the first face, and so on. pairs: as typed below. similarity: everybody on the face that looks "
+                    "most like them, one face each (about 0.1 s a face on one CPU core); for batches, where faces change places.",
                 ),
                 io.String.Input(
                     "pairs",
@@ -483,6 +476,19 @@ class GroupPortrait(io.ComfyNode):
                     tooltip="Of the picture's size: 1 where something is in front of a face (hand, hair, glasses). Never painted. One, or one "
                     "a frame.",
                 ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="CLIP of the SD1.5 checkpoint; only needed for prompts. The demo bundle has none.",
+                ),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Words beside the person, e.g. oil painting. One line holds for all faces; of several lines each goes to one face "
+                    "number, an empty line to none. A connected list gives each face its own. Needs clip.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -536,6 +542,8 @@ class GroupPortrait(io.ComfyNode):
         feather=0.08,
         color_match=COLOR_MATCHES[0],
         occlusion_mask=None,
+        clip=None,
+        prompts="",
     ) -> io.NodeOutput:
         with naming(cls):
             model, vae, clip_vision, nets = map(
@@ -568,7 +576,7 @@ class GroupPortrait(io.ComfyNode):
                 flow_timestep=_one(flow_timestep, "flow_timestep"),
                 flow_method=flow_method,
             )
-            size, most = _one(crop_size, "crop_size"), max(map(len, assignment.frames), default=0)
+            size, most = _one(crop_size, "crop_size"), assignment.places
             each = [
                 replace(settings, seed=own_seed, strength=own_strength, noise_strength=own_noise)
                 for own_seed, own_strength, own_noise in zip(
@@ -580,10 +588,15 @@ class GroupPortrait(io.ComfyNode):
                     strict=True,
                 )
             ]
+            prompts = groups.prompts_for_faces(_many(prompts), most)
+            encoded = _encoded(None if clip is None else _one(clip, "clip"), prompts, assignment)
             bar = _FacesBar(model, assignment.count, settings.steps * settings.rounds)
 
             def paint(profile_crop, style_crop, _, face):
-                return paint_crop(model, vae, clip_vision, nets, profile_crop, style_crop, each[face], bar.step).image
+                words = encoded.get(prompts[face])
+                return paint_crop(
+                    model, vae, clip_vision, nets, profile_crop, style_crop, each[face], bar.step, words
+                ).image
 
             result = groups.paint_group(
                 picture,
@@ -615,6 +628,22 @@ def _one(value, name: str):
 def _text(value) -> str:
     """A text of numbers; a connected list of texts counts as one number each."""
     return ",".join(_many(value))
+
+
+def _encoded(clip, prompts: list[str], assignment: groups.GroupAssignment) -> dict:
+    """{prompt: what paint_crop wants} of the faces that get a person. Raises ValueError for a prompt without CLIP."""
+    painted = {
+        number
+        for frame, entries in enumerate(assignment.frames)
+        for number, entry in zip(assignment.numbers(frame), entries, strict=True)
+        if entry.person is not None and prompts[number]
+    }
+    if painted and clip is None:
+        raise ValueError(
+            f"face {min(painted)} has a prompt, but no CLIP is connected: connect the SD1.5 checkpoint's CLIP to clip, or empty "
+            "prompts (the demo bundle has no text encoder)"
+        )
+    return {prompts[number]: encode_prompt(clip, prompts[number]) for number in sorted(painted)}
 
 
 class _FacesBar:

@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     sheet.add_argument("shards", type=Path, nargs="+")
     sheet.add_argument("--out", type=Path, required=True, help="PNG to write")
     sheet.add_argument("--rows", type=int, default=8)
-    pictures = data.add_parser("demo-pictures", help="render the two sample pictures of the demo")
+    pictures = data.add_parser("demo-pictures", help="render the sample pictures of the demo")
     pictures.add_argument("--out", type=Path, required=True, help="folder to write them to")
     validate = data.add_parser("validate", help="find truncated or corrupt shard members and name them")
     validate.add_argument("shards", type=Path, nargs="+")
@@ -175,6 +175,31 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bundle.add_argument("--out", type=Path, default=None, help="JSON to write")
     bundle.add_argument("--seed", type=int, default=0)
+
+    faces = measure.add_parser(
+        "faces",
+        help="finding, assigning and group painting: on a group photograph and on held-out heads",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    faces.add_argument("--bundle", type=Path, default=None, help="bundle folder; none: the one shipped")
+    faces.add_argument("--work", type=Path, default=Path("measure_work"), help="folder for pictures to look at")
+    faces.add_argument(
+        "--photograph", type=Path, default=None, help="group photograph; none: t1.jpg of the package insightface"
+    )
+    faces.add_argument(
+        "--insightface", type=Path, nargs="*", default=[], help="folders that hold an insightface model pack"
+    )
+    faces.add_argument("--identities", type=int, default=50, help="held-out people; 8 for a quick check")
+    faces.add_argument(
+        "--effort",
+        choices=("fast", "normal", "small faces"),
+        default="normal",
+        help="of the search, as in Detect Faces",
+    )
+    faces.add_argument("--steps", type=int, default=20, help="sampling steps a face; 2 for a quick check")
+    faces.add_argument("--crop-size", type=int, default=256, help="side of the painted crops in pixels")
+    faces.add_argument("--seed", type=int, default=0)
+    faces.add_argument("--out", type=Path, default=None, help="JSON to write")
 
     demo = commands.add_parser(
         "demo", help="run workflows/portrait_step_by_step.json in the real ComfyUI with the demo bundle"
@@ -289,9 +314,13 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 
 def run_measure(arguments: argparse.Namespace) -> int:
-    from .measure_bundle import measure_bundle, print_table
-
-    figures = measure_bundle(arguments)
+    if arguments.measure == "faces":
+        from .measure_faces import measure_faces as measure
+        from .measure_faces import print_table
+    else:
+        from .measure_bundle import measure_bundle as measure
+        from .measure_bundle import print_table
+    figures = measure(arguments)
     print_table(figures)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ CROP_PER_FACE = 1.5
 HEAD_SCALE = 0.72  # of the rendered square: hair and shoulders are inside
 PROFILE_FACE_PX = 200
 PEOPLE_A_SCENE = 6
+FACE_COUNTS = (1, 2, 3, 6)  # how many of the six are painted when time and memory are taken
 SAME_RENDERED_PERSON = 0.5  # similarity, see docs/faces.md
 PSNR_LIMIT = 200.0  # stands for an exact copy: JSON has no infinity
 
@@ -59,7 +60,8 @@ class HeadMaker:
     def head(self, person: int, view: int, face_px: float) -> Head:
         """Deterministic from the arguments and the seed."""
         from .data.heads.camera import portrait_camera
-        from .data.heads.generate import _seed as seed_of
+        from .data.heads.cutout import coverage
+        from .data.heads.generate import seed_of
         from .data.heads.identity import make_person
         from .data.heads.render import render
         from .data.heads.scene import random_scene
@@ -76,11 +78,8 @@ class HeadMaker:
             random_scene(seed_of(self._seed, HELD_OUT_GROUP, 1, 100 * person + view)), camera=camera
         )
         shown = render(self._people[person], scene, max(64, round(CROP_PER_FACE * face_px / HEAD_SCALE)))
-        solid = (shown.fine_kind > 0).astype(np.float32)
-        rows = 0.25 * solid[0:-2:2] + 0.5 * solid[1:-1:2] + 0.25 * solid[2::2]
-        alpha = 0.25 * rows[:, 0:-2:2] + 0.5 * rows[:, 1:-1:2] + 0.25 * rows[:, 2::2]
         marks = np.asarray(shown.landmarks, np.float64)
-        return Head(person, shown.picture.astype(np.float32) / 255, alpha, marks, float(face_px))
+        return Head(person, shown.picture.astype(np.float32) / 255, coverage(shown), marks, float(face_px))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,7 +308,7 @@ def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed:
         faces = detection.find_faces(scene.image)
         hits = matched(scene, faces.frames[0])
         if len(hits) == PEOPLE_A_SCENE:
-            ordered = tuple(faces.frames[0][hits[k]] for k in range(PEOPLE_A_SCENE))
+            ordered = tuple(dataclasses.replace(faces.frames[0][hits[k]], number=k) for k in range(PEOPLE_A_SCENE))
             return scene, dataclasses.replace(faces, frames=(ordered,))
     raise ValueError("no scene of six overlapping heads showed the detector all six: try another --seed")
 
@@ -322,7 +321,7 @@ def overlapping_pairs(faces: tuple[Face, ...]) -> int:
 def measure_group(
     maker: HeadMaker, first_person: int, seed: int, bundle: Path, settings: CropSettings, crop_size: int, work: Path
 ) -> dict:
-    """Six overlapping faces, each replaced by another person: who is who, peak memory and time against one face.
+    """Six overlapping faces, each replaced by another person: who is who, peak memory and time by the number of faces.
 
     Without a bundle the profile's crop itself is pasted (`painter` says so): that shows what the pasting does to identities, and
     nothing about the nets.
@@ -334,18 +333,20 @@ def measure_group(
         picture = torch.from_numpy(maker.head(who, 0, PROFILE_FACE_PX).picture)[None]
         people.append(groups.Person(f"person {k}", groups.photographs_of(picture, "fast")))
     everybody = groups.Profiles(tuple(people))
-    six, _ = groups.assign(scene.image, faces, everybody, "order")
-    one, _ = groups.assign(scene.image, faces, everybody, "pairs", "0:0")
+    parts = {
+        count: groups.assign(scene.image, faces, everybody, "pairs", ",".join(f"{k}:{k}" for k in range(count)))[0]
+        for count in FACE_COUNTS
+    }
     painter, paint = _painter(bundle, settings)
     with torch.inference_mode():
         # Once for what the first run alone allocates.
-        groups.paint_group(scene.image, one, paint, crop_size)
-        figures = {}
-        for name, group in (("one", one), ("six", six)):
+        groups.paint_group(scene.image, parts[1], paint, crop_size)
+        peaks, seconds = {}, {}
+        for count, group in tqdm(parts.items(), desc="painting", unit="picture"):
             start = time.perf_counter()
             with Peak() as peak:
                 result = groups.paint_group(scene.image, group, paint, crop_size)
-            figures[name] = (peak.bytes, time.perf_counter() - start)
+            peaks[count], seconds[count] = peak.bytes, time.perf_counter() - start
     unread = dataclasses.replace(
         faces, frames=(tuple(dataclasses.replace(face, embedding=None) for face in faces.frames[0]),)
     )
@@ -364,10 +365,10 @@ def measure_group(
         "mixed_identities": int(mixed),
         "found_again_at_0.5": sum(entry.person == entry.face for entry in found),
         "outside_max_abs_diff": float(((result.image - scene.image).abs() * (result.mask == 0)[..., None]).max()),
-        "memory_ratio_6_to_1": figures["six"][0] / figures["one"][0] if figures["one"][0] else None,
-        "peak_mb": {name: round(values[0] / 2**20, 1) for name, values in figures.items()},
-        "seconds": {name: round(values[1], 3) for name, values in figures.items()},
-        "time_a_face_6_to_1": figures["six"][1] / 6 / figures["one"][1],
+        "memory_ratio_6_to_1": peaks[6] / peaks[1] if peaks[1] else None,
+        "peak_mb": {str(count): round(value / 2**20, 1) for count, value in peaks.items()},
+        "seconds": {str(count): round(value, 3) for count, value in seconds.items()},
+        "time_a_face_6_to_1": seconds[6] / 6 / seconds[1],
     }
 
 
@@ -423,6 +424,7 @@ def measure_faces(arguments) -> dict:
         "roundtrip_psnr_db": round_trip.get("roundtrip_psnr_db"),
         "outside_max_abs_diff": max(outside),
         "group_identity": group["group_identity"],
+        "seconds_by_faces": group["seconds"],
         "memory_ratio_6_to_1": group["memory_ratio_6_to_1"],
         "round_trip": round_trip,
         "heads": heads,
@@ -464,5 +466,8 @@ def print_table(figures: dict) -> None:
     for k, row in enumerate(group["group_identity"]):
         print(f"  face {k}          " + " ".join(f"{number(value):>8s}" for value in row))
     print(f"  {'mixed identities':34s} {group['mixed_identities']}")
-    print(f"  {'peak memory, six to one':34s} {number(group['memory_ratio_6_to_1'])}   {group['peak_mb']} MB")
-    print(f"  {'time a face, six to one':34s} {number(group['time_a_face_6_to_1'])}   {group['seconds']} s")
+    print(f"  {'faces painted':34s} " + " ".join(f"{count:>8s}" for count in group["seconds"]))
+    print(f"  {'  seconds':34s} " + " ".join(f"{value:8.2f}" for value in group["seconds"].values()))
+    print(f"  {'  peak memory, MB':34s} " + " ".join(f"{value:8.1f}" for value in group["peak_mb"].values()))
+    print(f"  {'peak memory, six to one':34s} {number(group['memory_ratio_6_to_1'])}")
+    print(f"  {'time a face, six to one':34s} {number(group['time_a_face_6_to_1'])}")

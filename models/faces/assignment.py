@@ -6,6 +6,7 @@ A *person* is a list of photographs. Faces that get nobody are left alone; nobod
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 from .alignment import AlignmentSettings, head_of, placement_of
 from .identity import similarity
 from .types import Face
+
+SURE_FIRST = 1e-6
+"""`match_bonus` that only makes a pair exactly at the threshold count."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,12 @@ def by_order(faces: int, people: int) -> list[Assignment]:
     ]
 
 
-def by_pairs(text: str, faces: int, people: int) -> list[Assignment]:
-    """Explicit pairs face:person, "0:1, 2:0"; faces not named are left alone.
+def parse_pairs(text: str, faces: Sequence[int], people: int) -> dict[int, int]:
+    """{face: person} from explicit pairs "0:1, 2:0".
+
+    Args:
+        faces: the numbers of the faces that are there.
+        people: how many there are, numbered from 0.
 
     Raises:
         ValueError: something else, a face or person that is not there, or a face named twice.
@@ -52,19 +60,15 @@ def by_pairs(text: str, faces: int, people: int) -> list[Assignment]:
         if not match:
             raise ValueError(f'"{part}" is not a pair; write face:person, for example 0:1, 2:0')
         face, person = int(match[1]), int(match[2])
-        if face >= faces:
-            raise ValueError(f'"{part}" names face {face}, there are {faces}')
+        if face not in faces:
+            known = ", ".join(map(str, sorted(set(faces)))) or "none"
+            raise ValueError(f'"{part}" names face {face}, the faces are: {known}')
         if person >= people:
             raise ValueError(f'"{part}" names person {person}, there are {people}')
         if face in wanted:
             raise ValueError(f"face {face} is named twice")
         wanted[face] = person
-    return [
-        Assignment(
-            face, wanted.get(face), None, f"pair {face}:{wanted[face]}" if face in wanted else "left alone: not named"
-        )
-        for face in range(faces)
-    ]
+    return wanted
 
 
 def score_matrix(faces: list[np.ndarray | None], people: list[list[np.ndarray | None]]) -> np.ndarray:
@@ -81,14 +85,14 @@ def score_matrix(faces: list[np.ndarray | None], people: list[list[np.ndarray | 
     return matrix
 
 
-def by_similarity(scores: np.ndarray, threshold: float, match_bonus: float = 1.0) -> list[Assignment]:
+def by_similarity(scores: np.ndarray, threshold: float, match_bonus: float = SURE_FIRST) -> list[Assignment]:
     """The one-to-one assignment with the greatest sum of similarities over pairs of at least `threshold` (Hungarian method).
 
     Args:
         scores: `[faces, people]`, see `score_matrix`.
-        match_bonus: what a match is worth beside its similarity above the threshold. 1 matches as many people as possible. Near 0 a
-            sure match is never given up for two doubtful ones: face 0 is person 0 with 0.9, although 0.45 each for (0, 1) and (1, 0)
-            would match one more.
+        match_bonus: what a match is worth beside its similarity above the threshold. Near 0 a sure match is never given up for two
+            doubtful ones: face 0 is person 0 with 0.9, although 0.45 each for (0, 1) and (1, 0) would match one more. 1 matches as
+            many people as possible.
 
     Pairs below the threshold never form, also not to help another pair. Deterministic.
     """
@@ -96,8 +100,7 @@ def by_similarity(scores: np.ndarray, threshold: float, match_bonus: float = 1.0
 
     faces, people = scores.shape
     allowed = np.isfinite(scores) & (scores >= threshold)
-    # A forbidden pair is worth 0 and an allowed one its distance from the threshold plus the bonus. With a bonus of 1 matching a
-    # person always beats leaving both alone, and what is matched is as similar as possible.
+    # A forbidden pair is worth 0 and an allowed one its distance from the threshold plus the bonus.
     gain = np.where(allowed, np.nan_to_num(scores) - threshold + match_bonus, 0.0)
     found = (
         {int(r): int(c) for r, c in zip(*linear_sum_assignment(gain, maximize=True)) if allowed[r, c]}

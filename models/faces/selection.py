@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,16 +12,20 @@ from .identity import similarity
 from .types import Face, Faces
 
 
-def parse_indices(text: str, count: int) -> list[int]:
+def parse_indices(text: str, numbers: int | Sequence[int]) -> list[int]:
     """Numbers as an artist types them: "0, 2, 4-5, -1" (-1 is the last). Empty or "all" means all.
 
-    Returns the indices in the order typed, without repeats.
+    Args:
+        numbers: those of the faces that are there; a count stands for 0 to count - 1.
+
+    Returns the numbers in the order typed, without repeats.
 
     Raises:
         ValueError: not a number, or a face that is not there.
     """
+    known = sorted(set(range(numbers) if isinstance(numbers, int) else numbers))
     if text.strip().lower() in ("", "all"):
-        return list(range(count))
+        return known
     chosen: list[int] = []
     for part in text.replace(";", ",").split(","):
         part = part.strip()
@@ -30,15 +34,15 @@ def parse_indices(text: str, count: int) -> list[int]:
         match = re.fullmatch(r"(-?\d+)(?:\s*-\s*(\d+))?", part)
         if not match:
             raise ValueError(f'"{part}" is not a face number; write for example 0,2 or 1-3 or -1 for the last')
-        numbers = range(int(match[1]), int(match[2]) + 1) if match[2] else (int(match[1]),)
-        for number in numbers:
-            index = number + count if number < 0 else number
-            if not 0 <= index < count:
-                raise ValueError(
-                    f"face {number} was asked for, there are {count}" + (f": use 0 to {count - 1}" if count else "")
-                )
-            if index not in chosen:
-                chosen.append(index)
+        wanted = range(int(match[1]), int(match[2]) + 1) if match[2] else (int(match[1]),)
+        for number in wanted:
+            if -len(known) <= number < 0:
+                number = known[number]
+            if number not in known:
+                there = f": {', '.join(map(str, known))}" if known else ""
+                raise ValueError(f"face {number} was asked for, there are {len(known)}{there}")
+            if number not in chosen:
+                chosen.append(number)
     return chosen
 
 
@@ -53,12 +57,17 @@ def select(faces: Faces, keep: Callable[[int, int, Face], bool]) -> tuple[Faces,
 
 
 def select_by_index(faces: Faces, text: str) -> tuple[Faces, Faces]:
-    """(chosen, rest) by numbers, see `parse_indices`. The chosen come in the order typed. In a clip, frames that lack a number skip it."""
-    counts = [len(frame) for frame in faces.frames]
-    wanted = parse_indices(text, max(counts, default=0))
-    _, rest = select(faces, lambda _, index, __: index in wanted)
-    chosen = tuple(tuple(frame[index] for index in wanted if index < len(frame)) for frame in faces.frames)
-    return replace(faces, frames=chosen), rest
+    """(chosen, rest) by numbers, see `parse_indices`. In a clip, frames that lack a number skip it.
+
+    All faces keep their numbers. The chosen come in the order typed; "all" keeps their order.
+    """
+    faces = faces.numbered()
+    wanted = parse_indices(text, [face.number for frame in faces.frames for face in frame])
+    chosen, rest = select(faces, lambda _, __, face: face.number in wanted)
+    if text.strip().lower() not in ("", "all"):
+        ordered = (tuple(sorted(frame, key=lambda face: wanted.index(face.number))) for frame in chosen.frames)
+        chosen = replace(chosen, frames=tuple(ordered))
+    return chosen, rest
 
 
 def select_by_similarity(

@@ -12,6 +12,14 @@ import numpy as np
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
+GIVEN = ("FACE_LANDMARKS", "BOUNDING_BOX", "MASK")
+"""Backends of faces that were handed in."""
+
+
+def number_of(face: Face, place: int) -> int:
+    """The face's number: its own, or its place in its frame when it has none."""
+    return place if face.number is None else face.number
+
 
 @dataclass(frozen=True)
 class Face:
@@ -31,6 +39,14 @@ class Face:
     """Index of the frame in the batch."""
     embedding: tuple[float, ...] | None = field(default=None, compare=False)
     """128 numbers of dlib's recogniser (unit length), or None when it was not asked for or the face could not be read."""
+
+    number: int | None = field(default=None, compare=False)
+    """The number drawn on previews and typed into nodes, from 0; it stays with the face when others are left out. None: its place."""
+
+    @property
+    def given(self) -> bool:
+        """Whether an artist or another node said where it is; nobody's confidence counts then."""
+        return self.backend in GIVEN
 
     @property
     def points(self) -> np.ndarray:
@@ -65,6 +81,18 @@ class Faces:
     def count(self) -> int:
         """Number of faces over all frames."""
         return sum(len(frame) for frame in self.frames)
+
+    def numbers(self, frame: int) -> tuple[int, ...]:
+        """The numbers of one frame's faces, in their order."""
+        return tuple(number_of(face, place) for place, face in enumerate(self.frames[frame]))
+
+    def numbered(self) -> Faces:
+        """The same faces, each with its number of its own, so that leaving some out renumbers nobody."""
+        frames = tuple(
+            tuple(replace(face, number=number) for face, number in zip(frame, self.numbers(index), strict=True))
+            for index, frame in enumerate(self.frames)
+        )
+        return replace(self, frames=frames)
 
 
 @dataclass(frozen=True)

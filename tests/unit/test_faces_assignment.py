@@ -31,7 +31,12 @@ class TestIndices:
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
-        [("two", "not a face number"), ("5", "use 0 to 4"), ("-6", "there are 5"), ("1-", "not a face")],
+        [
+            ("two", "not a face number"),
+            ("5", "there are 5: 0, 1, 2, 3, 4"),
+            ("-6", "there are 5"),
+            ("1-", "not a face"),
+        ],
     )
     def test_bad(self, text, sentence):
         with pytest.raises(ValueError, match=sentence):
@@ -65,21 +70,36 @@ class TestSimilarity:
     @given(
         arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 4)), elements=st.floats(-0.2, 1)),
         st.floats(0, 0.8),
+        st.sampled_from((assignment.SURE_FIRST, 1.0)),
     )
-    def test_is_the_best_of_all_assignments(self, scores, threshold):
-        """Against trying every one: most pairs first, then the greatest sum."""
+    def test_is_the_best_of_all_assignments(self, scores, threshold, bonus):
+        """Against trying every one: the greatest sum above the threshold; with a bonus of 1 the most pairs first."""
         faces, people = scores.shape
         options = [None, *range(people)]
-        best = (-1, 0.0)
+        best = 0.0
         for choice in itertools.product(options, repeat=faces):
             used = [p for p in choice if p is not None]
             pairs = [(f, p) for f, p in enumerate(choice) if p is not None]
             if len(set(used)) == len(used) and all(scores[pair] >= threshold for pair in pairs):
-                best = max(best, (sum(scores[pair] - threshold + 1 for pair in pairs), 0.0))
-        found = [(a.face, a.person) for a in assignment.by_similarity(scores, threshold) if a.person is not None]
+                best = max(best, sum(scores[pair] - threshold + bonus for pair in pairs))
+        plain = assignment.by_similarity(scores, threshold, bonus)
+        if bonus == assignment.SURE_FIRST:
+            assert plain == assignment.by_similarity(scores, threshold), "the default"
+        found = [(a.face, a.person) for a in plain if a.person is not None]
         assert len({person for _, person in found}) == len(found)
         assert all(scores[pair] >= threshold for pair in found)
-        assert sum(scores[pair] - threshold + 1 for pair in found) == pytest.approx(max(best[0], 0))
+        assert sum(scores[pair] - threshold + bonus for pair in found) == pytest.approx(best, abs=1e-9)
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.floats(0.75, 1), st.floats(0.4, 0.5), st.floats(0.4, 0.5), st.floats(-0.2, 0.39))
+    def test_a_sure_match_is_not_given_up_for_two_doubtful_ones(self, sure, first, second, stranger):
+        """The stranger looks a little like person 0, and face 0 a little like person 1, who is not in the picture."""
+        scores = np.array([[sure, first], [second, stranger]])
+        assert [a.person for a in assignment.by_similarity(scores, 0.4)] == [0, None]
+        assert [a.person for a in assignment.by_similarity(scores, 0.4, 1.0)] == [1, 0], "as many as possible"
+
+    def test_a_pair_exactly_at_the_threshold_counts(self):
+        assert assignment.by_similarity(np.array([[0.4]]), 0.4)[0].person == 0
 
     @settings(deadline=None, max_examples=60)
     @given(st.permutations(range(4)), st.permutations(range(5)))
@@ -116,15 +136,21 @@ class TestOrderAndPairs:
         assert [a.person for a in assignment.by_order(1, 4)] == [0]
 
     def test_pairs(self):
-        assert [a.person for a in assignment.by_pairs("0:1, 2=0", 3, 2)] == [1, None, 0]
+        assert assignment.parse_pairs("0:1, 2=0", range(3), 2) == {0: 1, 2: 0}
+        assert assignment.parse_pairs("4:1", (1, 4), 2) == {4: 1}
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
-        [("0", "not a pair"), ("7:0", "there are 3"), ("0:9", "person 9, there are 2"), ("0:0,0:1", "named twice")],
+        [
+            ("0", "not a pair"),
+            ("7:0", "names face 7, the faces are: 0, 1, 2"),
+            ("0:9", "person 9, there are 2"),
+            ("0:0,0:1", "named twice"),
+        ],
     )
     def test_bad_pairs(self, text, sentence):
         with pytest.raises(ValueError, match=sentence):
-            assignment.by_pairs(text, 3, 2)
+            assignment.parse_pairs(text, range(3), 2)
 
 
 class TestPhotograph:

@@ -116,12 +116,19 @@ class TestPhotographs:
         assert found.frames[0][0].layout == "ibug_68" and len(found.frames[0][0].landmarks) == 68
         assert "300-W" in found.message
 
-    def test_max_faces_keeps_the_largest_and_min_confidence_drops(self):
+    def test_max_faces_keeps_the_largest(self):
         image, faces = group()
         kept = find_faces(image, DetectionSettings(max_faces=2), given=[list(faces.frames[0])])
         sides = sorted((face.side for face in faces.frames[0]), reverse=True)[:2]
         assert sorted((face.side for face in kept.frames[0]), reverse=True) == sides
-        assert find_faces(image, DetectionSettings(min_confidence=1.5), given=[list(faces.frames[0])]).count == 0
+
+    def test_min_confidence_drops_what_was_found_and_never_what_was_given(self):
+        image, faces = astronaut()
+        small = image[:, 20:220, 120:320]
+        assert find_faces(small, DetectionSettings(min_confidence=1.5, effort="fast", enlarge=False)).count == 0
+        box = [{"x": 50, "y": 40, "width": 80, "height": 80, "score": 0.1}]
+        kept = find_faces(small, DetectionSettings(min_confidence=1.5), given=given.from_boxes(box, 1, 200, 200))
+        assert kept.count == 1 and kept.frames[0][0].given and not faces.frames[0][0].given
 
 
 class TestBadPictures:
@@ -136,7 +143,7 @@ class TestBadPictures:
         assert "no face was found in frame 0 (128x128 px)" in sentence and "looked at" in sentence
 
     def test_index_too_high(self):
-        assert "has 6: use 0 to 5" in no_face_sentence(group()[1], 0, 6)
+        assert "has 6, numbered 0, 1, 2, 3, 4, 5" in no_face_sentence(group()[1], 0, 6)
 
     def test_nan(self):
         image = torch.zeros(1, 8, 8, 3)

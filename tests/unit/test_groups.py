@@ -79,14 +79,14 @@ class TestPeople:
 
 class TestPairs:
     def test_names_and_numbers(self):
-        assert groups.parse_pairs("0:Anna, 2=1\n3 : ANNA;", 4, ("Anna", "Ben B")) == {0: 0, 2: 1, 3: 0}
-        assert groups.parse_pairs("1: ben b", 4, ("Anna", "Ben B")) == {1: 1}
+        assert groups.parse_pairs("0:Anna, 2=1\n3 : ANNA;", range(4), ("Anna", "Ben B")) == {0: 0, 2: 1, 3: 0}
+        assert groups.parse_pairs("1: ben b", range(4), ("Anna", "Ben B")) == {1: 1}
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
         [
             ("0:Cleo", "the profiles are: Anna, Ben"),
-            ("9:Anna", "there are 4"),
+            ("9:Anna", "the faces are: 0, 1, 2, 3"),
             ("0:5", "names person 5"),
             ("0", "not a pair"),
             ("0:", "the profiles are"),
@@ -96,7 +96,7 @@ class TestPairs:
     )
     def test_bad(self, text, sentence):
         with pytest.raises(ValueError, match=sentence):
-            groups.parse_pairs(text, 4, ("Anna", "Ben"))
+            groups.parse_pairs(text, range(4), ("Anna", "Ben"))
 
     @patient
     @given(
@@ -107,7 +107,7 @@ class TestPairs:
     def test_what_is_written_is_read(self, wanted, between, spelling):
         names = ("Anna", "Ben", "Cleo", "Dora")
         parts = [f"{face}:{who if spelling is None else spelling(names[who])}" for face, who in wanted.items()]
-        assert groups.parse_pairs(between.join(parts), 6, names) == wanted
+        assert groups.parse_pairs(between.join(parts), range(6), names) == wanted
 
 
 class TestNumbers:
@@ -166,14 +166,6 @@ class TestAssign:
         canvas = torch.zeros(1, HEIGHT, WIDTH, 3)
         found = assigned(canvas, [tuple(faces)], people(known), "similarity", threshold=0.4)
         assert [entry.person for entry in found.frames[0]] == [who if who < known else None for who in order]
-
-    def test_a_sure_match_is_not_given_up_for_two_doubtful_ones(self):
-        """The stranger looks a little like person 0, and person 0 a little like person 1, who is not in the picture."""
-        scores = np.array([[0.9, 0.45], [0.45, 0.2]])
-        assert [e.person for e in groups.rules.by_similarity(scores, 0.4, groups._MATCH_BONUS)] == [0, None]
-        assert [e.person for e in groups.rules.by_similarity(scores, 0.4)] == [1, 0], "as many as possible"
-        exactly = np.array([[0.4]])
-        assert groups.rules.by_similarity(exactly, 0.4, groups._MATCH_BONUS)[0].person == 0
 
     def test_duplicate_people_get_one_face_each_at_most(self):
         twice = groups.Profiles((person(0), groups.Person("again", person(0).photographs)))

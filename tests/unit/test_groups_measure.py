@@ -93,9 +93,9 @@ def test_the_table_prints(capsys):
             "group_identity": [[0.5] * 6] * 6,
             "mixed_identities": 0,
             "memory_ratio_6_to_1": 1.01,
-            "peak_mb": {"one": 1.0, "six": 1.0},
+            "peak_mb": {"1": 1.0, "6": 1.0},
             "time_a_face_6_to_1": 1.0,
-            "seconds": {"one": 1.0, "six": 6.0},
+            "seconds": {"1": 1.0, "6": 6.0},
         },
     }
     measure.print_table(figures)

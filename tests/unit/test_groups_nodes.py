@@ -60,7 +60,7 @@ class TestSelectFaces:
         result = self.run(faces, numbers="3, 0-1")
         assert [f.centre[0] for f in result["chosen"].frames[0]] == [260, 50, 120]
         assert [f.centre[0] for f in result["rest"].frames[0]] == [190]
-        assert result["count"] == 3 and result["message"].startswith("3 of 4 faces chosen\n0 (was 3), 1 (was 0)")
+        assert result["count"] == 3 and result["message"].startswith("3 of 4 faces chosen\n3, 0, 1")
         assert result["preview"].shape == (1, HEIGHT, WIDTH, 3)
 
     def test_size_and_confidence(self):
@@ -77,7 +77,7 @@ class TestSelectFaces:
         faces = Faces(HEIGHT, WIDTH, (faces_at(50, 120, 190), faces_at(50)))
         result = self.run(faces, photo=noise(1))
         assert result["chosen"].frames == ((faces.frames[0][1],), ()) and result["rest"].count == 3
-        assert "frame 0: 0 (was 1, similarity 1.00)" in result["message"] and "frame 1: none" in result["message"]
+        assert "frame 0: 1 (similarity 1.00)" in result["message"] and "frame 1: none" in result["message"]
 
     def test_bad_numbers_are_one_sentence(self):
         with pytest.raises(ValueError, match=r"^Select Faces: face 9 was asked for, there are 1"):
@@ -174,8 +174,9 @@ class TestGroupPortrait:
     def test_each_face_has_its_own_numbers(self, monkeypatch):
         seen = []
 
-        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback):
+        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback, prompt):
             seen.append((settings.seed, settings.strength, settings.noise_strength))
+            assert prompt is None
             callback(0, None, None, 1)
             return type("Result", (), {"image": style_crop})
 
@@ -212,7 +213,7 @@ class TestGroupPortrait:
 
         painted = []
 
-        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback):
+        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback, prompt):
             painted.append(settings.seed)
             comfy.model_management.interrupt_current_processing(True)
             if when == "within":
@@ -277,7 +278,7 @@ class TestInTheRealExecutor:
             def execute(cls):
                 return io.NodeOutput(setup.model, setup.vae, setup.clip_vision, setup.nets, canvas, group, [0.25, 0.75])
 
-        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback):
+        def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback, prompt):
             seen.append((settings.seed, settings.strength, settings.cfg, settings.scheduler))
             return type("Result", (), {"image": style_crop})
 
