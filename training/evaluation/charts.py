@@ -43,7 +43,9 @@ def _axes(title: str, y_label: str, low: float, high: float, size: tuple[int, in
     for tick in ticks(low, high):
         draw.line((_LEFT, y(tick), width - _RIGHT, y(tick)), fill="#dddddd")
         text = f"{tick:g}"
-        draw.text((_LEFT - 8 - draw.textlength(text, font=_font(12)), y(tick) - 8), text, fill="#333333", font=_font(12))
+        draw.text(
+            (_LEFT - 8 - draw.textlength(text, font=_font(12)), y(tick) - 8), text, fill="#333333", font=_font(12)
+        )
     label = Image.new("RGB", (max(1, math.ceil(draw.textlength(y_label, font=_font()))) + 4, 20), "white")
     ImageDraw.Draw(label).text((2, 2), y_label, fill="black", font=_font())
     label = label.rotate(90, expand=True)
@@ -85,7 +87,9 @@ def line_chart(
 
     for tick in ticks(left, right, 6):
         text = f"{tick:g}"
-        draw.text((x(tick) - draw.textlength(text, font=_font(12)) / 2, size[1] - _BOTTOM + 5), text, "#333333", _font(12))
+        draw.text(
+            (x(tick) - draw.textlength(text, font=_font(12)) / 2, size[1] - _BOTTOM + 5), text, "#333333", _font(12)
+        )
     middle = (_LEFT + size[0] - _RIGHT - draw.textlength(x_label, font=_font())) / 2
     draw.text((middle, size[1] - 24), x_label, fill="black", font=_font())
     for number, (name, line) in enumerate(points.items()):
@@ -118,7 +122,12 @@ def bar_chart(
         if _known(value):
             draw.rectangle((x0, min(y(value), y(0)), x1, max(y(value), y(0))), fill=COLOURS[number % len(COLOURS)])
             text = f"{value:.3g}"
-            draw.text(((x0 + x1 - draw.textlength(text, font=_font(12))) / 2, min(y(value), y(0)) - 16), text, "black", _font(12))
+            draw.text(
+                ((x0 + x1 - draw.textlength(text, font=_font(12))) / 2, min(y(value), y(0)) - 16),
+                text,
+                "black",
+                _font(12),
+            )
         for row, word in enumerate(_wrapped(name, step, draw)):
             wide = draw.textlength(word, font=_font(11))
             draw.text(((x0 + x1 - wide) / 2, size[1] - _BOTTOM + 4 + 13 * row), word, fill="#333333", font=_font(11))

@@ -76,7 +76,12 @@ def run_cases(
 
                 picture = cache.picture(case.key, name, made_from, make)
                 measured = fingerprint(
-                    {"made_from": made_from, "recognisers": names, "expression": scorer.expression, "light": scorer.light}
+                    {
+                        "made_from": made_from,
+                        "recognisers": names,
+                        "expression": scorer.expression,
+                        "light": scorer.light,
+                    }
                     | {"lpips": why_no_lpips() is None}
                 )
                 figures = cache.figures(case.key, name, measured, lambda p=picture, c=case: scorer.score(c, p))
@@ -211,7 +216,9 @@ def print_table(figures: dict) -> None:
         print(f"\nsimilarity to all profile photos, {name} ({figures['units'][name]})")
         print(f"  {'':22s}{'min':>8s}{'max':>8s}{'median':>8s}{'mean':>8s}   of the upper bound")
         for method, row in table.items():
-            cells = "".join("       –" if row[k] is None else f"{row[k]:8.3f}" for k in ("min", "max", "median", "mean"))
+            cells = "".join(
+                "       –" if row[k] is None else f"{row[k]:8.3f}" for k in ("min", "max", "median", "mean")
+            )
             share = row["share_of_upper_bound"]
             print(f"  {method:22s}{cells}   {'–' if share is None else f'{share:.2f}'}")
     print("\nmean over cases")

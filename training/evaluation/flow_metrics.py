@@ -49,9 +49,7 @@ def flow_figures(errors: np.ndarray, width: int) -> dict[str, float | int | None
     return {"epe_px": float(np.median(errors)), "epe_mean_px": float(errors.mean()), **shares, "pixels": len(errors)}
 
 
-def regions(
-    landmarks: np.ndarray, visible: np.ndarray, face: np.ndarray, hair: np.ndarray
-) -> dict[str, np.ndarray]:
+def regions(landmarks: np.ndarray, visible: np.ndarray, face: np.ndarray, hair: np.ndarray) -> dict[str, np.ndarray]:
     """Bool masks `[H, W]` of the target's visible face, hair, eyes and mouth.
 
     Eyes are discs of 0.3 eye distances around both eyes, the mouth an ellipse round its corners (0.65 of their distance wide,

@@ -43,7 +43,8 @@ def expression(points: np.ndarray) -> np.ndarray:
         return heights / (2 * np.linalg.norm(p[0] - p[3]))
 
     brows = [
-        (centre - points[list(brow)].mean(axis=0)) @ down / distance for centre, brow in zip(centres, _BROWS, strict=True)
+        (centre - points[list(brow)].mean(axis=0)) @ down / distance
+        for centre, brow in zip(centres, _BROWS, strict=True)
     ]
     corners = (points[_MOUTH_LEFT] + points[_MOUTH_RIGHT]) / 2
     lips = (points[_LIP_TOP] + points[_LIP_BOTTOM]) / 2

@@ -45,7 +45,8 @@ class Page:
     def facts(self, facts: dict) -> None:
         """Names and values in two columns."""
         rows = "".join(
-            f"<tr><td>{html.escape(str(k))}</td><td><code>{html.escape(str(v))}</code></td></tr>" for k, v in facts.items()
+            f"<tr><td>{html.escape(str(k))}</td><td><code>{html.escape(str(v))}</code></td></tr>"
+            for k, v in facts.items()
         )
         self._parts.append(f"<table>{rows}</table>")
 

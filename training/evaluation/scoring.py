@@ -72,9 +72,7 @@ class Scorer:
     def upper_bound(self, recogniser: Recogniser, shots: list[Shot]) -> list[float]:
         """Similarities of all pairs of different pictures of one person: the paper's upper bound."""
         embeddings = [self.embedding(recogniser, shot) for shot in shots]
-        return [
-            recogniser.similarity(embeddings[i], embeddings[j]) for j in range(len(embeddings)) for i in range(j)
-        ]
+        return [recogniser.similarity(embeddings[i], embeddings[j]) for j in range(len(embeddings)) for i in range(j)]
 
     def score(self, case: Case, picture: torch.Tensor) -> dict:
         """Numbers by the names of `COLUMNS` and `likeness_columns` (None = not measurable), and `similarities`: recogniser
