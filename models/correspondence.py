@@ -4,10 +4,18 @@ A flow is `[B, 2, h, w]`, channel 0 = dx, 1 = dy, in cells of its own grid, targ
 takes its content from profile cell (x + dx, y + dy). All matching runs in float32: half precision makes ties.
 """
 
+import math
+
 import torch
 import torch.nn.functional as functional
 
-METHODS = ("window", "paper")
+METHODS = ("smooth", "window", "paper")
+"""The first is the nodes' default. `paper` is eq. 6 as written; what the others gain: `icportrait measure matching`."""
+
+PRIOR = 1 / 16
+"""Spread of motions between two aligned crops, in view widths: p(F) of eq. 4 for `smooth`."""
+SMOOTHNESS = 1.5
+"""Radius (sigma) in cells within which `smooth` takes the flow as nearly affine."""
 
 
 def cost_volume(target_features: torch.Tensor, profile_features: torch.Tensor) -> torch.Tensor:
@@ -50,7 +58,7 @@ def flow_from_cost_volume(
     Returns:
         float32 `[B, 2, h, w]`, in cells.
     """
-    if method not in METHODS:
+    if method not in ("window", "paper"):
         raise ValueError(f"Unknown matching method {method!r}; choose one of {', '.join(METHODS)}.")
     grid = cell_grid(height, width, cost.device).flatten(1)  # [2, N]
     best = cost.argmax(dim=-1)  # [B, N]
@@ -85,17 +93,137 @@ def match(
     window: int = 2,
     temperature: float = 0.05,
     tolerance: float = 1.0,
+    prior: float = PRIOR,
+    smoothness: float = SMOOTHNESS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flow target <- profile and its confidence from the two halves' features `[B, C, h, w]`.
+    """Flow target <- profile and its confidence from the two halves' features `[B, C, h, w]`; see `match_costs`."""
+    height, width = target_features.shape[-2:]
+    cost = cost_volume(target_features, profile_features)
+    return match_costs(cost, height, width, method, window, temperature, tolerance, prior, smoothness)
+
+
+def match_costs(
+    cost: torch.Tensor,
+    height: int,
+    width: int,
+    method: str = "window",
+    window: int = 2,
+    temperature: float = 0.05,
+    tolerance: float = 1.0,
+    prior: float = PRIOR,
+    smoothness: float = SMOOTHNESS,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flow target <- profile and its confidence from a cost volume `[B, N, N]`, which may be the mean of several.
+
+    Args:
+        method: one of `METHODS`. `smooth` adds to `window` the prior of eq. 4: motions between aligned crops are small, and
+            neighbours move alike. `prior` and `smoothness` belong to it alone.
+        window, temperature: of the soft-argmax, see `flow_from_cost_volume`.
+        tolerance: cycle error in cells, see `cycle_confidence`.
+        prior: spread of motions in view widths; 0 or infinity switches it off.
+        smoothness: radius of the robust local affine fit in cells; 0 switches it off.
 
     Returns:
         (flow `[B, 2, h, w]` in cells, confidence `[B, 1, h, w]` in [0, 1]).
     """
-    height, width = target_features.shape[-2:]
-    cost = cost_volume(target_features, profile_features)
-    forward = flow_from_cost_volume(cost, height, width, method, window, temperature)
-    backward = flow_from_cost_volume(cost.transpose(1, 2), height, width, method, window, temperature)
-    return forward, cycle_confidence(forward, backward, tolerance)
+    backwards = cost.transpose(1, 2)
+    if method != "smooth":
+        forward = flow_from_cost_volume(cost, height, width, method, window, temperature)
+        backward = flow_from_cost_volume(backwards, height, width, method, window, temperature)
+        return forward, cycle_confidence(forward, backward, tolerance)
+    penalty = motion_penalty(height, width, prior, cost.device) * temperature
+    forward = flow_from_cost_volume(cost - penalty, height, width, "window", window, temperature)
+    backward = flow_from_cost_volume(backwards - penalty, height, width, "window", window, temperature)
+    confidence = cycle_confidence(forward, backward, tolerance)
+    confidence = confidence * peak_share(cost - penalty, forward, window, temperature)
+    if smoothness <= 0:
+        return forward, confidence
+    fitted = smooth_flow(forward, confidence, smoothness, tolerance)
+    residual = (forward - fitted).norm(dim=1, keepdim=True)
+    return fitted, confidence * torch.exp(-0.5 * (residual / tolerance) ** 2)
+
+
+def motion_penalty(height: int, width: int, prior: float, device=None) -> torch.Tensor:
+    """Minus the log of a Gaussian prior on the motion, `[h * w, h * w]`: 0 for no motion.
+
+    Args:
+        prior: standard deviation in view widths; 0 or infinity gives no penalty anywhere.
+    """
+    grid = cell_grid(height, width, device).flatten(1)
+    if prior <= 0 or math.isinf(prior):
+        return torch.zeros(grid.shape[1], grid.shape[1], device=device)
+    return torch.cdist(grid.T, grid.T).pow(2) / (2 * (prior * width) ** 2)
+
+
+def peak_share(cost: torch.Tensor, flow: torch.Tensor, window: int, temperature: float) -> torch.Tensor:
+    """How surely one place is meant: the probability within the window around the flow, `[B, 1, h, w]` in [0, 1].
+
+    Two alike eyes, or a bare wall, share the probability and score low: this rejects left-right mistakes.
+    """
+    height, width = flow.shape[-2:]
+    grid = cell_grid(height, width, cost.device).flatten(1)
+    position = grid + flow.flatten(2)  # [B, 2, N]
+    near = (grid[:, None, :] - position[:, :, :, None]).abs().amax(dim=1) <= window + 0.5
+    share = (cost / temperature).softmax(dim=-1).masked_fill(~near, 0).sum(dim=-1)
+    return share.unflatten(-1, (height, width))[:, None]
+
+
+def _blurred(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian sums over `[B, C, h, w]`; nothing beyond the border."""
+    radius = max(1, math.ceil(3 * sigma))
+    x = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    batch, channels, height, width = maps.shape
+    flat = maps.reshape(batch * channels, 1, height, width)
+    flat = functional.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, radius))
+    flat = functional.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    return flat.view(batch, channels, height, width)
+
+
+def _local_affine_fit(flow: torch.Tensor, weight: torch.Tensor, sigma: float) -> torch.Tensor:
+    """At each cell the value of the affine motion that fits its Gaussian neighbourhood best; float64 in and out."""
+    grid = cell_grid(*flow.shape[-2:], device=flow.device).to(flow)[None]
+    x, y = grid[:, :1], grid[:, 1:]
+    moments = (weight, weight * x, weight * y, weight * x * x, weight * x * y, weight * y * y)
+    sums = _blurred(torch.cat((*moments, weight * flow, weight * x * flow, weight * y * flow), dim=1), sigma)
+    total = sums[:, :1].clamp_min(1e-12)
+    means = sums[:, 1:] / total
+    mean_x, mean_y, flow_mean = means[:, 0:1], means[:, 1:2], means[:, 5:7]
+    # A little of the neighbourhood's own size keeps lone cells from dictating a slope.
+    ridge = 1e-3 * sigma**2
+    xx = means[:, 2:3] - mean_x**2 + ridge
+    xy = means[:, 3:4] - mean_x * mean_y
+    yy = means[:, 4:5] - mean_y**2 + ridge
+    x_flow = means[:, 7:9] - mean_x * flow_mean
+    y_flow = means[:, 9:11] - mean_y * flow_mean
+    determinant = xx * yy - xy**2
+    slope_x = (yy * x_flow - xy * y_flow) / determinant
+    slope_y = (xx * y_flow - xy * x_flow) / determinant
+    return flow_mean + slope_x * (x - mean_x) + slope_y * (y - mean_y)
+
+
+def smooth_flow(
+    flow: torch.Tensor, confidence: torch.Tensor, sigma: float, tolerance: float = 1.0, iterations: int = 4
+) -> torch.Tensor:
+    """Robust smoothing: moving least squares with an affine model, outliers and unsure cells counting less each time.
+
+    The smoothness part of eq. 4's prior. An affine motion with full confidence is returned unchanged.
+
+    Args:
+        flow: `[B, 2, h, w]` in cells.
+        confidence: `[B, 1, h, w]` in [0, 1].
+        sigma: radius in cells.
+        tolerance: residual in cells at which a cell counts half (Cauchy weights).
+
+    Returns:
+        float32 `[B, 2, h, w]`.
+    """
+    flow, weight = flow.double(), confidence.double() + 1e-3  # where nothing is sure, all cells count alike
+    fitted = _local_affine_fit(flow, weight, sigma)
+    for _ in range(iterations - 1):
+        squared = (flow - fitted).pow(2).sum(dim=1, keepdim=True)
+        fitted = _local_affine_fit(flow, weight / (1 + squared / tolerance**2), sigma)
+    return fitted.float()
 
 
 def resize_flow(flow: torch.Tensor, height: int, width: int) -> torch.Tensor:

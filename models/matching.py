@@ -7,7 +7,7 @@ A pair is target left, profile right. "x" is what a sampler holds: model scale, 
 import comfy.model_management
 import torch
 
-from .correspondence import match
+from .correspondence import cost_volume, match_costs
 from .nets import taps
 from .types import Flow, LoadedNet, PortraitNets, Profile
 
@@ -64,6 +64,29 @@ def net_inputs(net: LoadedNet, model_sampling, x: torch.Tensor, sigma: torch.Ten
     return scaled, model_sampling.timestep(sigma).float(), context.to(device=x.device, dtype=net.dtype)
 
 
+def pair_features(
+    net: LoadedNet,
+    model_sampling,
+    x: torch.Tensor,
+    sigma: torch.Tensor,
+    embedding: torch.Tensor,
+    hint_features: torch.Tensor,
+    profile_side: str = "right",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(target, profile) features `[B, C, fh, fw]` at the net's tap; no block after the tap is run.
+
+    Args:
+        x: noisy pair, `[B, 4, h, 2w]`, the profile on `profile_side`.
+        sigma: `[B]`.
+        embedding: the profile's, `[1, 1, 768]`.
+        hint_features: of `encode_hint`, laid out like `x`.
+    """
+    context = embedding.expand(x.shape[0], -1, -1)
+    inputs = net_inputs(net, model_sampling, x, sigma, context)
+    left, right = net.module.features(*inputs, hint_features, *taps(net.config)).chunk(2, dim=-1)
+    return (left, right) if profile_side == "right" else (right, left)
+
+
 def matching_flow(
     net: LoadedNet,
     model_sampling,
@@ -73,23 +96,16 @@ def matching_flow(
     hint_features: torch.Tensor,
     method: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flow from the matching net's features at its tap; no block after the tap is run.
+    """Flow from a noisy pair, the profile right; arguments as for `pair_features`.
 
     Args:
-        x: noisy pair, `[B, 4, h, 2w]`.
-        sigma: `[B]`.
-        embedding: the profile's, `[1, 1, 768]`.
-        hint_features: of `encode_hint`.
         method: one of `correspondence.METHODS`.
 
     Returns:
         (offsets `[B, 2, fh, fw]` in cells, confidence `[B, 1, fh, fw]`) on the tap's grid.
     """
-    context = embedding.expand(x.shape[0], -1, -1)
-    inputs = net_inputs(net, model_sampling, x, sigma, context)
-    features = net.module.features(*inputs, hint_features, *taps(net.config))
-    target, profile = features.chunk(2, dim=-1)
-    return match(target, profile, method=method)
+    target, profile = pair_features(net, model_sampling, x, sigma, embedding, hint_features)
+    return match_costs(cost_volume(target, profile), *target.shape[-2:], method=method)
 
 
 def flow_at_timestep(
@@ -109,16 +125,21 @@ def flow_at_timestep(
         style_latent: `[1, 4, h, w]`, VAE scale.
         timestep: 0 .. 999.
     """
-    device = hint_features.device
+    pair, sigma = noisy_pair(base, profile, style_latent, timestep, seed, hint_features.device)
+    return matching_flow(net, base.model_sampling, pair, sigma, profile.embedding, hint_features, method)
+
+
+def noisy_pair(
+    base, profile: Profile, style_latent: torch.Tensor, timestep: int, seed: int, device, profile_side: str = "right"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(style crop and profile side by side `[1, 4, h, 2w]`, sigma `[1]`), both noised to one timestep."""
     noise_profile, noise_style = pair_noise(profile.latent, seed)
     sigma = base.model_sampling.sigma(torch.tensor([float(timestep)])).to(device)
     halves = [
         noised(base.model_sampling, base.process_latent_in(latent.float()).to(device), noise.to(device), sigma)
         for latent, noise in ((style_latent, noise_style), (profile.latent, noise_profile))
     ]
-    return matching_flow(
-        net, base.model_sampling, torch.cat(halves, dim=-1), sigma, profile.embedding, hint_features, method
-    )
+    return torch.cat(halves if profile_side == "right" else halves[::-1], dim=-1), sigma
 
 
 def check_style_latent(style_latent: torch.Tensor, profile: Profile) -> torch.Tensor:

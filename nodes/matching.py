@@ -14,7 +14,10 @@ from ..models.types import PortraitNets
 from ..models.types import Profile as ProfileData
 from .common import CATEGORY, Flow, Nets, Profile, check_choice, check_type, generator, naming, seed_input
 
-METHOD_TOOLTIP = "How the best match becomes a flow. window: refined below one cell by the cells around it. paper: the plain best cell (argmax)."
+METHOD_TOOLTIP = (
+    "How the best match becomes a flow. smooth: small and even motions are preferred, sure cells lead unsure ones. window: each cell alone, "
+    "refined below one cell. paper: the plain best cell (argmax)."
+)
 TIMESTEP_TOOLTIP = "Noise level both crops are brought to for matching, 0 to 999. Low is best (50 to 150); above 600 the flow is useless. No cost."
 
 

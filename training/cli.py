@@ -1,4 +1,4 @@
-"""The command line: `icportrait data | train | export | measure | demo | workflows | thumbnails`.
+"""The command line: `icportrait data | train | export | measure | evaluate | study | demo | workflows | thumbnails`.
 
 Every preset value can be overridden by an option of the same name; `--help` of a stage explains each.
 """
@@ -201,6 +201,12 @@ def build_parser() -> argparse.ArgumentParser:
     faces.add_argument("--seed", type=int, default=0)
     faces.add_argument("--out", type=Path, default=None, help="JSON to write")
 
+    from .evaluation.options import add_evaluate, add_measure_matching, add_study
+
+    add_measure_matching(measure)
+    add_evaluate(commands)
+    add_study(commands)
+
     demo = commands.add_parser(
         "demo", help="run workflows/portrait_step_by_step.json in the real ComfyUI with the demo bundle"
     )
@@ -317,14 +323,34 @@ def run_measure(arguments: argparse.Namespace) -> int:
     if arguments.measure == "faces":
         from .measure_faces import measure_faces as measure
         from .measure_faces import print_table
+    elif arguments.measure == "matching":
+        from .evaluation.measure_matching import measure_matching as measure
+        from .evaluation.measure_matching import print_table
     else:
         from .measure_bundle import measure_bundle as measure
         from .measure_bundle import print_table
+
     figures = measure(arguments)
     print_table(figures)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    from .evaluation.evaluate import evaluate, print_table
+
+    print_table(evaluate(arguments))
+    print(f"\n{arguments.out / 'report.html'}")
+    return 0
+
+
+def run_study(arguments: argparse.Namespace) -> int:
+    from .evaluation.studies import run
+
+    for path in run(arguments):
+        print(path)
     return 0
 
 
@@ -361,6 +387,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
         run = {"data": run_data, "train": run_train, "export": run_export, "measure": run_measure, "demo": run_demo}
         run.update(workflows=run_workflows, thumbnails=run_thumbnails)
+        run |= {"evaluate": run_evaluate, "study": run_study}
         return run[arguments.command](arguments)
     except (ValueError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is RuntimeError and "ComfyUI" not in str(error):

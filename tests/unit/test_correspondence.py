@@ -68,7 +68,7 @@ class TestFlow:
         target, profile = torch.zeros(1, 2, HEIGHT, WIDTH), torch.zeros(1, 2, HEIGHT, WIDTH)
         target[:, 1], profile[:, 1] = 1.0, 1.0
         target[0, :, 1, 1] = profile[0, :, 4, 3] = torch.tensor([1.0, 0.0])
-        for method in correspondence.METHODS:
+        for method in ("window", "paper"):  # `smooth` looks at the neighbours, which are all alike here
             flow, _ = correspondence.match(target, profile, method, window=0)
             assert flow[0, :, 1, 1].tolist() == [2.0, 3.0]
             assert flow[0, :, 4, 3].tolist() != [-2.0, -3.0]
@@ -80,7 +80,7 @@ class TestFlow:
         assert (warped - target).abs().mean() < 0.5 * (profile - target).abs().mean()
 
     def test_an_unknown_method_is_refused(self):
-        with pytest.raises(ValueError, match="'best'; choose one of window, paper"):
+        with pytest.raises(ValueError, match="'best'; choose one of smooth, window, paper"):
             correspondence.match(features(1), features(2), "best")
 
 
@@ -119,6 +119,97 @@ class TestConfidence:
     def _both(target, profile):
         target, profile = target.double().numpy(), profile.double().numpy()
         return plain.argmax_flow(target, profile), plain.argmax_flow(profile, target)
+
+
+def moved_pictures(size: int = 16, noise: float = 0.3, seed: int = 5):
+    """(target, profile, true flow): features of places (random waves) on a surface that moves by a smooth, sub-cell flow."""
+    generator = torch.Generator().manual_seed(seed)
+    waves = 0.9 * torch.randn(96, 2, generator=generator)
+    phases = 2 * torch.pi * torch.rand(96, 1, 1, generator=generator)
+    grid = correspondence.cell_grid(size, size)
+    centred = (grid - (size - 1) / 2) / size
+    flow = torch.stack((0.7 + 1.5 * centred[0] * centred[1] + centred[1], 0.8 * centred[0] ** 2 - 0.45))[None]
+
+    def features_of(places):
+        return torch.cos(torch.einsum("kc,chw->khw", waves, places) + phases)[None]
+
+    target = features_of(grid + flow[0])
+    profile = features_of(grid)
+    return (
+        target + noise * torch.randn(target.shape, generator=generator),
+        profile + noise * torch.randn(profile.shape, generator=generator),
+        flow,
+    )
+
+
+class TestSmooth:
+    def test_halves_the_papers_error_on_a_smooth_motion(self):
+        """Argmax knows whole cells only; the motion is smooth and mostly between cells."""
+        target, profile, truth = moved_pictures()
+        errors = {}
+        for method in correspondence.METHODS:
+            flow, _ = correspondence.match(target, profile, method)
+            errors[method] = (flow - truth).norm(dim=1).median().item()
+        assert errors["smooth"] < 0.5 * errors["paper"]
+        assert errors["smooth"] < errors["window"]
+
+    def test_an_affine_motion_stays_as_it_is(self):
+        grid = correspondence.cell_grid(9, 7)
+        flow = torch.stack((0.2 * grid[0] - 0.1 * grid[1] + 1, 0.05 * grid[0] + 0.3 * grid[1] - 2))[None]
+        smoothed = correspondence.smooth_flow(flow, torch.ones(1, 1, 9, 7), sigma=1.5)
+        assert torch.allclose(smoothed, flow, atol=0.02)  # the ridge on slopes takes a little
+
+    def test_a_lone_mistake_is_outvoted(self):
+        flow = torch.full((1, 2, 9, 9), 0.5)
+        flow[0, :, 4, 4] = torch.tensor([6.0, -5.0])
+        smoothed = correspondence.smooth_flow(flow, torch.ones(1, 1, 9, 9), sigma=1.5)
+        assert (smoothed - 0.5).abs().max() < 0.1
+        assert flow[0, 0, 4, 4] == 6.0  # the caller's flow is not changed
+
+    def test_unsure_cells_follow_sure_ones(self):
+        flow = torch.zeros(1, 2, 9, 9)
+        flow[..., 5:] = 3.0
+        confidence = torch.zeros(1, 1, 9, 9)
+        confidence[..., :5] = 1.0
+        smoothed = correspondence.smooth_flow(flow, confidence, sigma=1.5)
+        assert smoothed[..., 5].abs().max() < 0.5
+
+    def test_two_alike_places_share_the_probability(self):
+        """One place looks like its like and nothing else: sure. It looks like two far places: half each."""
+        cost = torch.full((1, 64, 64), -1.0)
+        cost[0, range(64), range(64)] = 1.0
+        flow = torch.zeros(1, 2, 8, 8)
+        assert correspondence.peak_share(cost, flow, 1, 0.05)[0, 0, 0, 0] == pytest.approx(1, abs=1e-5)
+        cost[0, 0, 63] = 1.0
+        assert correspondence.peak_share(cost, flow, 1, 0.05)[0, 0, 0, 0] == pytest.approx(0.5, abs=1e-5)
+
+    def test_the_prior_decides_between_two_alike_matches_for_the_nearer(self):
+        target = torch.zeros(1, 2, 8, 8)
+        profile = torch.zeros(1, 2, 8, 8)
+        target[:, 1], profile[:, 1] = 1.0, 1.0
+        for half, places in ((target, ((3, 2),)), (profile, ((3, 3), (3, 6)))):  # one eye here, both eyes there
+            for row, column in places:
+                half[0, :, row, column] = torch.tensor([1.0, 0.0])
+        profile[0, 1, 3, 3] = 0.02  # the farther one is a trace more alike
+        flow, _ = correspondence.match(target, profile, "smooth", smoothness=0, window=0)
+        assert flow[0, :, 3, 2].tolist() == [1.0, 0.0]
+        flow, _ = correspondence.match(target, profile, "smooth", smoothness=0, window=0, prior=0)
+        assert flow[0, :, 3, 2].tolist() == [4.0, 0.0]
+
+    def test_no_motion_costs_nothing_and_one_spread_costs_a_half(self):
+        penalty = correspondence.motion_penalty(4, 16, prior=1 / 16)
+        assert penalty[0, 0] == 0 and penalty[0, 1] == pytest.approx(0.5) and penalty[0, 16] == pytest.approx(0.5)
+        assert not correspondence.motion_penalty(4, 16, prior=0).any()
+
+    def test_confidence_ranks_rightly(self):
+        """The target gets worse from left to right."""
+        target, profile, truth = moved_pictures()
+        disturbance = torch.randn(target.shape, generator=torch.Generator().manual_seed(1))
+        target = target + disturbance * torch.linspace(0, 4, target.shape[-1])
+        flow, confidence = correspondence.match(target, profile, "smooth")
+        error, order = (flow - truth).norm(dim=1).flatten(), confidence.flatten().argsort()
+        thirds = [error[part].median().item() for part in order.chunk(3)]
+        assert thirds[0] > thirds[1] > thirds[2]
 
 
 class TestWarp:

@@ -173,3 +173,17 @@ def render(person: Person, scene: Scene, size: int = 256) -> View:
         landmarks=camera.project(landmarks5(points), size)[:, :2],
         camera=camera,
     )
+
+
+def view_normals(person: Person, scene: Scene, view: View) -> np.ndarray:
+    """Smooth surface normals of a view of this person in this scene, float32 `[H, W, 3]` in world axes, 0 in the background.
+
+    Relief is left out: these are the normals light is measured with (training/evaluation), not those of the shader.
+    """
+    _, attributes, _ = _pose(person, scene)
+    vertex = attributes[:, NORMAL : NORMAL + 3]
+    corners = vertex[view.triangles[np.maximum(view.ident, 0)]]  # [H, W, 3 corners, 3]
+    weights = np.concatenate([view.bary, 1 - view.bary.sum(axis=-1, keepdims=True)], axis=-1)
+    normals = (weights[..., None] * corners).sum(axis=2)
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
+    return np.where(view.ident[..., None] >= 0, normals, 0).astype(np.float32)
