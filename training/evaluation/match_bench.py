@@ -17,6 +17,7 @@ from ...models.correspondence import cost_volume
 from ...models.encoding import encode_picture, encode_profile
 from ...models.faces.pixels import to_bytes
 from ...models.matching import hint_pair, net_inputs, noisy_pair
+from ...models.nets import taps as own_taps
 from ...models.pixel_sampling import sample_pixels
 from ...models.types import LoadedNet, Profile
 from ..diffusion import keyed_generator
@@ -63,7 +64,10 @@ class MatchBench:
     def net_features(
         self, net: LoadedNet, case: Case, draw: Draw, lit_by: str = "target", taps: tuple[int, ...] | None = None
     ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-        """Tap -> (target, profile) features `[1, C, h, w]` of a matching net; default: the net's own tap."""
+        """Tap -> (target, profile) features `[1, C, h, w]` of a matching net's single blocks.
+
+        Without `taps`: what the net itself matches by, its fine tap included where it has one, under its own tap.
+        """
         profile, latent = self.encoded(case, lit_by)
         sampled, _ = sample_pixels(_lit(case, lit_by), SHARE, keyed_generator(draw.noise, case.key))
         hint = hint_pair(sampled, profile.image)
@@ -75,12 +79,14 @@ class MatchBench:
         base = self.models.model.model
         pair, sigma = noisy_pair(base, profile, latent, draw.timestep, draw.noise, device, draw.profile_side)
         inputs = net_inputs(net, base.model_sampling, pair, sigma, profile.embedding)
-        wanted = taps or (net.config["tap"],)
+        if taps is None:
+            features = net.module.features(*inputs, hint_features, *own_taps(net.config))
+            return {net.config["tap"]: _halves(features.float().cpu(), draw.profile_side)}
         found = {}
         for index, h, _ in net.module._encoder(*inputs, hint_features):
-            if index in wanted:
+            if index in taps:
                 found[index] = _halves(h.float().cpu(), draw.profile_side)
-            if index == max(wanted):
+            if index == max(taps):
                 break
         return found
 

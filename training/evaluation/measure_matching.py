@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ...models.correspondence import METHODS, cost_volume, cycle_confidence, match_costs, resize_flow
 from ...models.matching import FLOW_TIMESTEP
-from ...models.nets import net_config
 from ..measure_bundle import HELD_OUT, IDENTITIES_A_GROUP, step0_net
 from . import flow_metrics
 from .cases import Case, heads_cases
@@ -134,6 +133,8 @@ def measure_case(
             _ladder(cost, size, case, errors, ranking)
             for factor in (2, 4):
                 dense = (size[0] * factor, size[1] * factor)
+                if dense[0] > 64:  # a volume of gigabytes
+                    continue
                 upsampled = mean_cost([pair], factor)
                 for method in ("paper", "window"):
                     flow, _ = read_out(upsampled, dense, method, window=2 * factor)
@@ -177,10 +178,12 @@ def _taps_and_timesteps(bench: MatchBench, case: Case, errors: Errors) -> None:
     net = bench.models.nets.matching
     tap = net.config["tap"]
     for timestep in TIMESTEPS:
-        taps = tuple(range(1, tap + 1)) if timestep == FLOW_TIMESTEP else (tap,)
-        for index, pair in bench.net_features(net, case, Draw(timestep), taps=taps).items():
+        found = {"as trained": bench.net_features(net, case, Draw(timestep))[tap]}
+        if timestep == FLOW_TIMESTEP:
+            found |= bench.net_features(net, case, Draw(timestep), taps=tuple(range(1, tap + 1)))
+        for index, pair in found.items():
             size = tuple(pair[0].shape[-2:])
-            if size[0] > 32 and index != tap:  # full-resolution cells: a volume of 16 times the memory, and no meaning
+            if size[0] > 32:  # full-resolution cells: a volume of 16 times the memory, and no meaning
                 continue
             for method in ("paper", METHODS[0]):
                 flow, _ = read_out(cost_volume(*pair), size, method)
@@ -254,7 +257,7 @@ def measure_matching(arguments) -> dict:
         cases = heads_cases(sorted(Path(data).glob("*.tar")), arguments.identities, arguments.styles)
         bench = MatchBench(models)
         config = models.nets.matching.config
-        step0 = step0_net(models.model, net_config("matching", config["unet"], config["tap"]))
+        step0 = step0_net(models.model, config)
         errors, ranking, regions, cycles = Errors(cases[0].record["flow"].shape[2]), Confidences(), {}, []
         for case in tqdm(cases, desc="matching"):
             measure_case(bench, step0, case, errors, ranking, regions, cycles)
