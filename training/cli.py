@@ -47,10 +47,38 @@ def overridden(settings, arguments: argparse.Namespace):
     return dataclasses.replace(settings, **given)
 
 
+def add_field_options(parser: argparse.ArgumentParser, owner: type) -> None:
+    """One option a dataclass field, with the field's own default."""
+    texts = field_help(owner)
+    for field in dataclasses.fields(owner):
+        text = texts.get(field.name, "").replace("%", "%%") or " "  # without a help text no default is shown
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=type(field.default), default=field.default, help=text)
+
+
+def from_fields(owner: type, arguments: argparse.Namespace):
+    """The dataclass made of the options of `add_field_options`."""
+    return owner(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(owner)})
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """How work is shared."""
+    parser.add_argument("--workers", type=int, default=2, help="local processes")
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        default=None,
+        help="share the work over the machines of a running Ray cluster (`auto`: the one this machine belongs to) "
+        "instead of local processes; all must see --out under the same path",
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     # Settings classes are imported here because their module needs ComfyUI on the path.
     from .conditioning import ConditioningSettings
+    from .data.folders.faces import FilterSettings
+    from .data.folders.write import PairSettings
     from .loop import LoopSettings
 
     parser = argparse.ArgumentParser(
@@ -71,7 +99,17 @@ def build_parser() -> argparse.ArgumentParser:
     heads.add_argument("--scenes", type=int, default=4, help="scenes (camera, light, expression) a group")
     heads.add_argument("--size", type=int, default=256, help="picture side in pixels")
     heads.add_argument("--seed", type=int, default=0)
-    heads.add_argument("--workers", type=int, default=2, help="local processes")
+    add_worker_options(heads)
+    folder = data.add_parser(
+        "folder",
+        help="pairs from your own pictures: a folder a person, photographs and videos",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    folder.add_argument("pictures", type=Path, help="folder that holds a folder of pictures or videos for each person")
+    folder.add_argument("--out", type=Path, required=True, help="folder of the shards and of report.json")
+    add_field_options(folder, FilterSettings)
+    add_field_options(folder, PairSettings)
+    add_worker_options(folder)
     sheet = data.add_parser("sheet", help="contact sheet of some shards")
     sheet.add_argument("shards", type=Path, nargs="+")
     sheet.add_argument("--out", type=Path, required=True, help="PNG to write")
@@ -158,6 +196,16 @@ def build_parser() -> argparse.ArgumentParser:
     bundle.add_argument("--out", type=Path, default=None, help="JSON to write")
     bundle.add_argument("--seed", type=int, default=0)
 
+    speed = measure.add_parser("data", help="speed of the head generator and exactness of its flow")
+    speed.add_argument("--groups", type=int, default=8, help="groups rendered against the clock")
+    speed.add_argument("--identities", type=int, default=6, help="identities a group")
+    speed.add_argument("--scenes", type=int, default=4, help="scenes a group")
+    speed.add_argument("--size", type=int, default=256, help="picture side in pixels")
+    speed.add_argument("--workers", type=int, default=2, help="local processes")
+    speed.add_argument("--flow-people", type=int, default=12, help="people whose views are paired to check the flow")
+    speed.add_argument("--seed", type=int, default=0)
+    speed.add_argument("--out", type=Path, default=None, help="JSON to write")
+
     demo = commands.add_parser("demo", help="run workflows/portrait.json in the real ComfyUI with the demo bundle")
     demo.add_argument("--out", type=Path, default=Path("demo_output"))
     demo.add_argument("--seed", type=int, default=None)
@@ -168,8 +216,17 @@ def run_data(arguments: argparse.Namespace) -> int:
     if arguments.data == "heads":
         from .data.heads.generate import generate_shards
 
-        keys = ("groups", "first_group", "identities", "scenes", "size", "seed", "workers")
+        keys = ("groups", "first_group", "identities", "scenes", "size", "seed", "workers", "ray")
         generate_shards(arguments.out, **{key: getattr(arguments, key) for key in keys})
+    elif arguments.data == "folder":
+        from .data.folders.faces import FilterSettings
+        from .data.folders.write import PairSettings, report_text, write_folders
+
+        filters, pairing = from_fields(FilterSettings, arguments), from_fields(PairSettings, arguments)
+        report = write_folders(
+            arguments.pictures, arguments.out, filters, pairing, arguments.workers, ray=arguments.ray
+        )
+        print(report_text(report))
     elif arguments.data == "sheet":
         from .data.contact_sheet import contact_sheet
 
@@ -260,10 +317,15 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 
 def run_measure(arguments: argparse.Namespace) -> int:
-    from .measure_bundle import measure_bundle, print_table
+    if arguments.measure == "data":
+        from .measure_data import measure_data as measure
+        from .measure_data import print_figures as show
+    else:
+        from .measure_bundle import measure_bundle as measure
+        from .measure_bundle import print_table as show
 
-    figures = measure_bundle(arguments)
-    print_table(figures)
+    figures = measure(arguments)
+    show(figures)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(figures, indent=1) + "\n")
