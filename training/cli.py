@@ -7,58 +7,16 @@ import argparse
 import dataclasses
 import json
 import logging
-import re
 import sys
 from pathlib import Path
 
 from .comfy_runtime import start_comfy
 
-
-def field_help(owner: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, by field name."""
-    import inspect
-
-    pairs = re.findall(
-        r"^    (\w+):[^\n]*\n    \"\"\"(.+?)\"\"\"", inspect.getsource(owner), flags=re.MULTILINE | re.DOTALL
-    )
-    return {name: " ".join(text.split()) for name, text in pairs}
-
-
-def add_override_options(parser: argparse.ArgumentParser, owner: type) -> None:
-    """One option a dataclass field, default = what the preset says."""
-    texts = field_help(owner)
-    for field in dataclasses.fields(owner):
-        kind = {"int": int, "float": float, "str": str}.get(getattr(field.type, "__name__", field.type), str)
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=kind,
-            default=None,
-            help=texts.get(field.name, "").replace("%", "%%") or None,
-        )
-
-
-def overridden(settings, arguments: argparse.Namespace):
-    """The preset's settings with the options that were given."""
-    given = {
-        f.name: getattr(arguments, f.name)
-        for f in dataclasses.fields(settings)
-        if getattr(arguments, f.name, None) is not None
-    }
-    return dataclasses.replace(settings, **given)
-
-
-def add_field_options(parser: argparse.ArgumentParser, owner: type) -> None:
-    """One option a dataclass field, with the field's own default."""
-    texts = field_help(owner)
-    for field in dataclasses.fields(owner):
-        text = texts.get(field.name, "").replace("%", "%%") or " "  # without a help text no default is shown
-        option = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(option, type=type(field.default), default=field.default, help=text)
-
-
-def from_fields(owner: type, arguments: argparse.Namespace):
-    """The dataclass made of the options of `add_field_options`."""
-    return owner(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(owner)})
+PRESET_TEXT = (
+    "Each option overrides one number of the preset; what the presets say stands in brackets. sd15 is the paper's recipe "
+    "(section 4), demo the small bundle's."
+)
+HELD_OUT_SAMPLES = 128  # read for validation: eight a person
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
@@ -76,10 +34,9 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     # Settings classes are imported here because their module needs ComfyUI on the path.
-    from .conditioning import ConditioningSettings
     from .data.folders.faces import FilterSettings
     from .data.folders.write import PairSettings
-    from .loop import LoopSettings
+    from .options import add_field_options, add_preset_options
 
     parser = argparse.ArgumentParser(
         prog="icportrait", description="Data, training, export, measurement and demo of IC-Portrait."
@@ -144,29 +101,17 @@ def build_parser() -> argparse.ArgumentParser:
         )
         part.add_argument("--limit", type=int, default=None, help="use only the first so many samples")
         part.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = torch's choice")
-        add_override_options(part, LoopSettings)
-        if stage in ("autoencoder", "base"):
-            continue
-        part.add_argument("--name", default=stage, help="subfolder of the run, for variants side by side")
-        part.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (sd15 preset)")
-        part.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model (sd15 preset)")
-        add_override_options(part, ConditioningSettings)
-        if stage == "matching":
+        if stage != "autoencoder":
             part.add_argument(
-                "--objective",
-                choices=("paper", "flow"),
-                default=None,
-                help="paper: eq. 3; flow: exact-flow supervision",
+                "--validation", type=Path, default=None, help="folder of held-out shards to look at while training"
             )
-            part.add_argument("--tap", type=int, default=None, help="encoder block that feeds the cost volume")
-        else:
+        if stage in ("matching", "appearance"):
+            part.add_argument("--name", default=stage, help="subfolder of the run, for variants side by side")
+            part.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (sd15 preset)")
+            part.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model (sd15 preset)")
+        if stage == "appearance":
             part.add_argument("--matching", default="matching", help="subfolder of the matching net to use")
-            part.add_argument("--alpha", type=float, default=None, help="annealing rate of eq. 7")
-            part.add_argument("--beta", type=float, default=None, help="base weight of eq. 7")
-            part.add_argument(
-                "--profile-weight", type=float, default=None, help="loss weight of the profile half; 1 = eq. 3"
-            )
-            part.add_argument("--face-weight", type=float, default=None, help="loss weight of face cells; 1 = eq. 3")
+        add_preset_options(part.add_argument_group("what the preset says", PRESET_TEXT), stage)
 
     export = commands.add_parser("export", help="write a run's nets as the demo bundle")
     export.add_argument("--run", type=Path, required=True)
@@ -221,6 +166,7 @@ def run_data(arguments: argparse.Namespace) -> int:
     elif arguments.data == "folder":
         from .data.folders.faces import FilterSettings
         from .data.folders.write import PairSettings, report_text, write_folders
+        from .options import from_fields
 
         filters, pairing = from_fields(FilterSettings, arguments), from_fields(PairSettings, arguments)
         report = write_folders(
@@ -248,12 +194,14 @@ def run_train(arguments: argparse.Namespace) -> int:
     import torch
 
     from . import stages
+    from .options import overridden, overridden_task_options
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     shards = stages.shards_in(arguments.data)
     loop, conditioning, options = stages.preset(arguments.preset, arguments.stage)
     loop = overridden(loop, arguments)
+    options = overridden_task_options(arguments.stage, options, arguments)
     if arguments.stage == "autoencoder":
         stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), loop, options)
         return 0
@@ -263,21 +211,21 @@ def run_train(arguments: argparse.Namespace) -> int:
             stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), vae_loop, vae_options)
     else:
         conditioning = overridden(conditioning, arguments)
-        for name in ("objective", "tap", "alpha", "beta", "profile_weight", "face_weight"):
-            if getattr(arguments, name, None) is not None:
-                options[name] = getattr(arguments, name)
     for size, last_step in stages.phases(arguments.preset, arguments.stage, loop.steps):
         samples = _load(shards, size, arguments.limit)
+        held_out = None
+        if arguments.validation is not None:
+            held_out = _load(stages.shards_in(arguments.validation), size, HELD_OUT_SAMPLES)
         phase = dataclasses.replace(loop, steps=last_step, schedule_steps=loop.schedule_steps or loop.steps)
         if arguments.stage == "base":
-            stages.train_base(arguments.run, samples, phase, options)
+            stages.train_base(arguments.run, samples, phase, options, held_out)
             continue
         base = _base(arguments)
         if arguments.stage == "matching":
-            stages.train_matching(arguments.run, arguments.name, samples, base, phase, conditioning, options)
+            stages.train_matching(arguments.run, arguments.name, samples, base, phase, conditioning, options, held_out)
         else:
             stages.train_appearance(
-                arguments.run, arguments.name, arguments.matching, samples, base, phase, conditioning, options
+                arguments.run, arguments.name, arguments.matching, samples, base, phase, conditioning, options, held_out
             )
     return 0
 

@@ -53,6 +53,7 @@ class SampleSet:
         pictures: id -> uint8 `[size, size, 3]`.
         samples: list of `Sample`.
         latents: id -> float16 `[4, size / 8, size / 8]` in model scale, filled by `encode_latents`.
+        embeddings: id -> float32 `[768]`, filled by `embed_profiles`; empty = embeddings are computed when drawn.
 
     Raises:
         ShardError: a shard or member that cannot be read, by name.
@@ -63,6 +64,7 @@ class SampleSet:
         self.pictures: dict[str, torch.Tensor] = {}
         self.samples: list[Sample] = []
         self.latents: dict[str, torch.Tensor] = {}
+        self.embeddings: dict[str, torch.Tensor] = {}
         self.size = size
         for path in shards:
             for key, members in raw_samples(path):
@@ -125,6 +127,19 @@ class SampleSet:
                 latents = vae.encode(images)
             for key, latent in zip(keys, latents, strict=True):
                 self.latents[key] = (latent.float() * scale).half().cpu()
+            if progress is not None:
+                progress.update(len(keys))
+
+    @torch.no_grad()
+    def embed_profiles(self, vision: torch.nn.Module, batch: int = 16, device="cpu", progress=None) -> None:
+        """Embed every profile picture that has no embedding yet, in the order of their ids."""
+        from .modules import embed_images
+
+        todo = sorted({sample.profile for sample in self.samples} - self.embeddings.keys())
+        for start in range(0, len(todo), batch):
+            keys = todo[start : start + batch]
+            found = embed_images(vision, self.images(keys).to(device)).float().cpu()
+            self.embeddings |= {key: embedding[0] for key, embedding in zip(keys, found, strict=True)}
             if progress is not None:
                 progress.update(len(keys))
 
