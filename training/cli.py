@@ -1,4 +1,4 @@
-"""The command line: `icportrait data | train | export | measure | demo`.
+"""The command line: `icportrait data | train | customise | export | measure | demo`.
 
 Every preset value can be overridden by an option of the same name; `--help` of a stage explains each.
 """
@@ -34,9 +34,10 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     # Settings classes are imported here because their module needs ComfyUI on the path.
+    from .customise import LORA_LR, PAPER, CustomiseSettings
     from .data.folders.faces import FilterSettings
     from .data.folders.write import PairSettings
-    from .options import add_field_options, add_preset_options
+    from .options import add_field_options, add_preset_options, add_settings_options
 
     parser = argparse.ArgumentParser(
         prog="icportrait", description="Data, training, export, measurement and demo of IC-Portrait."
@@ -113,6 +114,29 @@ def build_parser() -> argparse.ArgumentParser:
             part.add_argument("--matching", default="matching", help="subfolder of the matching net to use")
         add_preset_options(part.add_argument_group("what the preset says", PRESET_TEXT), stage)
 
+    text = "train the UNet on photographs of one person (the paper's DreamBooth phase: whole UNet, lr 2e-6, batch 1)"
+    person = commands.add_parser("customise", help=text, description=text)
+    person.add_argument("photos", type=Path, help="folder of photographs or videos of the person")
+    person.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="checkpoint or LoRA to write (.safetensors); for the demo base without --rank, folder of the new bundle",
+    )
+    person.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (.safetensors); default: the demo's")
+    person.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model, with --base")
+    person.add_argument("--bundle", type=Path, default=None, help="bundle to customise; default: the one shipped")
+    person.add_argument(
+        "--run", type=Path, default=None, help="folder of the training's checkpoints; default: beside --out"
+    )
+    person.add_argument("--prior", type=Path, default=None, help="shards of other people, to keep what the base can do")
+    person.add_argument("--prior-limit", type=int, default=500, help="use so many samples of --prior [default 500]")
+    add_settings_options(person.add_argument_group("training", f"A LoRA's default --lr is {LORA_LR:g}."), PAPER)
+    add_settings_options(person.add_argument_group("customisation"), CustomiseSettings())
+    add_settings_options(
+        person.add_argument_group("photographs", "With --base the default --size is 512."), FilterSettings()
+    )
+
     export = commands.add_parser("export", help="write a run's nets as the demo bundle")
     export.add_argument("--run", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True, help="bundle folder")
@@ -150,6 +174,24 @@ def build_parser() -> argparse.ArgumentParser:
     speed.add_argument("--flow-people", type=int, default=12, help="people whose views are paired to check the flow")
     speed.add_argument("--seed", type=int, default=0)
     speed.add_argument("--out", type=Path, default=None, help="JSON to write")
+
+    flops = measure.add_parser("flops", help="cost of full-size SD1.5 training steps, counted without running them")
+    flops.add_argument("--size", type=int, default=512, help="side of one view in pixels")
+    flops.add_argument("--share", type=float, default=0.3, help="share of a card's peak that is assumed to be reached")
+    flops.add_argument("--out", type=Path, default=None, help="JSON to write")
+
+    better = measure.add_parser("customise", help="identity on unseen views before and after customising the demo base")
+    better.add_argument("--identities", type=int, default=2, help="held-out people")
+    better.add_argument("--photos", type=int, default=6, help="photographs of each")
+    better.add_argument("--unseen", type=int, default=6, help="unseen views of each")
+    better.add_argument("--size", type=int, default=256, help="picture side in pixels")
+    better.add_argument("--steps", type=int, default=PAPER.steps, help="training steps")
+    better.add_argument("--lr", type=float, default=PAPER.lr, help="learning rate (the paper: 2e-6)")
+    better.add_argument("--rank", type=int, default=0, help="0 = the whole UNet; above 0 = a LoRA of this rank")
+    better.add_argument("--seed", type=int, default=0)
+    better.add_argument("--bundle", type=Path, default=None, help="bundle folder; default: the one shipped")
+    better.add_argument("--work", type=Path, default=Path("customise_work"), help="folder for renders and training")
+    better.add_argument("--out", type=Path, default=None, help="JSON to write")
 
     demo = commands.add_parser("demo", help="run workflows/portrait.json in the real ComfyUI with the demo bundle")
     demo.add_argument("--out", type=Path, default=Path("demo_output"))
@@ -254,6 +296,27 @@ def _base(arguments: argparse.Namespace):
     return stages.load_sd15_base(arguments.base, arguments.vision)
 
 
+def run_customise(arguments: argparse.Namespace) -> int:
+    from ..models import bundle as bundles
+    from . import stages
+    from .customise import LORA_LR, PAPER, CustomiseSettings, customise
+    from .data.folders.faces import FilterSettings
+    from .options import overridden
+    from .samples import SampleSet
+
+    settings = overridden(CustomiseSettings(), arguments)
+    loop = overridden(dataclasses.replace(PAPER, lr=LORA_LR) if settings.rank else PAPER, arguments)
+    filters = overridden(FilterSettings(size=256 if arguments.base is None else 512), arguments)
+    prior = None
+    if arguments.prior is not None:
+        prior = SampleSet(stages.shards_in(arguments.prior), filters.size, arguments.prior_limit)
+    bundle = arguments.bundle or bundles.FOLDER
+    places = (arguments.photos, arguments.out, arguments.base, arguments.vision, bundle)
+    made, drops = customise(*places, filters, loop, settings, prior, arguments.run)
+    print("\n".join([*(f"left out {d.name}: {d.reason} ({d.detail})" for d in drops), str(made)]))
+    return 0
+
+
 def run_export(arguments: argparse.Namespace) -> int:
     from .stages import export_bundle
 
@@ -268,6 +331,12 @@ def run_measure(arguments: argparse.Namespace) -> int:
     if arguments.measure == "data":
         from .measure_data import measure_data as measure
         from .measure_data import print_figures as show
+    elif arguments.measure == "customise":
+        from .measure_customise import measure_customise as measure
+        from .measure_customise import print_figures as show
+    elif arguments.measure == "flops":
+        from .measure_flops import measure_flops as measure
+        from .measure_flops import print_figures as show
     else:
         from .measure_bundle import measure_bundle as measure
         from .measure_bundle import print_table as show
@@ -293,7 +362,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         start_comfy()
         arguments = build_parser().parse_args(argv)
-        run = {"data": run_data, "train": run_train, "export": run_export, "measure": run_measure, "demo": run_demo}
+        run = {
+            "data": run_data,
+            "train": run_train,
+            "customise": run_customise,
+            "export": run_export,
+            "measure": run_measure,
+            "demo": run_demo,
+        }
         return run[arguments.command](arguments)
     except (ValueError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is RuntimeError and "ComfyUI" not in str(error):

@@ -57,6 +57,14 @@ def add_field_options(parser: argparse.ArgumentParser, owner: type) -> None:
         parser.add_argument(_option(field.name), type=type(field.default), default=field.default, help=text)
 
 
+def add_settings_options(parser: argparse.ArgumentParser, settings) -> None:
+    """Options that override the fields of a settings object; help tells what it says."""
+    texts = field_help(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        _add(parser, field.name, type(value), texts.get(field.name, ""), {"default": value})
+
+
 def from_fields(owner: type, arguments: argparse.Namespace):
     """The dataclass made of the options of `add_field_options`."""
     return owner(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(owner)})

@@ -74,6 +74,14 @@ class SampleSet:
         if not self.samples:
             raise ValueError("No samples were found in the given shards.")
 
+    @classmethod
+    def of_pictures(cls, pictures: dict[str, torch.Tensor], samples: list[Sample]) -> "SampleSet":
+        """A set of pictures that are in memory already, uint8 `[S, S, 3]` by id, all of one size."""
+        made = cls.__new__(cls)
+        made.pictures, made.samples, made.latents, made.embeddings = dict(pictures), list(samples), {}, {}
+        made.size = None
+        return made
+
     def _add(self, key: str, members: dict[str, bytes]) -> None:
         meta = json.loads(members["meta.json"])
         ids = {}
