@@ -6,7 +6,7 @@ from ..models.aggregation import aggregate_residuals
 from ..models.correspondence import match
 from ..models.nets import build_net, initialise_from_unet, net_config, taps
 from .conditioning import Batch, ConditioningSettings, draw_batch
-from .diffusion import add_noise, keyed_generator, noise_for, uniform
+from .diffusion import add_noise, keyed_generator, min_snr_weights, noise_for, uniform
 from .matching import as_control, target_and_profile, true_flow
 from .samples import SampleSet, batch_indices
 
@@ -31,6 +31,7 @@ class AppearanceTask(torch.nn.Module):
         true_flow: float = 0.0,
         profile_weight: float = 1.0,
         face_weight: float = 1.0,
+        min_snr: float = 0.0,
     ):
         """
         Args:
@@ -41,6 +42,7 @@ class AppearanceTask(torch.nn.Module):
                 confidence: cheaper than the matching net, and good at picture sizes that net was not trained on.
             profile_weight: loss weight of the profile half (1 = eq. 3 as written; it is easy and teaches little).
             face_weight: loss weight of face cells against the rest (1 = eq. 3 as written).
+            min_snr: gamma of `diffusion.min_snr_weights`; 0 = off (eq. 3 as written).
         """
         super().__init__()
         self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta, gate=gate)
@@ -52,6 +54,7 @@ class AppearanceTask(torch.nn.Module):
         self.samples, self.settings, self.seed = samples, settings, seed
         self.flow_timestep, self.true_flow = flow_timestep, true_flow
         self.profile_weight, self.face_weight = profile_weight, face_weight
+        self.min_snr = min_snr
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
@@ -70,28 +73,33 @@ class AppearanceTask(torch.nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # half precision would round the positions
             return match(*target_and_profile(features.float(), batch.profile_left))
 
-    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
+    def predict(self, noisy, timesteps, context, hint, flow, confidence, profile_side: str) -> torch.Tensor:
+        """The UNet's eps of a noisy pair `[B, 4, h, 2w]`, steered by the warped and blended residuals (eq. 7)."""
+        residuals = self.net.residuals(noisy, timesteps, context, hint)
+        gate = confidence if self.config["gate"] else None
+        residuals = aggregate_residuals(
+            residuals, flow, self.config["alpha"], self.config["beta"], gate, profile_side=profile_side
+        )
+        return self.frozen["unet"](noisy, timesteps, context, control=as_control(residuals))
+
+    def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures; `nets=False` gives those of the UNet alone, to compare with."""
         batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
         exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.true_flow
         if exact and all(sample.flow is not None for _, sample in items):
             flow, confidence = exact_flow([sample for _, sample in items], batch)
         else:
-            flow, confidence = self.flow(batch)
+            flow, confidence = self.flow(batch)  # also without nets: the draws stay the same
         noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
         noisy = add_noise(batch.side_by_side(batch.start, batch.profile), noise, batch.timesteps)
         wanted = noise_for(noisy, batch.side_by_side(batch.target, batch.profile), batch.timesteps)
         hint = self.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
-        residuals = self.net.residuals(noisy, batch.timesteps, batch.context, hint)
-        residuals = aggregate_residuals(
-            residuals,
-            flow,
-            self.config["alpha"],
-            self.config["beta"],
-            confidence if self.config["gate"] else None,
-            profile_side=batch.profile_side,
-        )
-        predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context, control=as_control(residuals))
+        if nets:
+            predicted = self.predict(noisy, batch.timesteps, batch.context, hint, flow, confidence, batch.profile_side)
+        else:
+            predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context)
         error = (predicted.float() - wanted).pow(2).mean(dim=1)
+        error = error * min_snr_weights(batch.timesteps, self.min_snr)[:, None, None]
         target_error, profile_error = target_and_profile(error, batch.profile_left)
         faces = torch.stack(
             [s.face if s.face is not None else torch.zeros(error.shape[-2], error.shape[-1] // 2) for _, s in items]

@@ -6,7 +6,7 @@ The SD1.5 recipe does not need this: there the artist's checkpoint and CLIP ViT-
 import torch
 import torch.nn.functional as functional
 
-from .diffusion import NUM_TIMESTEPS, add_noise, keyed_generator
+from .diffusion import NUM_TIMESTEPS, add_noise, keyed_generator, min_snr_weights
 from .modules import DEMO_UNET, DEMO_VISION, embed_images, new_unet, new_vision
 from .samples import SampleSet, batch_indices
 
@@ -22,6 +22,7 @@ class BaseTask(torch.nn.Module):
         pair_share: float = 0.5,
         drop: float = 0.1,
         contrast: float = 0.05,
+        min_snr: float = 0.0,
         unet_config: dict = DEMO_UNET,
         vision_config: dict = DEMO_VISION,
     ):
@@ -29,7 +30,7 @@ class BaseTask(torch.nn.Module):
         self.unet = new_unet(unet_config, keyed_generator(seed, "unet"))
         self.vision = new_vision(vision_config, keyed_generator(seed, "vision"))
         self.samples, self.seed = samples, seed
-        self.pair_share, self.drop, self.contrast = pair_share, drop, contrast
+        self.pair_share, self.drop, self.contrast, self.min_snr = pair_share, drop, contrast, min_snr
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
@@ -54,7 +55,8 @@ class BaseTask(torch.nn.Module):
         timesteps = torch.tensor([int(torch.randint(0, NUM_TIMESTEPS, (), generator=g)) for g in generators]).to(device)
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(device)
         predicted = self.unet(add_noise(latents, noise, timesteps), timesteps, context)
-        loss = functional.mse_loss(predicted.float(), noise)
+        error = (predicted.float() - noise).pow(2).flatten(1).mean(dim=1)
+        loss = (error * min_snr_weights(timesteps, self.min_snr)).mean()
         figures = {"pair_loss" if pair else "single_loss": loss.item()}
         if self.contrast and len(samples) > 1:
             target_embedding = embed_images(self.vision, self.samples.images([s.target for s in samples]).to(device))

@@ -1,4 +1,4 @@
-"""The command line: `icportrait data | train | export | measure | evaluate | study | demo | workflows | thumbnails`.
+"""The command line: `icportrait data | train | customise | export | measure | evaluate | study | demo | workflows | thumbnails`.
 
 Every preset value can be overridden by an option of the same name; `--help` of a stage explains each.
 """
@@ -7,51 +7,37 @@ import argparse
 import dataclasses
 import json
 import logging
-import re
 import sys
 from pathlib import Path
 
 from .comfy_runtime import start_comfy
 
+PRESET_TEXT = (
+    "Each option overrides one number of the preset; what the presets say stands in brackets. sd15 is the paper's recipe "
+    "(section 4), demo the small bundle's."
+)
+HELD_OUT_SAMPLES = 128  # read for validation: eight a person
 
-def field_help(owner: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, by field name."""
-    import inspect
 
-    pairs = re.findall(
-        r"^    (\w+):[^\n]*\n    \"\"\"(.+?)\"\"\"", inspect.getsource(owner), flags=re.MULTILINE | re.DOTALL
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """How work is shared."""
+    parser.add_argument("--workers", type=int, default=2, help="local processes")
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        default=None,
+        help="share the work over the machines of a running Ray cluster (`auto`: the one this machine belongs to) "
+        "instead of local processes; all must see --out under the same path",
     )
-    return {name: " ".join(text.split()) for name, text in pairs}
-
-
-def add_override_options(parser: argparse.ArgumentParser, owner: type) -> None:
-    """One option a dataclass field, default = what the preset says."""
-    texts = field_help(owner)
-    for field in dataclasses.fields(owner):
-        kind = {"int": int, "float": float, "str": str}.get(getattr(field.type, "__name__", field.type), str)
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=kind,
-            default=None,
-            help=texts.get(field.name, "").replace("%", "%%") or None,
-        )
-
-
-def overridden(settings, arguments: argparse.Namespace):
-    """The preset's settings with the options that were given."""
-    given = {
-        f.name: getattr(arguments, f.name)
-        for f in dataclasses.fields(settings)
-        if getattr(arguments, f.name, None) is not None
-    }
-    return dataclasses.replace(settings, **given)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     # Settings classes are imported here because their module needs ComfyUI on the path.
-    from .conditioning import ConditioningSettings
-    from .loop import LoopSettings
+    from .customise import LORA_LR, PAPER, CustomiseSettings
+    from .data.folders.faces import FilterSettings
+    from .data.folders.write import PairSettings
+    from .options import add_field_options, add_preset_options, add_settings_options
 
     parser = argparse.ArgumentParser(
         prog="icportrait", description="Data, training, export, measurement and demo of IC-Portrait."
@@ -71,7 +57,17 @@ def build_parser() -> argparse.ArgumentParser:
     heads.add_argument("--scenes", type=int, default=4, help="scenes (camera, light, expression) a group")
     heads.add_argument("--size", type=int, default=256, help="picture side in pixels")
     heads.add_argument("--seed", type=int, default=0)
-    heads.add_argument("--workers", type=int, default=2, help="local processes")
+    add_worker_options(heads)
+    folder = data.add_parser(
+        "folder",
+        help="pairs from your own pictures: a folder a person, photographs and videos",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    folder.add_argument("pictures", type=Path, help="folder that holds a folder of pictures or videos for each person")
+    folder.add_argument("--out", type=Path, required=True, help="folder of the shards and of report.json")
+    add_field_options(folder, FilterSettings)
+    add_field_options(folder, PairSettings)
+    add_worker_options(folder)
     sheet = data.add_parser("sheet", help="contact sheet of some shards")
     sheet.add_argument("shards", type=Path, nargs="+")
     sheet.add_argument("--out", type=Path, required=True, help="PNG to write")
@@ -110,43 +106,41 @@ def build_parser() -> argparse.ArgumentParser:
             "--size", type=int, default=None, help="train on pictures of this side only; default: the preset's phases"
         )
         part.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = torch's choice")
-        add_override_options(part, LoopSettings)
-        if stage in ("autoencoder", "base"):
-            continue
-        part.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (sd15 preset)")
-        part.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model (sd15 preset)")
-        if stage == "hint":
-            continue
-        part.add_argument("--name", default=stage, help="subfolder of the run, for variants side by side")
-        add_override_options(part, ConditioningSettings)
-        if stage == "matching":
+        if stage not in ("autoencoder", "hint"):
             part.add_argument(
-                "--objective",
-                choices=("paper", "flow"),
-                default=None,
-                help="paper: eq. 3; flow: exact-flow supervision",
+                "--validation", type=Path, default=None, help="folder of held-out shards to look at while training"
             )
-            part.add_argument("--tap", type=int, default=None, help="encoder block that feeds the cost volume")
-            part.add_argument(
-                "--fine-tap",
-                type=int,
-                default=None,
-                help="earlier encoder block that refines the match (beyond the paper); -1 = none",
-            )
-        else:
+        if stage in ("matching", "appearance"):
+            part.add_argument("--name", default=stage, help="subfolder of the run, for variants side by side")
+        if stage in ("hint", "matching", "appearance"):
+            part.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (sd15 preset)")
+            part.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model (sd15 preset)")
+        if stage == "appearance":
             part.add_argument("--matching", default="matching", help="subfolder of the matching net to use")
-            part.add_argument("--alpha", type=float, default=None, help="annealing rate of eq. 7")
-            part.add_argument("--beta", type=float, default=None, help="base weight of eq. 7")
-            part.add_argument(
-                "--profile-weight", type=float, default=None, help="loss weight of the profile half; 1 = eq. 3"
-            )
-            part.add_argument(
-                "--true-flow",
-                type=float,
-                default=None,
-                help="share of steps that warp by the exact flow instead of the matching net's (beyond the paper)",
-            )
-            part.add_argument("--face-weight", type=float, default=None, help="loss weight of face cells; 1 = eq. 3")
+        add_preset_options(part.add_argument_group("what the preset says", PRESET_TEXT), stage)
+
+    text = "train the UNet on photographs of one person (the paper's DreamBooth phase: whole UNet, lr 2e-6, batch 1)"
+    person = commands.add_parser("customise", help=text, description=text)
+    person.add_argument("photos", type=Path, help="folder of photographs or videos of the person")
+    person.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="checkpoint or LoRA to write (.safetensors); for the demo base without --rank, folder of the new bundle",
+    )
+    person.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (.safetensors); default: the demo's")
+    person.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model, with --base")
+    person.add_argument("--bundle", type=Path, default=None, help="bundle to customise; default: the one shipped")
+    person.add_argument(
+        "--run", type=Path, default=None, help="folder of the training's checkpoints; default: beside --out"
+    )
+    person.add_argument("--prior", type=Path, default=None, help="shards of other people, to keep what the base can do")
+    person.add_argument("--prior-limit", type=int, default=500, help="use so many samples of --prior [default 500]")
+    add_settings_options(person.add_argument_group("training", f"A LoRA's default --lr is {LORA_LR:g}."), PAPER)
+    add_settings_options(person.add_argument_group("customisation"), CustomiseSettings())
+    add_settings_options(
+        person.add_argument_group("photographs", "With --base the default --size is 512."), FilterSettings()
+    )
 
     export = commands.add_parser("export", help="write a run's nets as the demo bundle")
     export.add_argument("--run", type=Path, required=True)
@@ -207,6 +201,34 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_study(commands)
 
+    speed = measure.add_parser("data", help="speed of the head generator and exactness of its flow")
+    speed.add_argument("--groups", type=int, default=8, help="groups rendered against the clock")
+    speed.add_argument("--identities", type=int, default=6, help="identities a group")
+    speed.add_argument("--scenes", type=int, default=4, help="scenes a group")
+    speed.add_argument("--size", type=int, default=256, help="picture side in pixels")
+    speed.add_argument("--workers", type=int, default=2, help="local processes")
+    speed.add_argument("--flow-people", type=int, default=12, help="people whose views are paired to check the flow")
+    speed.add_argument("--seed", type=int, default=0)
+    speed.add_argument("--out", type=Path, default=None, help="JSON to write")
+
+    flops = measure.add_parser("flops", help="cost of full-size SD1.5 training steps, counted without running them")
+    flops.add_argument("--size", type=int, default=512, help="side of one view in pixels")
+    flops.add_argument("--share", type=float, default=0.3, help="share of a card's peak that is assumed to be reached")
+    flops.add_argument("--out", type=Path, default=None, help="JSON to write")
+
+    better = measure.add_parser("customise", help="identity on unseen views before and after customising the demo base")
+    better.add_argument("--identities", type=int, default=2, help="held-out people")
+    better.add_argument("--photos", type=int, default=6, help="photographs of each")
+    better.add_argument("--unseen", type=int, default=6, help="unseen views of each")
+    better.add_argument("--size", type=int, default=256, help="picture side in pixels")
+    better.add_argument("--steps", type=int, default=PAPER.steps, help="training steps")
+    better.add_argument("--lr", type=float, default=PAPER.lr, help="learning rate (the paper: 2e-6)")
+    better.add_argument("--rank", type=int, default=0, help="0 = the whole UNet; above 0 = a LoRA of this rank")
+    better.add_argument("--seed", type=int, default=0)
+    better.add_argument("--bundle", type=Path, default=None, help="bundle folder; default: the one shipped")
+    better.add_argument("--work", type=Path, default=Path("customise_work"), help="folder for renders and training")
+    better.add_argument("--out", type=Path, default=None, help="JSON to write")
+
     demo = commands.add_parser(
         "demo", help="run workflows/portrait_step_by_step.json in the real ComfyUI with the demo bundle"
     )
@@ -223,8 +245,18 @@ def run_data(arguments: argparse.Namespace) -> int:
     if arguments.data == "heads":
         from .data.heads.generate import generate_shards
 
-        keys = ("groups", "first_group", "identities", "scenes", "size", "seed", "workers")
+        keys = ("groups", "first_group", "identities", "scenes", "size", "seed", "workers", "ray")
         generate_shards(arguments.out, **{key: getattr(arguments, key) for key in keys})
+    elif arguments.data == "folder":
+        from .data.folders.faces import FilterSettings
+        from .data.folders.write import PairSettings, report_text, write_folders
+        from .options import from_fields
+
+        filters, pairing = from_fields(FilterSettings, arguments), from_fields(PairSettings, arguments)
+        report = write_folders(
+            arguments.pictures, arguments.out, filters, pairing, arguments.workers, ray=arguments.ray
+        )
+        print(report_text(report))
     elif arguments.data == "sheet":
         from .data.contact_sheet import contact_sheet
 
@@ -246,12 +278,14 @@ def run_train(arguments: argparse.Namespace) -> int:
     import torch
 
     from . import stages
+    from .options import overridden, overridden_task_options
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     shards = stages.shards_in(arguments.data)
     loop, conditioning, options = stages.preset(arguments.preset, arguments.stage)
     loop = overridden(loop, arguments)
+    options = overridden_task_options(arguments.stage, options, arguments)
     if arguments.stage == "autoencoder":
         stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), loop, options)
         return 0
@@ -261,26 +295,24 @@ def run_train(arguments: argparse.Namespace) -> int:
             stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), vae_loop, vae_options)
     elif arguments.stage != "hint":
         conditioning = overridden(conditioning, arguments)
-        for name in ("objective", "tap", "fine_tap", "alpha", "beta", "profile_weight", "face_weight", "true_flow"):
-            if getattr(arguments, name, None) is not None:
-                options[name] = getattr(arguments, name)
-        if options.get("fine_tap") == -1 or (options.get("objective") == "paper" and arguments.fine_tap is None):
-            options["fine_tap"] = None  # eq. 5 knows one block
     phases = stages.phases(arguments.preset, arguments.stage, loop.steps)
     for size, last_step in [(arguments.size, loop.steps)] if arguments.size else phases:
         samples = _load(shards, size, arguments.limit)
+        held_out = None
+        if arguments.validation is not None:
+            held_out = _load(stages.shards_in(arguments.validation), size, HELD_OUT_SAMPLES)
         phase = dataclasses.replace(loop, steps=last_step, schedule_steps=loop.schedule_steps or loop.steps)
         if arguments.stage == "base":
-            stages.train_base(arguments.run, samples, phase, options)
+            stages.train_base(arguments.run, samples, phase, options, held_out)
             continue
         base = _base(arguments)
         if arguments.stage == "hint":
             stages.train_hint(arguments.run, samples, base, phase, options)
         elif arguments.stage == "matching":
-            stages.train_matching(arguments.run, arguments.name, samples, base, phase, conditioning, options)
+            stages.train_matching(arguments.run, arguments.name, samples, base, phase, conditioning, options, held_out)
         else:
             stages.train_appearance(
-                arguments.run, arguments.name, arguments.matching, samples, base, phase, conditioning, options
+                arguments.run, arguments.name, arguments.matching, samples, base, phase, conditioning, options, held_out
             )
     return 0
 
@@ -309,6 +341,27 @@ def _base(arguments: argparse.Namespace):
     return stages.load_sd15_base(arguments.base, arguments.vision)
 
 
+def run_customise(arguments: argparse.Namespace) -> int:
+    from ..models import bundle as bundles
+    from . import stages
+    from .customise import LORA_LR, PAPER, CustomiseSettings, customise
+    from .data.folders.faces import FilterSettings
+    from .options import overridden
+    from .samples import SampleSet
+
+    settings = overridden(CustomiseSettings(), arguments)
+    loop = overridden(dataclasses.replace(PAPER, lr=LORA_LR) if settings.rank else PAPER, arguments)
+    filters = overridden(FilterSettings(size=256 if arguments.base is None else 512), arguments)
+    prior = None
+    if arguments.prior is not None:
+        prior = SampleSet(stages.shards_in(arguments.prior), filters.size, arguments.prior_limit)
+    bundle = arguments.bundle or bundles.FOLDER
+    places = (arguments.photos, arguments.out, arguments.base, arguments.vision, bundle)
+    made, drops = customise(*places, filters, loop, settings, prior, arguments.run)
+    print("\n".join([*(f"left out {d.name}: {d.reason} ({d.detail})" for d in drops), str(made)]))
+    return 0
+
+
 def run_export(arguments: argparse.Namespace) -> int:
     from .stages import export_bundle
 
@@ -322,16 +375,25 @@ def run_export(arguments: argparse.Namespace) -> int:
 def run_measure(arguments: argparse.Namespace) -> int:
     if arguments.measure == "faces":
         from .measure_faces import measure_faces as measure
-        from .measure_faces import print_table
+        from .measure_faces import print_table as show
     elif arguments.measure == "matching":
         from .evaluation.measure_matching import measure_matching as measure
-        from .evaluation.measure_matching import print_table
+        from .evaluation.measure_matching import print_table as show
+    elif arguments.measure == "data":
+        from .measure_data import measure_data as measure
+        from .measure_data import print_figures as show
+    elif arguments.measure == "customise":
+        from .measure_customise import measure_customise as measure
+        from .measure_customise import print_figures as show
+    elif arguments.measure == "flops":
+        from .measure_flops import measure_flops as measure
+        from .measure_flops import print_figures as show
     else:
         from .measure_bundle import measure_bundle as measure
-        from .measure_bundle import print_table
+        from .measure_bundle import print_table as show
 
     figures = measure(arguments)
-    print_table(figures)
+    show(figures)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(figures, indent=1) + "\n")
@@ -385,9 +447,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         start_comfy()
         arguments = build_parser().parse_args(argv)
-        run = {"data": run_data, "train": run_train, "export": run_export, "measure": run_measure, "demo": run_demo}
-        run.update(workflows=run_workflows, thumbnails=run_thumbnails)
-        run |= {"evaluate": run_evaluate, "study": run_study}
+        run = {
+            "data": run_data,
+            "train": run_train,
+            "customise": run_customise,
+            "export": run_export,
+            "measure": run_measure,
+            "evaluate": run_evaluate,
+            "study": run_study,
+            "demo": run_demo,
+            "workflows": run_workflows,
+            "thumbnails": run_thumbnails,
+        }
         return run[arguments.command](arguments)
     except (ValueError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is RuntimeError and "ComfyUI" not in str(error):

@@ -20,18 +20,19 @@ class ConditioningSettings:
     """What is drawn, and how often."""
 
     max_share: float = 0.2
-    """n of eq. 1: the kept share of pixels is uniform in (0, n)."""
+    """n of eq. 1: the kept share of pixels is uniform in (0, n) (the paper: about 80 % masked)."""
     drop: float = 0.1
-    """Chance that the embedding is zero (classifier-free guidance)."""
+    """Chance that the embedding is zero, for classifier-free guidance (the paper: 10 %)."""
     triplets: float = 0.0
-    """Share of samples trained as triplets where they have a style."""
+    """Share of samples trained as triplets where they have a style (beyond the paper, which has pairs only: 0)."""
     bridge: float = 0.0
-    """Share of triplets whose noisy latents start partly from the style's latents, as inference does."""
+    """Share of triplets whose noisy latents start partly from the style's latents, as inference does (paper: 0)."""
     bridge_timestep: int = NUM_TIMESTEPS
-    """Timestep from which on they may start from the style's alone; inference does at its first step."""
+    """Timestep from which on they may start from the style's alone, as inference's first step does (beyond the paper)."""
     min_timestep: int = 0
+    """Least timestep drawn (the paper: 0)."""
     max_timestep: int = NUM_TIMESTEPS
-    """Timesteps are uniform in [min_timestep, max_timestep)."""
+    """Timesteps are uniform in [min_timestep, max_timestep) (the paper: all 1000)."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,11 @@ def draw_batch(
         noises.append(torch.randn(4, height, 2 * width, generator=generator))
     device = next(vision.parameters()).device
     profile_image = samples.images([sample.profile for _, sample in items])
-    with torch.no_grad():
-        embedding = embed_images(vision, profile_image.to(device)).float().cpu()
+    if samples.embeddings:  # the frozen encoder was run once for all pictures
+        embedding = torch.stack([samples.embeddings[sample.profile] for _, sample in items])[:, None]
+    else:
+        with torch.no_grad():
+            embedding = embed_images(vision, profile_image.to(device)).float().cpu()
     batch = Batch(
         target=torch.stack([samples.latents[sample.target].float() for _, sample in items]),
         style=torch.stack(styles),

@@ -33,6 +33,19 @@ def noise_for(noisy: torch.Tensor, latents: torch.Tensor, timesteps: torch.Tenso
     return (noisy - alpha.sqrt() * latents) / (1 - alpha).sqrt()
 
 
+def min_snr_weights(timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Loss weights `[B]` of Min-SNR (Hang et al. 2023, arXiv 2303.09556) for eps prediction: min(SNR, gamma) / SNR.
+
+    The nearly clean timesteps, where predicting the noise is hard and teaches little, count less. gamma = 0 switches it
+    off (all ones); their choice is 5.
+    """
+    if not gamma:
+        return torch.ones(timesteps.shape, device=timesteps.device)
+    alpha = _ALPHAS.to(timesteps.device)[timesteps]
+    snr = alpha / (1 - alpha)
+    return snr.clamp(max=gamma) / snr
+
+
 def denoised(noisy: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     """The latents that `noisy` and a predicted eps imply."""
     alpha = _ALPHAS.to(noisy.device)[timesteps].view(-1, *[1] * (noisy.ndim - 1))

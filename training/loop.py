@@ -7,6 +7,7 @@ and the optimiser's state; repeating the command resumes it.
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,9 @@ from accelerate.state import AcceleratorState
 from tqdm import tqdm
 
 from ..models.net_files import read_tensors, save_tensors
+from .acceleration import compile_blocks, use_checkpointing
+from .optimizers import OPTIMIZERS, make_optimizer, state_as_tensors, state_from_tensors
+from .tracking import check_tracker, log_validation, start_tracking
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class LoopSettings:
     """What does not depend on the net."""
 
     steps: int
-    """Optimiser steps."""
+    """Optimiser steps (the paper: 200 for the matching net, 20,000 for the appearance net)."""
     batch: int = 16
     """Samples a step over all processes (the paper: 16)."""
     lr: float = 1e-5
@@ -34,23 +38,40 @@ class LoopSettings:
     schedule_steps: int = 0
     """Steps until the schedule's end; 0 = `steps`. Longer than `steps` in all but the last of several phases."""
     warmup: int = 0
-    """Steps over which lr rises linearly from 0."""
+    """Steps over which lr rises linearly from 0 (the paper: none)."""
     weight_decay: float = 0.01
+    """Of AdamW (the paper gives none; 0.01 is torch's own)."""
     ema: float = 0.0
-    """Decay of the running average of the weights; 0 = none."""
+    """Decay of the running average of the weights; 0 = none (the paper mentions none)."""
     clip: float = 1.0
-    """Gradient norm limit."""
+    """Gradient norm limit (the paper gives none)."""
     precision: str = "no"
     """`no`, `bf16` or `fp16` (accelerate's mixed precision)."""
     accumulate: int = 1
     """Micro-batches a step; the batch is split among them."""
     seed: int = 0
+    """Decides every draw and every fresh weight."""
     checkpoint_minutes: float = 3.0
     """A checkpoint at least this often, and at the end."""
+    optimizer: str = "adamw"
+    """`adamw`, or `adamw8bit`: its moments in 8 bits, needs bitsandbytes. The paper names none."""
+    checkpointing: bool = False
+    """Gradient checkpointing: about a third more time for a fraction of the activations' memory; same bits."""
+    compile: bool = False
+    """torch.compile, block by block: slow first steps, then faster ones; last bits may differ."""
+    validate_every: int = 250
+    """Steps between looks at held-out samples (with --validation)."""
+    tracker: str = "tensorboard"
+    """Where curves and pictures go: `tensorboard`, `wandb` or `none`."""
 
     def __post_init__(self):
         if self.schedule not in ("constant", "cosine"):
             raise ValueError(f"Unknown schedule {self.schedule!r}; choose constant or cosine.")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"Unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}.")
+        if self.validate_every < 1:
+            raise ValueError(f"validate_every must be at least 1; {self.validate_every} came.")
+        check_tracker(self.tracker)
         if self.batch % self.accumulate:
             raise ValueError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate}).")
 
@@ -101,8 +122,8 @@ class RunningAverage:
 def _pack_state(step, parameters, optimizer, average) -> dict[str, torch.Tensor]:
     tensors = {f"weights/{name}": parameter for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
+        for key, value in state_as_tensors(optimizer.state.get(parameter, {})).items():
+            tensors[f"optimizer/{key}/{name}"] = value
     if average is not None:
         tensors |= {f"average/{name}": value for name, value in average.values.items()}
     tensors["step"] = torch.tensor(step)
@@ -125,21 +146,31 @@ def _unpack_state(tensors, parameters, optimizer, average) -> int:
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"weights/{name}"])
             state = {
-                key.split("/")[1]: value.to(parameter.device) if key.split("/")[1] != "step" else value
+                key.split("/")[1]: value
                 for key, value in tensors.items()
                 if key.startswith("optimizer/") and key.split("/", 2)[2] == name
             }
             if state:
-                optimizer.state[parameter] = state
+                optimizer.state[parameter] = state_from_tensors(optimizer, parameter, state)
             if average is not None:
                 average.values[name] = tensors[f"average/{name}"].to(parameter.device)
     return int(tensors["step"])
 
 
 def train(
-    task: torch.nn.Module, settings: LoopSettings, folder: str | Path, description: str, facts: dict | None = None
+    task: torch.nn.Module,
+    settings: LoopSettings,
+    folder: str | Path,
+    description: str,
+    facts: dict | None = None,
+    validate: Callable[[], tuple[dict, dict]] | None = None,
 ) -> torch.nn.Module:
     """Train `task` in `folder`, resuming from its checkpoint when there is one.
+
+    Args:
+        description: of the progress bar.
+        facts: for `settings.json`.
+        validate: called every `validate_every` steps and at the end, see `validation.Validator`.
 
     Returns:
         The task with its final weights (the running average when one is kept).
@@ -154,7 +185,7 @@ def train(
     accelerator = Accelerator(
         mixed_precision=settings.precision,
         gradient_accumulation_steps=settings.accumulate,
-        log_with="tensorboard",
+        log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=str(folder),
         cpu=not torch.cuda.is_available(),
     )
@@ -167,15 +198,20 @@ def train(
     for module in getattr(task, "frozen", {}).values():
         module.to(accelerator.device)
     parameters = trainable(task)
-    optimizer = torch.optim.AdamW(parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    optimizer = make_optimizer(settings.optimizer, parameters.values(), settings.lr, settings.weight_decay)
     average = RunningAverage(parameters, settings.ema) if settings.ema else None
     checkpoint = folder / "checkpoint.safetensors"
     step = 0
     if checkpoint.exists():
         step = _unpack_state(read_tensors(checkpoint)[0], parameters, optimizer, average)
+    modules = [task, *getattr(task, "frozen", {}).values()]
+    if settings.checkpointing:
+        use_checkpointing(modules)
+    if settings.compile:
+        compile_blocks(modules)
     wrapped, prepared = accelerator.prepare(task, optimizer)
     if accelerator.is_main_process:
-        accelerator.init_trackers("log")
+        start_tracking(accelerator, settings.tracker, folder)
         text = json.dumps({"settings": asdict(settings), "facts": facts or {}}, indent=1, default=str)
         (folder / "settings.json").write_text(text)
     saved = time.monotonic()
@@ -212,9 +248,10 @@ def train(
         if step % 10 == 0:
             accelerator.log({**figures, "gradient_norm": float(norm), "lr": settings.lr_at(step - 1)}, step=step)
             bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()}, refresh=False)
-        if accelerator.is_main_process and (
-            step == settings.steps or time.monotonic() - saved > 60 * settings.checkpoint_minutes
-        ):
+        last = step == settings.steps
+        if validate is not None and accelerator.is_main_process and (last or step % settings.validate_every == 0):
+            log_validation(accelerator, folder, step, *validate())
+        if accelerator.is_main_process and (last or time.monotonic() - saved > 60 * settings.checkpoint_minutes):
             try:
                 save_tensors(
                     checkpoint, _pack_state(step, parameters, optimizer, average), {"format": "icportrait-run-1"}

@@ -10,7 +10,7 @@ import torch.nn.functional as functional
 from ..models.correspondence import cell_grid, cost_volume
 from ..models.nets import build_net, initialise_from_unet, net_config, taps
 from .conditioning import Batch, ConditioningSettings, draw_batch
-from .diffusion import add_noise, keyed_generator
+from .diffusion import add_noise, keyed_generator, min_snr_weights, noise_for
 from .samples import SampleSet, batch_indices
 
 OBJECTIVES = ("paper", "flow")
@@ -72,22 +72,32 @@ class MatchingTask(torch.nn.Module):
         fine_tap: int | None = None,
         steps: int = 200,
         sigma: tuple[float, float] = (3.0, 1.0),
+        min_snr: float = 0.0,
     ):
         """
         Args:
-            tap, fine_tap: see `models.nets.net_config`.
-            steps: over which sigma goes from its first to its last value.
-            sigma: of the Gaussian target in cells, at the start and the end (objective `flow`).
+            tap: encoder block that feeds the cost volume; None = the last at the second resolution.
+            fine_tap: earlier block that refines it (objective `flow` only; eq. 5 knows one block); -1 or None = none.
+            steps: over which sigma narrows.
+            sigma: first and last width of the Gaussian, in cells.
+            min_snr: gamma of `diffusion.min_snr_weights` for the paper's objective; 0 = off.
         """
         super().__init__()
         if objective not in OBJECTIVES:
             raise ValueError(f"Unknown objective {objective!r}; choose one of {', '.join(OBJECTIVES)}.")
+        if fine_tap == -1 or objective == "paper":
+            fine_tap = None
         self.config = net_config("matching", unet_config, tap, fine_tap=fine_tap)
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "matching"))
         self.frozen = {"unet": unet.requires_grad_(False).eval(), "vision": vision.requires_grad_(False).eval()}
         self.samples, self.objective, self.settings, self.seed = samples, objective, settings, seed
-        self.steps, self.sigma = steps, sigma
+        self.steps, self.sigma, self.min_snr = steps, sigma, min_snr
+        if objective == "flow" and all(sample.flow is None for sample in samples.samples):
+            raise ValueError(
+                "The flow objective needs samples with exact flow (`icportrait data heads` makes them); for pictures of your "
+                "own use --objective paper, or put shards of both into one folder."
+            )
         if objective == "flow":  # what lies behind the tap gets no gradient
             self.net.requires_grad_(False)
             for module in (
@@ -102,20 +112,24 @@ class MatchingTask(torch.nn.Module):
         chosen = batch_indices(len(self.samples), batch, step, self.seed)
         return [(i, self.samples.samples[k]) for i, k in enumerate(chosen)]
 
-    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
+    def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures; `nets=False` gives the paper's loss of the UNet alone, to compare with."""
         batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
         hint = self.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
         if self.objective == "paper":
             noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
             noisy = add_noise(batch.side_by_side(batch.start, batch.profile), noise, batch.timesteps)
-            residuals = self.net.residuals(noisy, batch.timesteps, batch.context, hint)
-            predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context, control=as_control(residuals))
-            loss = functional.mse_loss(predicted.float(), noise)
+            # The noise that leads to the target: the added one, except where a bridge starts elsewhere.
+            wanted = noise_for(noisy, batch.side_by_side(batch.target, batch.profile), batch.timesteps)
+            control = as_control(self.net.residuals(noisy, batch.timesteps, batch.context, hint)) if nets else None
+            predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context, control=control)
+            error = (predicted.float() - wanted).pow(2).flatten(1).mean(dim=1)
+            loss = (error * min_snr_weights(batch.timesteps, self.min_snr)).mean()
             return loss, {"loss": loss.item()}
         features = self.features(batch, hint)
         cell_px = batch.profile_image.shape[-1] / features[0].shape[-1]
         flow, valid = true_flow([sample for _, sample in items], features[0].shape[-2:], features[0].device)
-        progress = min(1.0, step / max(1, self.steps))
+        progress = min(1.0, max(0, step) / max(1, self.steps))  # validation's steps lie below 0
         loss = flow_loss(
             *features, flow, valid, cell_px, sigma=self.sigma[0] + (self.sigma[1] - self.sigma[0]) * progress
         )
@@ -131,8 +145,16 @@ class MatchingTask(torch.nn.Module):
 
 def true_flow(samples: list, size: tuple[int, int], device=None) -> tuple[torch.Tensor, torch.Tensor]:
     """Exact flow in pixels `[B, 2, h, w]` and validity `[B, h, w]` on a coarser grid than the samples' own."""
-    flow = torch.stack([sample.flow for sample in samples]).to(device)
-    visible = torch.stack([sample.visible for sample in samples]).float()[:, None].to(device)
+    known = next((sample for sample in samples if sample.flow is not None), None)
+    if known is None:
+        return torch.zeros(len(samples), 2, *size, device=device), torch.zeros(
+            len(samples), *size, dtype=torch.bool, device=device
+        )
+    # Samples of photographs have no exact flow: none of their cells is valid.
+    none = torch.zeros_like(known.flow), torch.zeros_like(known.visible)
+    pairs = [none if sample.flow is None else (sample.flow, sample.visible) for sample in samples]
+    flow = torch.stack([flow for flow, _ in pairs]).to(device)
+    visible = torch.stack([visible for _, visible in pairs]).float()[:, None].to(device)
     weight = functional.adaptive_avg_pool2d(visible, size)
     # Averaging a locally linear flow over the valid part of a cell would shift it, so only full cells count.
     mean = functional.adaptive_avg_pool2d(flow * visible, size) / weight.clamp_min(1e-6)

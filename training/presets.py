@@ -17,14 +17,21 @@ LOOP = {
         "base": LoopSettings(steps=4000, batch=8, lr=4e-4, schedule="cosine", warmup=200, ema=0.998, precision="bf16"),
         "hint": LoopSettings(steps=800, batch=32, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, precision="bf16"),
         "matching": LoopSettings(
-            steps=600, batch=16, lr=2e-4, schedule="cosine", warmup=20, ema=0.98, precision="bf16"
+            steps=600,
+            batch=16,
+            lr=2e-4,
+            schedule="cosine",
+            warmup=20,
+            ema=0.98,
+            precision="bf16",
+            validate_every=50,
         ),
         "appearance": LoopSettings(
             steps=4000, batch=8, lr=3e-4, schedule="cosine", warmup=100, ema=0.998, precision="bf16"
         ),
     },
     "sd15": {
-        "matching": LoopSettings(steps=200, batch=16, lr=1e-5, precision="fp16"),
+        "matching": LoopSettings(steps=200, batch=16, lr=1e-5, precision="fp16", validate_every=50),
         "appearance": LoopSettings(steps=20_000, batch=16, lr=1e-5, precision="fp16"),
     },
 }

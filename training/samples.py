@@ -53,6 +53,7 @@ class SampleSet:
         pictures: id -> uint8 `[size, size, 3]`.
         samples: list of `Sample`.
         latents: id -> float16 `[4, size / 8, size / 8]` in model scale, filled by `encode_latents`.
+        embeddings: id -> float32 `[768]`, filled by `embed_profiles`; empty = embeddings are computed when drawn.
 
     Raises:
         ShardError: a shard or member that cannot be read, by name.
@@ -63,6 +64,7 @@ class SampleSet:
         self.pictures: dict[str, torch.Tensor] = {}
         self.samples: list[Sample] = []
         self.latents: dict[str, torch.Tensor] = {}
+        self.embeddings: dict[str, torch.Tensor] = {}
         self.size = size
         for path in shards:
             for key, members in raw_samples(path):
@@ -71,6 +73,14 @@ class SampleSet:
                 self._add(key, members)
         if not self.samples:
             raise ValueError("No samples were found in the given shards.")
+
+    @classmethod
+    def of_pictures(cls, pictures: dict[str, torch.Tensor], samples: list[Sample]) -> "SampleSet":
+        """A set of pictures that are in memory already, uint8 `[S, S, 3]` by id, all of one size."""
+        made = cls.__new__(cls)
+        made.pictures, made.samples, made.latents, made.embeddings = dict(pictures), list(samples), {}, {}
+        made.size = None
+        return made
 
     def _add(self, key: str, members: dict[str, bytes]) -> None:
         meta = json.loads(members["meta.json"])
@@ -125,6 +135,19 @@ class SampleSet:
                 latents = vae.encode(images)
             for key, latent in zip(keys, latents, strict=True):
                 self.latents[key] = (latent.float() * scale).half().cpu()
+            if progress is not None:
+                progress.update(len(keys))
+
+    @torch.no_grad()
+    def embed_profiles(self, vision: torch.nn.Module, batch: int = 16, device="cpu", progress=None) -> None:
+        """Embed every profile picture that has no embedding yet, in the order of their ids."""
+        from .modules import embed_images
+
+        todo = sorted({sample.profile for sample in self.samples} - self.embeddings.keys())
+        for start in range(0, len(todo), batch):
+            keys = todo[start : start + batch]
+            found = embed_images(vision, self.images(keys).to(device)).float().cpu()
+            self.embeddings |= {key: embedding[0] for key, embedding in zip(keys, found, strict=True)}
             if progress is not None:
                 progress.update(len(keys))
 

@@ -4,6 +4,7 @@ A run is a folder with one subfolder a stage. The demo's base is trained here; `
 CLIP ViT-L/14 vision model, loaded by ComfyUI's own loaders.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from .loop import LoopSettings, load_weights, train
 from .matching import MatchingTask
 from .modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
 from .samples import SampleSet
+from .validation import Validator
 
 LICENSE = "CC0-1.0"
 
@@ -71,12 +73,12 @@ def load_vae(run: Path) -> torch.nn.Module:
     return vae.requires_grad_(False).eval()
 
 
-def encode_samples(run: Path, samples: SampleSet, vae: torch.nn.Module) -> None:
-    """Latents of all pictures, kept in `latents_<size>.safetensors` so that they are encoded once a run.
+def encode_samples(run: Path, samples: SampleSet, vae: torch.nn.Module, prefix: str = "") -> None:
+    """Latents of all pictures, kept in `<prefix>latents_<size>.safetensors` so that they are encoded once a run.
 
     Each process encodes its share and hands it to the others through a file of its own.
     """
-    path = run / f"latents_{samples.size or 'full'}.safetensors"
+    path = run / f"{prefix}latents_{samples.size or 'full'}.safetensors"
     state = PartialState()
     if path.exists():
         samples.latents.update({key: value for key, value in read_tensors(path)[0].items() if key in samples.pictures})
@@ -98,15 +100,62 @@ def encode_samples(run: Path, samples: SampleSet, vae: torch.nn.Module) -> None:
         _part(path, state.process_index).unlink()
 
 
+def embed_samples(run: Path, samples: SampleSet, vision: torch.nn.Module) -> None:
+    """Embeddings of all profiles by a frozen encoder, kept in `embeddings_<size>.safetensors` with the encoder's fingerprint.
+
+    The first process embeds, the others read.
+    """
+    path = run / f"embeddings_{samples.size or 'full'}.safetensors"
+    facts = {"format": "icportrait-embeddings-1", "encoder": fingerprint(vision)}
+    with PartialState().main_process_first():
+        if path.exists():
+            tensors, found = read_tensors(path)
+            if found == facts:
+                samples.embeddings.update({key: value for key, value in tensors.items() if key in samples.pictures})
+        missing = {sample.profile for sample in samples.samples} - samples.embeddings.keys()
+        if missing:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            with tqdm(total=len(missing), desc="embedding profiles", mininterval=5) as bar:
+                samples.embed_profiles(vision.to(device), device=device, progress=bar)
+            vision.to("cpu")
+            save_tensors(path, samples.embeddings, facts)
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """A digest of a module's weights: equal digests mean equal weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def validator(run: Path, task: torch.nn.Module, held_out: SampleSet | None, vae: torch.nn.Module) -> Validator | None:
+    """Looks at `held_out` while `task` trains; None without held-out samples."""
+    if held_out is None:
+        return None
+    encode_samples(run, held_out, vae, "held_out_")
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        pictures = vae.to(latents.device).decode(latents / LATENT_SCALE)
+        vae.to("cpu")
+        return (pictures.float() + 1) / 2
+
+    return Validator(task, held_out, decode)
+
+
 def _part(path: Path, index: int) -> Path:
     return path.with_suffix(f".{index}.safetensors")
 
 
-def train_base(run: Path, samples: SampleSet, loop: LoopSettings, task_options: dict) -> None:
+def train_base(
+    run: Path, samples: SampleSet, loop: LoopSettings, task_options: dict, held_out: SampleSet | None = None
+) -> None:
     """Train the demo's UNet and vision encoder; writes `base/unet.safetensors` and `base/vision.safetensors`."""
-    encode_samples(run, samples, load_vae(run))
+    vae = load_vae(run)
+    encode_samples(run, samples, vae)
     task = BaseTask(samples, seed=loop.seed, **task_options)
-    train(task, loop, run / "base", "base")
+    train(task, loop, run / "base", "base", validate=validator(run, task, held_out, vae))
     if not PartialState().is_main_process:
         return
     facts = {"steps": loop.steps, "batch": loop.batch, "data": "icportrait heads", "license": LICENSE}
@@ -185,10 +234,18 @@ def start_from_hint(run: Path, net: torch.nn.Module) -> bool:
 
 
 def train_matching(
-    run: Path, name: str, samples: SampleSet, base: Base, loop: LoopSettings, conditioning, task_options: dict
+    run: Path,
+    name: str,
+    samples: SampleSet,
+    base: Base,
+    loop: LoopSettings,
+    conditioning,
+    task_options: dict,
+    held_out: SampleSet | None = None,
 ) -> MatchingTask:
     """Train a matching net in the run's subfolder `name`."""
     encode_samples(run, samples, base.vae)
+    embed_samples(run, samples, base.vision)
     task = MatchingTask(
         samples,
         base.unet,
@@ -207,7 +264,7 @@ def train_matching(
         "conditioning": conditioning,
         "base": base.name,
     }
-    train(task, loop, run / name, name, facts)
+    train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
     _save_stage(run / name / "net.safetensors", task, loop, base, {"objective": task.objective, "hint": taught})
     return task
 
@@ -221,9 +278,11 @@ def train_appearance(
     loop: LoopSettings,
     conditioning,
     task_options: dict,
+    held_out: SampleSet | None = None,
 ) -> AppearanceTask:
     """Train an appearance net in the run's subfolder `name`, guided by the matching net of subfolder `matching`."""
     encode_samples(run, samples, base.vae)
+    embed_samples(run, samples, base.vision)
     net, config = load_stage_net(run / matching / "net.safetensors")
     task = AppearanceTask(
         samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options
@@ -236,7 +295,7 @@ def train_appearance(
         "matching": matching,
         "hint": taught,
     }
-    train(task, loop, run / name, name, facts)
+    train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
     _save_stage(
         run / name / "net.safetensors",
         task,

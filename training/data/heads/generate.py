@@ -1,16 +1,14 @@
 """Write shards of synthetic heads: groups of identities and scenes, and the pairs and triplets they make."""
 
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..shards import FORMAT_VERSION, encode_picture, encode_truth, write_shard
+from ..shards import FORMAT_VERSION, encode_picture, encode_truth, read_shards, write_shard
+from ..workers import run_tasks
 from .flow import face_mask, flow_between, hair_mask
 from .identity import Person, make_person
 from .render import View, render
@@ -20,7 +18,6 @@ from .template import load_template
 GENERATOR_VERSION = 1  # raise it when the same seed gives other pictures
 HELD_OUT = 1_000_000  # groups from this index on are never trained on
 PERSON, SCENE, PLAN = 0, 1, 2  # streams of random numbers in a group
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def seed_of(seed: int, group: int, stream: int, index: int) -> int:
@@ -166,21 +163,11 @@ def _write(task):
     write_shard(path, (sample for group in groups for sample in generate_group(group, **options)))
 
 
-def _write_in_processes(tasks, workers, bar):
-    """Write the shards of tasks with one-threaded processes."""
-    # The variables must be set before a worker loads numpy: hence spawn, not fork.
-    saved = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(saved, "1"))
-    try:
-        with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
-            for _ in pool.imap_unordered(_write, tasks):
-                bar.update()
-    finally:
-        for name, value in saved.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _check_size(path: Path, size: int) -> None:
+    """Shards that exist are kept: raise ValueError when they hold pictures of another size."""
+    found = len(next(read_shards(path))["target"])
+    if found != size:
+        raise ValueError(f"{path} holds pictures of {found} px, {size} px are asked for: choose another --out.")
 
 
 def generate_shards(
@@ -194,6 +181,7 @@ def generate_shards(
     workers: int = 2,
     groups_per_shard: int = 4,
     progress: bool = True,
+    ray: str | None = None,
 ) -> list[Path]:
     """Write `groups` groups from `first_group` on as shards; complete shards are kept as they are.
 
@@ -205,9 +193,13 @@ def generate_shards(
         identities, scenes, size: of a group, see `generate_group`.
         workers: processes; 1 works in this one.
         progress: show a bar.
+        ray: address of a Ray cluster that shares the work, see `workers.run_tasks`.
 
     Returns:
         the shards' paths, those found complete included.
+
+    Raises:
+        ValueError: the folder holds shards of another picture size, or Ray is asked for and not installed.
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
@@ -219,13 +211,10 @@ def generate_shards(
         path = out / shard_name(indices[0], indices[-1], seed)
         paths.append(path)
         if not path.exists():
-            tasks.append((path, indices, options))
+            tasks.append((path.absolute(), indices, options))
+        elif len(paths) - len(tasks) == 1:
+            _check_size(path, size)
     done = len(paths) - len(tasks)
     with tqdm(total=len(paths), initial=done, unit="shard", disable=not progress, desc="heads") as bar:
-        if workers <= 1 or len(tasks) <= 1:
-            for task in tasks:
-                _write(task)
-                bar.update()
-        else:
-            _write_in_processes(tasks, workers, bar)
+        run_tasks(_write, tasks, workers, ray, bar)
     return paths

@@ -1,0 +1,1 @@
+"""Training pairs from the user's own pictures: an identity a folder, photographs and videos."""
