@@ -31,7 +31,12 @@ class TestIndices:
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
-        [("two", "not a face number"), ("5", "there are 5: 0, 1, 2, 3, 4"), ("-6", "there are 5"), ("1-", "not a face")],
+        [
+            ("two", "not a face number"),
+            ("5", "there are 5: 0, 1, 2, 3, 4"),
+            ("-6", "there are 5"),
+            ("1-", "not a face"),
+        ],
     )
     def test_bad(self, text, sentence):
         with pytest.raises(ValueError, match=sentence):
