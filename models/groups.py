@@ -392,7 +392,7 @@ def prompts_for_faces(given: Sequence[str], faces: int) -> list[str]:
             faces, of several lines each goes to one face number, and the faces after the last get none.
         faces: how many places are needed, see `GroupAssignment.places`.
     """
-    if len(given) == 1 and len(given[0].strip("\n").splitlines()) > 1:
+    if len(given) == 1 and len(given[0].splitlines()) > 1:
         lines = given[0].splitlines()
         return [lines[face].strip() if face < len(lines) else "" for face in range(faces)]
     return [given[min(face, len(given) - 1)].strip() for face in range(faces)]

@@ -376,6 +376,80 @@ class TestThroughHttp:
             server.run_workflow(prompt)
 
 
+class TestGroupPortrait:
+    """workflows/group_portrait.json as it ships: six people on its sample picture, three of them replaced."""
+
+    STEPS = 2
+    # Pixels on the noses of the six faces of bundle/icportrait_group.jpg, read off the picture.
+    NOSES = ((205, 170), (378, 195), (548, 170), (737, 200), (912, 165), (1092, 200))
+
+    @pytest.fixture(scope="class")
+    def group(self, server):
+        prompt = workflow_api.to_api(load(PACK / "workflows" / "group_portrait.json"), server.object_info)
+        node = demo.node_titled(prompt, "Group Portrait")
+        prompt[node]["inputs"]["steps"] = self.STEPS
+        prompt["901"] = {"class_type": "MaskToImage", "inputs": {"mask": [node, 1]}}
+        prompt["902"] = {
+            "class_type": "PreviewImage",
+            "inputs": {"images": ["901", 0]},
+            "_meta": {"title": "Paste mask"},
+        }
+        return prompt, server.run_workflow(prompt)
+
+    def words(self, group, title):
+        prompt, run = group
+        return run.outputs[demo.node_titled(prompt, title)]["text"][0]
+
+    def test_three_people_are_painted_and_three_left_alone(self, group):
+        assert self.words(group, "Status of each frame") == "frame 0: 3 painted (0 Ben, 2 Carl, 4 Anna), 3 left alone"
+        assert "3 of 6 faces get a person" in self.words(group, "Reasons")
+
+    def test_nothing_outside_the_mask_changes(self, group, server):
+        before = np.asarray(Image.open(PACK / "bundle" / "icportrait_group.jpg").convert("RGB"))
+        after = picture(server, group[1], group[0], demo.RESULT)
+        mask = Image.fromarray(picture(server, group[1], group[0], "Paste mask")).convert("L")
+        # The picture of the mask has 8 bits: a few pixels more hold what rounds to 0.
+        inside = np.asarray(mask.filter(ImageFilter.MaxFilter(9))) > 0
+        assert np.array_equal(after[~inside], before[~inside])
+        on_face = [bool(inside[y, x]) for x, y in self.NOSES]
+        assert on_face == [True, False] * 3
+        changed = [
+            float(np.abs(after[y - 9 : y + 10, x - 9 : x + 10] * 1.0 - before[y - 9 : y + 10, x - 9 : x + 10]).max())
+            for x, y in self.NOSES
+        ]
+        assert [amount > 2 for amount in changed] == on_face and [changed[k] for k in (1, 3, 5)] == [0, 0, 0]
+
+    def test_one_progress_bar_counts_all_faces(self, group):
+        prompt, run = group
+        node = demo.node_titled(prompt, "Group Portrait")
+        seen = [data for kind, data in run.messages if kind == "progress" and data["node"] == node]
+        assert {data["max"] for data in seen} == {3 * self.STEPS}
+        values = [data["value"] for data in seen]
+        assert values == sorted(values) and values[-1] == 3 * self.STEPS
+
+    def test_cancel_between_faces(self, group, server):
+        prompt = json.loads(json.dumps(group[0]))
+        node = demo.node_titled(prompt, "Group Portrait")
+        prompt[node]["inputs"]["seed"] = 99  # else nothing is left to do
+        after = []
+
+        def cancel_after_one_face(kind, data):
+            if kind == "progress" and data["node"] == node:
+                if data["value"] == self.STEPS:
+                    server.interrupt()
+                after.append(data["value"])
+
+        with pytest.raises(WorkflowError, match=f"interrupted in node {node}"):
+            server.run_workflow(prompt, cancel_after_one_face)
+        assert max(after) < 3 * self.STEPS
+
+    def test_a_prompt_without_clip_is_one_sentence(self, group, server):
+        prompt = json.loads(json.dumps(group[0]))
+        prompt[demo.node_titled(prompt, "Group Portrait")]["inputs"]["prompts"] = "oil painting"
+        with pytest.raises(WorkflowError, match="Group Portrait: face 0 has a prompt, but no CLIP is connected"):
+            server.run_workflow(prompt)
+
+
 class TestDemo:
     """What `python run.py demo` does after set-up, on the shipped bundle and sample pictures."""
 

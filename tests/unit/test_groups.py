@@ -139,6 +139,42 @@ class TestNumbers:
             groups.numbers_for_faces([1], text, 2, "strengths", 0, 10, step=step)
 
 
+class TestPrompts:
+    @pytest.mark.parametrize(
+        ("given", "wanted"),
+        [
+            ([""], ["", "", ""]),
+            (["oil, thick"], ["oil, thick"] * 3),
+            ([" oil \n"], ["oil"] * 3),
+            (["oil\n\nsnow"], ["oil", "", "snow"]),
+            (["\nsnow"], ["", "snow", ""]),
+            (["oil\n\n"], ["oil", "", ""]),
+            (["oil\nsnow"], ["oil", "snow", ""]),
+            (["oil", "snow"], ["oil", "snow", "snow"]),
+            (["a\nb", ""], ["a\nb", "", ""]),
+            (["a", "b", "c", "d"], ["a", "b", "c"]),
+        ],
+    )
+    def test_one_for_all_lines_and_lists(self, given, wanted):
+        assert groups.prompts_for_faces(given, 3) == wanted
+
+    def test_embedding_first_then_words(self):
+        from tiny_models import portrait_setup, text_encoder
+
+        from icportrait.models import encoding
+
+        profile = portrait_setup().profile
+        with torch.inference_mode():
+            for text, tokens in (("snow", 77), (", ".join(["snow at night"] * 30), 154)):
+                words, none = encoding.encode_prompt(text_encoder(), text)
+                assert words.shape == none.shape == (1, tokens, 768) and not torch.equal(words, none)
+                ((positive, _),), ((negative, _),) = encoding.conditionings(profile, (words, none))
+                assert torch.equal(positive, torch.cat([profile.embedding, words], 1))
+                assert torch.equal(negative, torch.cat([torch.zeros(1, 1, 768), none], 1))
+        ((positive, _),), _ = encoding.conditionings(profile)
+        assert torch.equal(positive, profile.embedding)
+
+
 class TestAssign:
     def test_more_people_than_faces_and_fewer(self):
         canvas = noise(0)

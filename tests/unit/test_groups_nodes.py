@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from face_photos import upright_face
-from tiny_models import portrait_setup
+from tiny_models import portrait_setup, text_encoder
 
 from icportrait.models import groups as model_groups
 from icportrait.models.faces.types import Face, Faces
@@ -253,6 +253,50 @@ class TestGroupPortrait:
             self.run(torch.zeros(1, 30, 40, 3), group)
 
 
+class TestPrompts:
+    run, assignment = TestGroupPortrait.run, TestGroupPortrait.assignment
+
+    def test_words_change_their_own_face_only(self):
+        canvas = noise(7)
+        group = self.assignment(canvas, [faces_at(80, 240)], 2)  # too far apart to touch each other
+        plain = self.run(canvas, group)
+        empty = self.run(canvas, group, clip=[text_encoder()], prompts=[""])
+        assert torch.equal(plain["result"], empty["result"])
+        second = self.run(canvas, group, clip=[text_encoder()], prompts=["\noil painting"])
+        assert torch.equal(second["crops"][0], plain["crops"][0])
+        assert not torch.equal(second["crops"][1], plain["crops"][1])
+        both = self.run(canvas, group, clip=[text_encoder()], prompts=["oil painting"])
+        assert not torch.equal(both["crops"][0], plain["crops"][0])
+        assert torch.equal(both["crops"][1], second["crops"][1])
+
+    @pytest.mark.parametrize("cfg", [1.0, 3.0])
+    def test_guidance_works_with_words_of_any_length(self, cfg):
+        canvas = noise(8)
+        group = self.assignment(canvas, [faces_at(80)], 1)
+        long = self.run(canvas, group, cfg=[cfg], clip=[text_encoder()], prompts=[", ".join(["oil painting"] * 40)])
+        assert torch.isfinite(long["result"]).all()
+
+    def test_without_clip(self):
+        canvas = noise(7)
+        group = self.assignment(canvas, [faces_at(80, 240)], 1)
+        with pytest.raises(ValueError, match="^Group Portrait: face 0 has a prompt, but no CLIP is connected"):
+            self.run(canvas, group, prompts=["oil painting"])
+        result = self.run(canvas, group, prompts=["\nfor the face that is left alone"])
+        assert "1 painted" in result["status"]
+
+    def test_another_models_clip(self):
+        class Wide:
+            def tokenize(self, text):
+                return text
+
+            def encode_from_tokens(self, tokens):
+                return torch.zeros(1, 77, 2048)
+
+        canvas = noise(7)
+        with pytest.raises(ValueError, match="Group Portrait: The CLIP must be SD1.5's text encoder .* 2048"):
+            self.run(canvas, self.assignment(canvas, [faces_at(80)], 1), clip=[Wide()], prompts=["x"])
+
+
 class TestInTheRealExecutor:
     """ComfyUI hands a node that takes lists every input as a list; defaults it does not hand at all."""
 
@@ -261,7 +305,7 @@ class TestInTheRealExecutor:
 
         setup, canvas = portrait_setup(), noise(6)
         group = model_groups.assign(canvas, Faces(HEIGHT, WIDTH, (faces_at(60, 150),)), people(2), "order")[0]
-        seen = []
+        seen, words, clip = [], ["", "in snow, at night"], text_encoder()
 
         class Source(io.ComfyNode):
             @classmethod
@@ -271,21 +315,24 @@ class TestInTheRealExecutor:
                     node_id="TestSource",
                     inputs=[],
                     outputs=[kind.Output(f"o{k}") for k, kind in enumerate(outputs)]
-                    + [io.Float.Output("o6", is_output_list=True)],
+                    + [io.Float.Output("o6", is_output_list=True), io.String.Output("o7", is_output_list=True)]
+                    + [io.Clip.Output("o8")],
                 )
 
             @classmethod
             def execute(cls):
-                return io.NodeOutput(setup.model, setup.vae, setup.clip_vision, setup.nets, canvas, group, [0.25, 0.75])
+                return io.NodeOutput(
+                    setup.model, setup.vae, setup.clip_vision, setup.nets, canvas, group, [0.25, 0.75], words, clip
+                )
 
         def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback, prompt):
-            seen.append((settings.seed, settings.strength, settings.cfg, settings.scheduler))
+            seen.append((settings.seed, settings.strength, settings.cfg, settings.scheduler, prompt is not None))
             return type("Result", (), {"image": style_crop})
 
         monkeypatch.setattr(groups, "paint_crop", paint)
         monkeypatch.setitem(comfy.node_classes, "TestSource", Source)
         monkeypatch.setitem(comfy.node_classes, "ICPortrait_GroupPortrait", groups.GroupPortrait)
-        names = ("model", "vae", "clip_vision", "nets", "image", "assignment", "strength")
+        names = ("model", "vae", "clip_vision", "nets", "image", "assignment", "strength", "prompts", "clip")
         inputs = {name: ["1", slot] for slot, name in enumerate(names)} | {
             "seed": 5,
             "steps": 1,
@@ -302,6 +349,6 @@ class TestInTheRealExecutor:
                 "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
             }
         )
-        assert seen == [(5, 0.25, 2.0, "normal"), (6, 0.75, 2.0, "normal")]
+        assert seen == [(5, 0.25, 2.0, "normal", False), (6, 0.75, 2.0, "normal", True)]
         assert len(outputs["3"]["images"]) == 1
         assert outputs["2"]["text"][0].startswith("frame 0: 2 painted")

@@ -144,6 +144,38 @@ def picture(seed: int, height: int = 64, width: int = 64) -> torch.Tensor:
     )
 
 
+@functools.cache
+def text_encoder():
+    """ComfyUI's CLIP of SD1.5 with its real tokenizer and a random transformer of one layer; never to be modified."""
+    import comfy.sd
+    import comfy.sd1_clip
+
+    shape = {
+        "hidden_size": 768,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 12,
+        "hidden_act": "quick_gelu",
+        "max_position_embeddings": 77,
+        "vocab_size": 49408,
+        "eos_token_id": 49407,
+        "projection_dim": 768,
+    }
+
+    class OneLayer(comfy.sd1_clip.SDClipModel):
+        def __init__(self, **options):
+            super().__init__(textmodel_json_config=shape, **options)
+
+    class Small(comfy.sd1_clip.SD1ClipModel):
+        def __init__(self, **options):
+            super().__init__(clip_model=OneLayer, **options)
+
+    target = SimpleNamespace(params={}, clip=Small, tokenizer=comfy.sd1_clip.SD1Tokenizer)
+    clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
+    randomise(clip.cond_stage_model, 31)
+    return clip
+
+
 @functools.lru_cache(maxsize=1)
 def portrait_setup() -> SimpleNamespace:
     """One tiny bundle, loaded, with everything a run needs; made once, never to be modified."""
