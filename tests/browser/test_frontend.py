@@ -122,7 +122,7 @@ def page(browser, comfyui):
     context = browser.new_context(viewport={"width": 1600, "height": 900})
     context.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
     page = context.new_page()
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(300_000)
     page.complaints = []
 
     def complain(text: str, address: str = "") -> None:
