@@ -340,11 +340,34 @@ def call(command: list, variables: dict[str, str], folder: Path | None = None) -
             continue  # the child got it too and ends in its own way
 
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def provide_browser(log: Path) -> None:
+    """Install Chromium for tests/browser where that takes no question: on Debian and its kin, as root. Those tests skip without it."""
+    if os.environ.get("ICPORTRAIT_CHROMIUM") or any(map(shutil.which, BROWSERS)):
+        return
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if not root or not shutil.which("apt-get"):
+        print("No Chromium was found, so the browser tests will be skipped.", flush=True)
+        return
+    install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
+    try:
+        run_step("Updating the list of Debian packages", ["apt-get", "update"], log)
+        run_step("Installing Chromium for the browser tests", ["env", "DEBIAN_FRONTEND=noninteractive", *install], log)
+    except SetupError as error:
+        print(f"The browser tests will be skipped: {error}", flush=True)
+
+
 def run_tests(python: Path, variables: dict[str, str], arguments: list[str]) -> int:
     """Lint, format check, then the suite; everything runs even when something before it fails."""
     codes = [call([python, "-m", "ruff", "check", "."], variables, HERE)]
     codes.append(call([python, "-m", "ruff", "format", "--check", "."], variables, HERE))
     paths = [] if any((HERE / a.split("::")[0]).exists() for a in arguments) else [HERE / "tests"]
+    if paths or any("browser" in argument for argument in arguments):
+        logs = cache_folder() / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        provide_browser(logs / "browser.log")
     command = [python, "-m", "pytest", "-c", HERE / "tests" / "pytest.ini", "--rootdir", HERE / "tests"]
     codes.append(call([*command, *paths, *arguments], variables, HERE))
     if codes[0] or codes[1]:

@@ -163,7 +163,7 @@ def match_lines(
     offsets: torch.Tensor,
     confidence: torch.Tensor,
     *,
-    points: int = 7,
+    points: int = 5,
 ) -> torch.Tensor:
     """Style crop and profile side by side, with lines from places in the one to their matches in the other.
 
@@ -174,7 +174,7 @@ def match_lines(
         style_image, profile_image: `[B or 1, H, W, 3]` of one size.
         offsets: `[B, 2, h, w]` as in `types.Flow`.
         confidence: `[B, 1, h, w]` in [0, 1].
-        points: lines along each side; they start at the middles of a regular grid over the crop's inner three quarters.
+        points: lines along each side; they start on a grid over the crop's inner three quarters, slanted so that lines do not cover each other.
 
     Returns:
         float32 `[B, H, 2W + gap, 3]`.
@@ -193,11 +193,8 @@ def match_lines(
             one[min(index, len(one) - 1)].detach().cpu().float()[..., :3] for one in (style_image, profile_image)
         )
         image = _to_pil(torch.cat([left, torch.ones(height, gap, 3), right], dim=1))
-        starts = [
-            (0.125 + 0.75 * (x + 0.5) / points, 0.125 + 0.75 * (y + 0.5) / points)
-            for y in range(points)
-            for x in range(points)
-        ]
+        lattice = [(x, y + (x - (points - 1) / 2) / points) for y in range(points) for x in range(points)]
+        starts = [(0.125 + 0.75 * (x + 0.5) / points, 0.125 + 0.75 * (y + 0.5) / points) for x, y in lattice]
         for share_x, share_y in starts:
             column, row = min(columns - 1, int(share_x * columns)), min(rows - 1, int(share_y * rows))
             start = (column + 0.5) * width / columns, (row + 0.5) * height / rows

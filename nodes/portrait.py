@@ -168,6 +168,11 @@ class Portrait(io.ComfyNode):
                 io.String.Output(
                     "report", display_name="report", tooltip="What was found, and the similarities, in words."
                 ),
+                io.Image.Output(
+                    "panel",
+                    display_name="panel",
+                    tooltip="Aligned profile, face before and face after, with the similarities written on them.",
+                ),
             ],
         )
 

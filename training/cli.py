@@ -235,7 +235,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo_output"))
     demo.add_argument("--seed", type=int, default=None)
 
-    commands.add_parser("workflows", help="draw the example workflows into workflows/ again")
+    commands.add_parser("workflows", help="draw workflows/ and subgraphs/ again")
     thumbnails = commands.add_parser("thumbnails", help="run the example workflows and write their .jpg pictures")
     thumbnails.add_argument("names", nargs="*", help="workflows without .json; default: all whose models are there")
     return parser
@@ -426,10 +426,12 @@ def run_workflows(arguments: argparse.Namespace) -> int:
     import tempfile
 
     from .comfy_server import PACK, ComfyServer
-    from .workflow_examples import write_examples
+    from .workflow_examples import write_blueprints, write_examples
 
     with tempfile.TemporaryDirectory(prefix="icportrait-workflows-") as base, ComfyServer(Path(base)) as server:
-        print("\n".join(str(path) for path in write_examples(PACK / "workflows", server.object_info)))
+        paths = write_examples(PACK / "workflows", server.object_info)
+        paths += write_blueprints(PACK / "subgraphs", server.object_info)
+    print("\n".join(map(str, paths)))
     return 0
 
 

@@ -18,10 +18,12 @@ SIDE = 400
 
 
 def thumbnail(result, profile):
-    """The result's middle square with the profile small in the lower left corner, PIL image `SIDE` x `SIDE`."""
+    """The result's middle square, or all of a wide picture, with the profile small in the lower left corner, PIL image `SIDE` x `SIDE`."""
     from PIL import ImageOps
 
-    picture = ImageOps.fit(result.convert("RGB"), (SIDE, SIDE))
+    result = result.convert("RGB")
+    wide = result.width > 1.5 * result.height  # two pictures side by side: shown whole
+    picture = (ImageOps.pad if wide else ImageOps.fit)(result, (SIDE, SIDE))
     inset = ImageOps.expand(ImageOps.fit(profile.convert("RGB"), (SIDE // 4, SIDE // 4)), 3, "white")
     picture.paste(inset, (8, SIDE - inset.height - 8))
     return picture

@@ -10,6 +10,7 @@ from .workflow_api import AFTER_GENERATE, BYPASSED, choices, inputs_of, is_widge
 
 COLORS = ("#3f789e", "#88AA88", "#b58b2a", "#a1309b", "#b06634")
 WIDTH, GAP, MARGIN, TITLE = 300, 50, 20, 80
+OUTER_INPUT, OUTER_OUTPUT = -10, -20  # the editor's ids for a subgraph's two ends
 PICTURE = 260  # pixels a node needs to show a picture
 SHOWS_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "SaveAnimatedWEBP", "ICPortrait_DetectFaces",
                  "ICPortrait_IdentitySimilarity", "ICPortrait_AddProfile", "ICPortrait_AssignProfiles")  # fmt: skip
@@ -43,6 +44,8 @@ class Drawing:
         self.nodes: list[dict] = []
         self.links: list[list] = []
         self.groups: list[dict] = []
+        self.taken: Node | None = None
+        self.given: list[dict] = []
         self._x = self._y = 0
 
     def stage(self, title: str) -> None:
@@ -145,6 +148,80 @@ class Drawing:
             "config": {},
             "extra": {"ds": {"scale": 0.6, "offset": [60, 60]}},
             "version": 0.4,
+        }
+
+    def take(self, **types: str) -> Node:
+        """For a blueprint: its inputs, {name: type}. Their wires come from outside."""
+        ends = [{"name": name, "type": kind, "links": []} for name, kind in types.items()]
+        self.taken = Node({"id": OUTER_INPUT, "type": "inputs", "outputs": ends}, list(types))
+        return self.taken
+
+    def give(self, **sources: tuple[Node, int]) -> None:
+        """For a blueprint: its outputs, {name: output of a node inside}."""
+        for slot, (name, source) in enumerate(sources.items()):
+            number = self._link(source, OUTER_OUTPUT, slot)
+            self.given.append({"name": name, "type": self.links[-1][5], "links": [number]})
+
+    def blueprint(self) -> dict:
+        """The drawing as a subgraph in a workflow of one node: what ComfyUI's node search offers as a blueprint."""
+        inner = self.workflow()
+        right = self.groups[-1]["bounding"][0] + self.groups[-1]["bounding"][2]
+
+        def ends(entries: list[dict], kind: str) -> list[dict]:
+            named = [
+                (entry, uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name}/{kind}/{entry['name']}")) for entry in entries
+            ]
+            return [
+                {"id": str(own), "name": entry["name"], "type": entry["type"], "linkIds": entry["links"]}
+                for entry, own in named
+            ]
+
+        subgraph = {
+            "id": inner["id"],
+            "version": 1,
+            "state": {
+                "lastGroupId": len(self.groups),
+                "lastNodeId": len(self.nodes),
+                "lastLinkId": len(self.links),
+                "lastRerouteId": 0,
+            },
+            "revision": 0,
+            "config": {},
+            "name": self.name,
+            "inputNode": {"id": OUTER_INPUT, "bounding": [-200, 100, 128, 200]},
+            "outputNode": {"id": OUTER_OUTPUT, "bounding": [right + 80, 100, 128, 120]},
+            "inputs": ends(self.taken.saved["outputs"], "input"),
+            "outputs": ends(self.given, "output"),
+            "widgets": [],
+            "nodes": inner["nodes"],
+            "groups": inner["groups"],
+            "links": [
+                dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), link))
+                for link in self.links
+            ],
+            "extra": {},
+        }
+        node = {
+            "id": 1,
+            "type": subgraph["id"],
+            "pos": [100, 100],
+            "size": [WIDTH, 60 + 20 * len(subgraph["inputs"])],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [{"name": one["name"], "type": one["type"], "link": None} for one in subgraph["inputs"]],
+            "outputs": [{"name": one["name"], "type": one["type"], "links": None} for one in subgraph["outputs"]],
+            "title": self.name,
+            "properties": {},
+            "widgets_values": [],
+        }
+        return inner | {
+            "last_node_id": 1,
+            "last_link_id": 0,
+            "nodes": [node],
+            "links": [],
+            "groups": [],
+            "definitions": {"subgraphs": [subgraph]},
         }
 
     def _place(self, saved: dict, height: int) -> None:

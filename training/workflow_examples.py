@@ -401,6 +401,94 @@ def batch_of_frames(drawing: Drawing) -> None:
     drawing.add("PreviewAny", "Status", source=group["status"])
 
 
+MODEL_TYPES = {"model": "MODEL", "vae": "VAE", "clip_vision": "CLIP_VISION", "nets": "ICPORTRAIT_NETS"}
+
+
+def one_face(drawing: Drawing) -> None:
+    """Blueprint: the stages for one face, open to be changed, behind six inputs."""
+    outside = drawing.take(**MODEL_TYPES, profile_image="IMAGE", style_image="IMAGE")
+    drawing.stage("1 Detect and align")
+    aligned = {}
+    for name in ("profile", "style"):
+        image = outside[f"{name}_image"]
+        faces = drawing.add("ICPortrait_DetectFaces", f"Detect: {name}", image=image, order="large-small")
+        aligned[name] = drawing.add("ICPortrait_AlignFace", f"Align: {name}", image=image, faces=faces["faces"])
+        if name == "profile":
+            drawing.column()
+    drawing.stage("2 Encode and match")
+    profile = drawing.add(
+        "ICPortrait_EncodeProfile",
+        profile_image=aligned["profile"]["crop"],
+        vae=outside["vae"],
+        clip_vision=outside["clip_vision"],
+    )
+    sampled = drawing.add("ICPortrait_SamplePixels", style_image=aligned["style"]["crop"])
+    latent = drawing.add("VAEEncode", pixels=aligned["style"]["crop"], vae=outside["vae"])
+    flow = drawing.add(
+        "ICPortrait_EstimateFlow",
+        model=outside["model"],
+        nets=outside["nets"],
+        profile=profile["profile"],
+        style_image=aligned["style"]["crop"],
+        vae=outside["vae"],
+        sampled_image=sampled["sampled_image"],
+    )
+    drawing.stage("3 Inject, denoise, stitch")
+    applied = drawing.add(
+        "ICPortrait_Apply",
+        model=outside["model"],
+        nets=outside["nets"],
+        profile=profile["profile"],
+        sampled_image=sampled["sampled_image"],
+        flow=flow["flow"],
+    )
+    sampler = drawing.add(
+        "ICPortrait_ProgressiveSampler",
+        model=applied["patched_model"],
+        positive=profile["positive"],
+        negative=profile["negative"],
+        latent=latent["LATENT"],
+    )
+    drawing.column()
+    decoded = drawing.add("VAEDecode", samples=sampler["samples"], vae=outside["vae"])
+    stitched = drawing.add(
+        "ICPortrait_StitchFace",
+        canvas=outside["style_image"],
+        crop=decoded["IMAGE"],
+        stitch=aligned["style"]["stitch"],
+    )
+    drawing.give(image=stitched["image"], portrait_crop=decoded["IMAGE"], flow_picture=flow["flow_picture"])
+
+
+def group(drawing: Drawing) -> None:
+    """Blueprint: two people into a group picture, from left to right."""
+    outside = drawing.take(**MODEL_TYPES, group_image="IMAGE", left_person="IMAGE", right_person="IMAGE")
+    drawing.stage("1 Who is there")
+    faces = drawing.add("ICPortrait_DetectFaces", image=outside["group_image"])
+    drawing.column()
+    people = drawing.add("ICPortrait_AddProfile", "Left person", images=outside["left_person"], name="left")
+    people = drawing.add(
+        "ICPortrait_AddProfile", "Right person", images=outside["right_person"], name="right", profiles=people["people"]
+    )
+    drawing.stage("2 Who goes where")
+    assigned = drawing.add(
+        "ICPortrait_AssignProfiles", image=outside["group_image"], faces=faces["faces"], profiles=people["people"]
+    )
+    drawing.stage("3 Paint")
+    painted = drawing.add(
+        "ICPortrait_GroupPortrait",
+        **{name: outside[name] for name in MODEL_TYPES},
+        image=outside["group_image"],
+        assignment=assigned["assignment"],
+    )
+    drawing.give(image=painted["result"], mask=painted["mask"], panel=painted["panel"], status=painted["status"])
+
+
+# By the names under which ComfyUI's node search offers them.
+BLUEPRINTS: dict[str, Callable[[Drawing], None]] = {
+    "IC-Portrait (one face)": one_face,
+    "IC-Portrait (group)": group,
+}
 EXAMPLES: dict[str, Callable[[Drawing], None]] = {
     example.__name__: example
     for example in (
@@ -423,6 +511,23 @@ def draw(name: str, object_info: dict) -> dict:
     drawing = Drawing(name, object_info)
     EXAMPLES[name](drawing)
     return drawing.workflow()
+
+
+def draw_blueprint(name: str, object_info: dict) -> dict:
+    """One blueprint in the form the editor saves."""
+    drawing = Drawing(name, object_info)
+    BLUEPRINTS[name](drawing)
+    return drawing.blueprint()
+
+
+def write_blueprints(folder: Path, object_info: dict) -> list[Path]:
+    """Write all blueprints to `folder`; returns their paths."""
+    paths = []
+    for name in BLUEPRINTS:
+        paths.append(folder / f"{name}.json")
+        text = json.dumps(draw_blueprint(name, object_info), indent=1, ensure_ascii=False)
+        paths[-1].write_text(text + "\n", "utf-8")
+    return paths
 
 
 def write_examples(folder: Path, object_info: dict) -> list[Path]:

@@ -474,3 +474,44 @@ class TestDemo:
         monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
         assert demo.main(["--out", str(tmp_path / "out"), "--cpu"]) == 1
         assert "COMFYUI_PATH" in capsys.readouterr().err
+
+
+class TestBlueprints:
+    """subgraphs/*.json, which the editor's node search offers. The page itself opens them in tests/browser."""
+
+    @pytest.mark.parametrize("name", workflow_examples.BLUEPRINTS)
+    def test_the_file_is_what_the_drawing_says(self, name, server):
+        committed = json.loads((PACK / "subgraphs" / f"{name}.json").read_text("utf-8"))
+        assert committed == workflow_examples.draw_blueprint(name, server.object_info), (
+            "draw it again: python run.py icportrait workflows"
+        )
+
+    def test_the_server_offers_them(self, server):
+        offered = server.get("/api/global_subgraphs")
+        assert {entry["name"] for entry in offered.values()} == set(workflow_examples.BLUEPRINTS)
+
+    @pytest.mark.parametrize("name", workflow_examples.BLUEPRINTS)
+    def test_its_inside_runs(self, name, server):
+        """The subgraph with loaders on its input wires and previews on its output wires."""
+        (inside,) = load(PACK / "subgraphs" / f"{name}.json")["definitions"]["subgraphs"]
+        loader = {"id": 901, "type": "ICPortrait_LoadDemoBundle", "inputs": [], "outputs": [], "widgets_values": []}
+        extra = [loader]
+        sources = dict(zip(workflow_examples.MODEL_TYPES, ((901, slot) for slot in range(4))))
+        for number, entry in enumerate(inside["inputs"][4:]):
+            file = "icportrait_style.png" if number == len(inside["inputs"]) - 5 else "icportrait_profile.png"
+            file = "group_photo.jpg" if entry["name"] == "group_image" else file
+            extra.append(
+                {"id": 910 + number, "type": "LoadImage", "inputs": [], "outputs": [], "widgets_values": [file]}
+            )
+            sources[entry["name"]] = (910 + number, 0)
+        links = []
+        for link in inside["links"]:
+            if link["origin_id"] == -10:
+                link["origin_id"], link["origin_slot"] = sources[inside["inputs"][link["origin_slot"]]["name"]]
+            links.append(list(link.values()))
+        shown = next(link for link in inside["links"] if link["target_id"] == -20 and link["target_slot"] == 0)
+        result = {"name": "images", "type": "IMAGE", "link": shown["id"]}
+        extra.append({"id": 920, "title": demo.RESULT, "type": "PreviewImage", "inputs": [result], "outputs": []})
+        prompt = workflow_api.to_api({"nodes": inside["nodes"] + extra, "links": links}, server.object_info)
+        run = server.run_workflow(quickened(prompt))
+        assert picture(server, run, prompt, demo.RESULT).std() > 1

@@ -250,6 +250,51 @@ class TestSetUp:
         assert sorted(p.name for p in tmp_path.iterdir()) == ["env-kept", "env-new"]
 
 
+class TestBrowser:
+    """Chromium is installed only where nobody has to be asked, and its absence never stops the other tests."""
+
+    @pytest.fixture
+    def steps(self, monkeypatch):
+        """The commands that would have been run."""
+        taken = []
+        monkeypatch.delenv("ICPORTRAIT_CHROMIUM", raising=False)
+        monkeypatch.setattr(run, "run_step", lambda title, command, log: taken.append(command))
+        return taken
+
+    def found(self, monkeypatch, *programs):
+        monkeypatch.setattr(run.shutil, "which", lambda name: f"/usr/bin/{name}" if name in programs else None)
+
+    def test_one_that_is_there_is_used(self, steps, monkeypatch, tmp_path):
+        self.found(monkeypatch, "apt-get", "google-chrome")
+        run.provide_browser(tmp_path / "log")
+        assert steps == []
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Debian only")
+    def test_root_on_debian_installs_it(self, steps, monkeypatch, tmp_path):
+        self.found(monkeypatch, "apt-get")
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        run.provide_browser(tmp_path / "log")
+        assert [command[-1] for command in steps] == ["update", "chromium"]
+
+    @pytest.mark.parametrize("programs", [(), ("apt-get",)])
+    def test_elsewhere_it_says_what_will_be_skipped(self, steps, monkeypatch, tmp_path, capsys, programs):
+        self.found(monkeypatch, *programs)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
+        run.provide_browser(tmp_path / "log")
+        assert steps == [] and "browser tests will be skipped" in capsys.readouterr().out
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Debian only")
+    def test_a_failed_installation_is_no_failure(self, steps, monkeypatch, tmp_path, capsys):
+        def fail(title, command, log):
+            raise run.SetupError(f"{title} failed.")
+
+        self.found(monkeypatch, "apt-get")
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(run, "run_step", fail)
+        run.provide_browser(tmp_path / "log")
+        assert "skipped" in capsys.readouterr().out
+
+
 class TestCommands:
     def test_the_exit_code_of_a_command_is_passed_on(self):
         assert run.call([sys.executable, "-c", "raise SystemExit(7)"], dict(os.environ)) == 7

@@ -1,0 +1,258 @@
+"""The real editor in headless Chromium: templates, workflows, search, help, blueprints, running and previews.
+
+Skipped when Chromium or Playwright is missing; `python run.py test` installs Chromium on Debian when it may. Screenshots
+land in $ICPORTRAIT_SCREENSHOTS, else in the temporary folder named at the end of the run.
+
+Written for ComfyUI 0.3.75 with its frontend 1.32.9. How it settles the editor's first start, and which console lines are the
+editor's own noise, was found by running it without this pack.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from icportrait.training import workflow_examples
+from icportrait.training.comfy_server import PACK, ComfyServer
+from icportrait.training.demo import copy_samples
+
+CHROMIUM = os.environ.get("ICPORTRAIT_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    sync_playwright = None
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sync_playwright is None, reason="playwright is not installed (requirements-test.txt)"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set ICPORTRAIT_CHROMIUM"
+    ),
+]
+
+PATIENCE = 600_000  # milliseconds; a busy machine with two cores paints slowly
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.InstalledVersion": "1.32.9",
+    "Comfy.Locale": "en",
+    "Comfy.Workflow.Persist": False,
+    "Comfy.VueNodes.Enabled": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Validation.Workflows": False,
+}
+# The editor's own lines: they come without this pack too.
+NOISE = ("favicon.ico", "user.css", "/api/userdata", "api.comfy.org", "huggingface.co", "Content Security Policy", "at onChange",
+         "reading 'id'", "setting 'value'", "api/experiment", "stripe", "PrimeVue")  # fmt: skip
+WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+OWN_FILES = {"ckpt_name", "clip_name", "matching_file", "appearance_file", "lora_name", "control_net_name"}
+
+READY = "() => window.app?.graph && app.extensionManager && !app.extensionManager.spinner"
+OPEN = """async ([workflow, name]) => {
+    await app.loadGraphData(workflow, true, true, name);
+    const nodes = [];
+    const walk = graph => { for (const node of graph.nodes) { nodes.push(node); if (node.subgraph) walk(node.subgraph); } };
+    walk(app.graph);
+    const missing = nodes.filter(n => !n.subgraph && !(n.type in LiteGraph.registered_node_types)).map(n => n.type);
+    const wrong = [];
+    for (const node of nodes) for (const widget of node.widgets ?? []) {
+        let values = widget.options?.values;
+        if (typeof values === 'function') values = values(widget, node);
+        if (widget.type === 'combo' && Array.isArray(values) && !values.includes(widget.value))
+            wrong.push({node: node.type, widget: widget.name, value: widget.value});
+    }
+    return {count: nodes.length, missing, wrong};
+}"""
+RUN = """async () => {
+    for (const key of Object.keys(app.nodeOutputs)) delete app.nodeOutputs[key];
+    const ended = new Promise(resolve => {
+        for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
+            app.api.addEventListener(kind, event => resolve([kind, event.detail]));
+    });
+    await app.queuePrompt(0);
+    const refused = app.lastNodeErrors ?? {};
+    if (Object.keys(refused).length) return ['refused', refused];
+    return await ended;
+}"""
+QUICK = """() => {
+    for (const node of app.graph.nodes) for (const widget of node.widgets ?? []) {
+        if (widget.name === 'steps') widget.value = 2;
+        if (widget.name === 'effort') widget.value = 'fast';
+    }
+}"""
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory) -> Path:
+    """Folder for pictures of the page."""
+    given = os.environ.get("ICPORTRAIT_SCREENSHOTS")
+    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def comfyui(tmp_path_factory):
+    """A ComfyUI with this pack and settings that show an empty canvas at once."""
+    base = tmp_path_factory.mktemp("browser")
+    copy_samples(base / "input")
+    with ComfyServer(base, cpu=True, options=("--preview-method", "latent2rgb")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, comfyui):
+    """A fresh page of the editor; `page.complaints` holds the console's errors that are not the editor's own noise."""
+    settings = comfyui.base / "user" / "default" / "comfy.settings.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps(SETTINGS), "utf-8")
+    context = browser.new_context(viewport={"width": 1600, "height": 900})
+    context.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
+    page = context.new_page()
+    page.set_default_timeout(300_000)
+    page.complaints = []
+
+    def complain(text: str, address: str = "") -> None:
+        if not any(sign in text + address for sign in NOISE):
+            page.complaints.append(f"{text} {address}".strip())
+
+    page.on("pageerror", lambda error: complain(str(error)))
+    page.on("console", lambda line: line.type == "error" and complain(line.text, line.location.get("url", "")))
+    page.goto(comfyui.url)
+    page.wait_for_function(READY)
+    page.wait_for_selector(".p-blockui-mask", state="hidden")
+    yield page
+    context.close()
+
+
+def opened(page, path: Path) -> dict:
+    """Open a workflow file; what the page found in it."""
+    return page.evaluate(OPEN, [json.loads(path.read_text("utf-8")), path.stem])
+
+
+def test_templates_are_listed_with_their_pictures(page, screenshots):
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text("ComfyUI-IC-Portrait", exact=True).first.click()
+    for path in WORKFLOWS:
+        card = page.get_by_test_id(f"template-workflow-{path.stem}")
+        card.scroll_into_view_if_needed()
+        if path.with_suffix(".jpg").exists():
+            picture = card.locator("img").first.element_handle()
+            page.wait_for_function("image => image.naturalWidth > 0", arg=picture)
+    page.screenshot(path=screenshots / "templates.png")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_opens_complete(page, path, screenshots):
+    found = opened(page, path)
+    assert found["count"] == len(json.loads(path.read_text("utf-8"))["nodes"])
+    assert found["missing"] == []
+    assert [entry for entry in found["wrong"] if entry["widget"] not in OWN_FILES] == []
+    page.evaluate("() => { app.canvas.ds.reset(); app.extensionManager.command.execute('Comfy.Canvas.FitView') }")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=screenshots / f"workflow_{path.stem}.png")
+    assert page.complaints == []
+
+
+def test_a_broken_workflow_would_be_noticed(page, tmp_path):
+    workflow = json.loads((PACK / "workflows" / "portrait.json").read_text("utf-8"))
+    for node in workflow["nodes"]:
+        if node["type"] == "ICPortrait_Portrait":
+            node["widgets_values"][-1] = "no such choice"
+        if node["type"] == "PreviewAny":
+            node["type"] = "NoSuchNode"
+    path = tmp_path / "broken.json"
+    path.write_text(json.dumps(workflow))
+    found = opened(page, path)
+    assert found["missing"] == ["NoSuchNode"]
+    assert [entry["value"] for entry in found["wrong"]] == ["no such choice"]
+
+
+def test_portrait_runs_from_the_page_and_shows_its_pictures(page, comfyui, screenshots):
+    opened(page, PACK / "workflows" / "portrait.json")
+    page.evaluate(QUICK)
+    page.set_default_timeout(PATIENCE)
+    kind, detail = page.evaluate(RUN)
+    assert kind == "execution_success", detail
+    numbers = page.evaluate(
+        "() => app.graph.nodes.filter(n => ['SaveImage', 'PreviewImage'].includes(n.type)).map(n => n.id)"
+    )
+    assert len(numbers) == 2
+    for number in numbers:
+        page.wait_for_function("id => app.graph.getNodeById(id).imgs?.[0]?.naturalWidth > 0", arg=number)
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=screenshots / "portrait_done.png")
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("words", "node"),
+    [
+        ("portrait", "Portrait"),
+        ("face", "Detect Faces"),
+        ("align", "Align Face"),
+        ("similarity", "Identity Similarity"),
+        ("group", "Group Portrait"),
+        ("flow", "Estimate Flow"),
+        ("stitch", "Stitch Face"),
+        ("profile", "Add Profile"),
+        ("one face", "IC-Portrait (one face)"),
+    ],
+)
+def test_search_finds_nodes_by_the_words_artists_use(page, words, node):
+    page.mouse.dblclick(800, 450)
+    box = page.locator(".comfy-vue-node-search-container input").first
+    box.fill(words)
+    page.wait_for_function(
+        "name => [...document.querySelectorAll('.p-autocomplete-option')].some(o => o.textContent.includes(name))",
+        arg=node,
+    )
+
+
+def test_help_page_opens(page, screenshots):
+    page.evaluate(
+        """() => {
+            const node = LiteGraph.createNode('ICPortrait_Portrait');
+            node.pos = [700, 200];
+            app.graph.add(node);
+            app.canvas.draw(true, true);
+        }"""
+    )
+    x, y = page.evaluate(
+        "() => { const node = app.graph.nodes[0]; return app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 12]) }"
+    )
+    page.mouse.click(x, y)
+    page.get_by_test_id("info-button").click()
+    page.wait_for_function(
+        "() => document.querySelector('.node-help-content')?.textContent.includes('Common mistakes')"
+    )
+    text = page.locator(".node-help-content").inner_text()
+    assert "When to use it" in text and "crop_size" in text
+    page.screenshot(path=screenshots / "help.png")
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("name", workflow_examples.BLUEPRINTS)
+def test_blueprint_opens_and_flattens(page, name, screenshots):
+    path = PACK / "subgraphs" / f"{name}.json"
+    found = opened(page, path)
+    (inside,) = json.loads(path.read_text("utf-8"))["definitions"]["subgraphs"]
+    assert found["missing"] == [] and found["count"] == 1 + len(inside["nodes"])
+    flat = page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert {node["class_type"] for node in flat.values()} == {node["type"] for node in inside["nodes"]}
+    page.screenshot(path=screenshots / f"blueprint_{'group' if 'group' in name else 'one_face'}.png")
+    assert page.complaints == []
