@@ -49,7 +49,7 @@ class Settings:
     noisy latent at its own t, as the paper writes it."""
     flow_timestep: int = FLOW_TIMESTEP
     """Noise level for `once`, 0 .. 999."""
-    flow_method: str = "window"
+    flow_method: str = METHODS[0]
     """One of `correspondence.METHODS`."""
     use_confidence: bool | None = None
     """Scale the warped features by the flow's confidence; False is eq. 7 as the paper writes it, None = as the appearance

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from . import encoding
+from .correspondence import METHODS
 from .injection import Settings, apply_portrait
 from .matching import FLOW_TIMESTEP, estimate_flow
 from .pixel_sampling import sample_pixels
@@ -35,8 +36,12 @@ class CropSettings:
     rounds: int = 1
     flow_timestep: int = FLOW_TIMESTEP
     """0 .. 999."""
-    flow_method: str = "window"
+    flow_method: str = METHODS[0]
     """One of `correspondence.METHODS`."""
+    alpha: float | None = None
+    """Slope of eq. 7; None = as the appearance net was trained."""
+    beta: float | None = None
+    """Base weight of eq. 7; None = as the appearance net was trained."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,8 @@ def paint_crop(
     flow = estimate_flow(
         model, nets, profile, style_latent, sampled, settings.flow_timestep, settings.flow_method, settings.seed
     )
-    patched = apply_portrait(
-        model, nets, profile, sampled, Settings(strength=settings.strength, seed=settings.seed), flow
-    )
+    apply = Settings(strength=settings.strength, alpha=settings.alpha, beta=settings.beta, seed=settings.seed)
+    patched = apply_portrait(model, nets, profile, sampled, apply, flow)
     positive, negative = encoding.conditionings(profile, prompt)
     samples = progressive_rounds(
         patched,

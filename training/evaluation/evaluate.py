@@ -12,22 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ...models.portrait import CropSettings
 from . import charts
 from .baselines import METHODS
 from .cases import Case, heads_cases, photo_cases
-from .models_used import Models, load_models
+from .models_used import load_models
 from .picture_grid import grid
 from .picture_metrics import why_no_lpips
 from .recognisers import Recogniser, recognisers
 from .report import Page
-from .result_cache import ResultCache, fingerprint, picture_hash, write_atomically, write_json
+from .result_cache import ResultCache, write_atomically, write_json
+from .results import Maker, run_results
 from .scoring import COLUMNS, Scorer, likeness_columns
 from .statistics import summary
 
-CODE = 1  # raise it when a metric or method changes what it computes, so that no old result is taken for a new one
 GRID_ROWS = 12
 
 
@@ -55,39 +54,6 @@ def load_cases(arguments) -> tuple[list[Case], list[str]]:
             f"`icportrait data heads --first-group 1000000 --groups 4 --out {arguments.data}`."
         )
     return heads_cases(shards, arguments.identities, arguments.styles or 1), []
-
-
-def run_cases(
-    models: Models, cases: list[Case], methods: dict, settings: CropSettings, scorer: Scorer, cache: ResultCache
-) -> list[dict]:
-    """One row a case and method: case, identity, method and the figures. Cached parts are not computed again."""
-    rows = []
-    facts = {"code": CODE, "settings": dataclasses.asdict(settings), "files": models.files}
-    names = [one.name for one in scorer.recognisers]
-    with tqdm(total=len(cases) * len(methods), desc="results", unit="picture") as bar:
-        for case in cases:
-            shots = [case.profile, case.style, *case.photos, *([case.truth] if case.truth else [])]
-            inputs = [picture_hash(shot.picture) for shot in shots]
-            for name, method in methods.items():
-                made_from = fingerprint(facts | {"inputs": inputs, "method": name})
-
-                def make(case=case, method=method):
-                    return method(models, case, settings)
-
-                picture = cache.picture(case.key, name, made_from, make)
-                measured = fingerprint(
-                    {
-                        "made_from": made_from,
-                        "recognisers": names,
-                        "expression": scorer.expression,
-                        "light": scorer.light,
-                    }
-                    | {"lpips": why_no_lpips() is None}
-                )
-                figures = cache.figures(case.key, name, measured, lambda p=picture, c=case: scorer.score(c, p))
-                rows.append({"case": case.key, "identity": case.identity, "method": name, **figures})
-                bar.update()
-    return rows
 
 
 def pictures_of_people(cases: list[Case]) -> dict[str, list]:
@@ -182,7 +148,12 @@ def evaluate(arguments) -> dict:
         found = recognisers(arguments.insightface)
         scorer = Scorer(found, arguments.landmarks_68, light=arguments.photos is None)
         cache = ResultCache(out / "cases")
-        rows = run_cases(models, cases, methods, settings, scorer, cache)
+        facts = dataclasses.asdict(settings)
+        makers = {
+            name: Maker(lambda case, method=method: method(models, case, settings), facts)
+            for name, method in methods.items()
+        }
+        rows = run_results(models.files, cases, makers, scorer, cache)
         tables = {one.name: table1(rows, cases, scorer, one) for one in found}
     columns = likeness_columns(found) | COLUMNS
     if len(found) == 1:
