@@ -6,6 +6,8 @@ Face size means the side of a detector's box: two thirds of the FFHQ crop's side
 """
 
 import dataclasses
+import functools
+import gc
 import importlib.util
 import math
 import threading
@@ -32,6 +34,7 @@ HEAD_SCALE = 0.72  # of the rendered square: hair and shoulders are inside
 PROFILE_FACE_PX = 200
 PEOPLE_A_SCENE = 6
 FACE_COUNTS = (1, 2, 3, 6)  # how many of the six are painted when time and memory are taken
+OVERLAPPING = (0.37, 0.4, 0.43)  # steps between neighbours in largest squares, tried one after another
 SAME_RENDERED_PERSON = 0.5  # similarity, see docs/faces.md
 PSNR_LIMIT = 200.0  # stands for an exact copy: JSON has no infinity
 
@@ -299,17 +302,20 @@ def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed:
     """Six held-out people whose detector boxes overlap, and their faces in the people's order.
 
     Raises:
-        ValueError: the detector does not see all six, for several sets of people.
+        ValueError: the detector does not see all six, or no boxes overlap, for several sets of people.
     """
     for first in range(first_person, first_person + 4 * PEOPLE_A_SCENE, PEOPLE_A_SCENE):
         heads = [maker.head(first + k, 1, face_px) for k in range(PEOPLE_A_SCENE)]
-        # The detector's box is 0.48 of a square: nearer than that, neighbours' boxes overlap. Rows leave the chins free.
-        scene = paste_heads(heads, 0.455, 0.62, seed)
-        faces = detection.find_faces(scene.image)
-        hits = matched(scene, faces.frames[0])
-        if len(hits) == PEOPLE_A_SCENE:
+        # The detector's box is up to 0.48 of a square: nearer than that, neighbours' boxes overlap. Rows leave the chins free.
+        for across in OVERLAPPING:
+            scene = paste_heads(heads, across, 0.62, seed)
+            faces = detection.find_faces(scene.image)
+            hits = matched(scene, faces.frames[0])
+            if len(hits) < PEOPLE_A_SCENE:
+                continue
             ordered = tuple(dataclasses.replace(faces.frames[0][hits[k]], number=k) for k in range(PEOPLE_A_SCENE))
-            return scene, dataclasses.replace(faces, frames=(ordered,))
+            if overlapping_pairs(ordered):
+                return scene, dataclasses.replace(faces, frames=(ordered,))
     raise ValueError("no scene of six overlapping heads showed the detector all six: try another --seed")
 
 
@@ -339,10 +345,11 @@ def measure_group(
     }
     painter, paint = _painter(bundle, settings)
     with torch.inference_mode():
-        # Once for what the first run alone allocates.
-        groups.paint_group(scene.image, parts[1], paint, crop_size)
+        # Once for what the first run alone allocates, of all six because memory in pieces is kept for later.
+        groups.paint_group(scene.image, parts[6], functools.partial(paint, steps=1), crop_size)
         peaks, seconds = {}, {}
         for count, group in tqdm(parts.items(), desc="painting", unit="picture"):
+            gc.collect()
             start = time.perf_counter()
             with Peak() as peak:
                 result = groups.paint_group(scene.image, group, paint, crop_size)
@@ -376,11 +383,11 @@ def _painter(bundle: Path, settings: CropSettings) -> tuple[str, groups.Paint]:
     try:
         bundles.check_bundle(bundle)
     except ValueError:
-        return "none: the profile's crop is pasted", lambda profile_crop, *_: profile_crop
+        return "none: the profile's crop is pasted", lambda profile_crop, *_, **__: profile_crop
     model, vae, vision, nets = bundles.load_bundle(bundle)
 
-    def paint(profile_crop, style_crop, _, face):
-        own = dataclasses.replace(settings, seed=settings.seed + face)
+    def paint(profile_crop, style_crop, _, face, steps=settings.steps):
+        own = dataclasses.replace(settings, seed=settings.seed + face, steps=steps)
         return paint_crop(model, vae, vision, nets, profile_crop, style_crop, own).image
 
     return "bundle", paint

@@ -199,7 +199,7 @@ class TestNumbers:
         chosen = group_nodes.SelectFaces.execute(canvas, row, "0, 2", 0, 0, 0.0, 0.4).args[0]
         with pytest.raises(ValueError, match="Select Faces: face 1 was asked for, there are 2: 0, 2"):
             group_nodes.SelectFaces.execute(canvas, chosen, "1", 0, 0, 0.0, 0.4)
-        with pytest.raises(ValueError, match='"1:P" names face 1, the faces are: 0, 2'):
+        with pytest.raises(ValueError, match="names face 1, the faces are: 0, 2"):
             groups.assign(canvas, chosen, groups.Profiles((person(),)), "pairs", "1:P")
         with pytest.raises(ValueError, match="Align Face: face 1 was asked for, but frame 0 .* has 2, numbered 0, 2"):
             face_nodes.AlignFace.execute(canvas, chosen, 1, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "error")
