@@ -261,3 +261,17 @@ class Drawing:
         output["links"].append(number)
         self.links.append([number, node.saved["id"], slot, target, entry, output["type"]])
         return number
+
+
+def with_current_outputs(workflow: dict, object_info: dict) -> dict:
+    """A workflow drawn in the editor with its nodes' outputs named, and completed, as ComfyUI describes them now."""
+    for node in workflow["nodes"]:
+        if node["type"] not in object_info:
+            continue
+        described = object_info[node["type"]]
+        pairs = list(zip(described["output_name"], described["output"], strict=True))
+        links = [entry.get("links") or [] for entry in node["outputs"]] + [[]] * (len(pairs) - len(node["outputs"]))
+        node["outputs"] = [
+            {"name": name, "type": kind, "links": list(own)} for (name, kind), own in zip(pairs, links, strict=True)
+        ]
+    return workflow

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from .workflow_drawing import Drawing, Node
+from .workflow_drawing import Drawing, Node, with_current_outputs
 
 PROFILE, STYLE, RESULT = "Profile: the person", "Style reference: pose, light, style", "Result"
 STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
@@ -531,8 +531,13 @@ def write_blueprints(folder: Path, object_info: dict) -> list[Path]:
 
 
 def write_examples(folder: Path, object_info: dict) -> list[Path]:
-    """Write all examples to `folder`; returns their paths."""
+    """Write all examples to `folder`, and bring those drawn in the editor up to date; returns their paths."""
     paths = []
+    for path in sorted(folder.glob("*.json")):
+        if path.stem not in EXAMPLES:
+            workflow = with_current_outputs(json.loads(path.read_text("utf-8")), object_info)
+            path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            paths.append(path)
     for name in EXAMPLES:
         paths.append(folder / f"{name}.json")
         paths[-1].write_text(json.dumps(draw(name, object_info), indent=1, ensure_ascii=False) + "\n", "utf-8")
