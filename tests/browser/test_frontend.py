@@ -44,7 +44,7 @@ SETTINGS = {
     "Comfy.Workflow.Persist": False,
     "Comfy.VueNodes.Enabled": False,
     "Comfy.Graph.CanvasInfo": False,
-    "Comfy.Validation.Workflows": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # names stay readable on screenshots of whole workflows
 }
 # The editor's own lines: they come without this pack too.
 NOISE = ("favicon.ico", "user.css", "/api/userdata", "api.comfy.org", "huggingface.co", "Content Security Policy", "at onChange",
