@@ -13,7 +13,9 @@ WIDTH, GAP, MARGIN, TITLE = 300, 50, 20, 80
 OUTER_INPUT, OUTER_OUTPUT = -10, -20  # the editor's ids for a subgraph's two ends
 PICTURE = 260  # pixels a node needs to show a picture
 SHOWS_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "SaveAnimatedWEBP", "ICPortrait_DetectFaces",
-                 "ICPortrait_IdentitySimilarity", "ICPortrait_AddProfile", "ICPortrait_AssignProfiles")  # fmt: skip
+                 "ICPortrait_IdentitySimilarity", "ICPortrait_AddProfile", "ICPortrait_AssignProfiles",
+                 # samplers show previews while they work
+                 "KSampler", "ICPortrait_ProgressiveSampler", "ICPortrait_Portrait", "ICPortrait_GroupPortrait")  # fmt: skip
 SHOWS_TEXT = ("PreviewAny", "ICPortrait_GroupPortrait")
 
 

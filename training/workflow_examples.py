@@ -70,6 +70,7 @@ def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "") ->
     drawing.stage(STAGE_RESULT)
     drawing.add("SaveImage", RESULT, images=portrait["image"], filename_prefix=f"icportrait/{name}")
     drawing.add("PreviewAny", "Report", source=portrait["report"])
+    drawing.add("PreviewImage", "Before and after", images=portrait["panel"])
     drawing.add("PreviewImage", "Flow: where each part comes from", images=portrait["flow_picture"])
     if note:
         drawing.note("How to read it", note, 220)
@@ -86,7 +87,7 @@ def portrait(drawing: Drawing) -> None:
     drawing.note(
         "What to turn",
         "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
-        "down to 2.\n\nThe workflow *portrait_step_by_step* does the same with a node for each stage.",
+        "down to 2.\n\nThe workflow `portrait_step_by_step` does the same with a node for each stage.",
         260,
     )
     result_stage(
