@@ -1,5 +1,7 @@
 """Everything for one face in one node, from the same functions as the stage nodes."""
 
+import math
+
 import comfy.samplers
 import latent_preview
 import torch
@@ -40,6 +42,11 @@ def similarity(first: tuple, second: tuple) -> float:
     embeddings = [None if face is None else identity.embedding(image[0], face) for image, face in (first, second)]
     value = identity.similarity(*embeddings)
     return float("nan") if value is None else value
+
+
+def in_words(value: float) -> str:
+    """A similarity for the report."""
+    return "unknown (no face could be read)" if math.isnan(value) else f"{value:.3f}"
 
 
 class Portrait(io.ComfyNode):
@@ -252,9 +259,7 @@ class Portrait(io.ComfyNode):
             found = faces_of(painted, effort="fast").frames[0]
             now = similarity(known, (painted, found[0] if found else None))
             before = similarity(known, (style_image, placements[1].face))
-            report = (
-                f"Identity similarity to the profile: {before:.3f} in the style reference, {now:.3f} in the result."
-            )
+            report = f"Identity similarity to the profile: {in_words(before)} in the style reference, {in_words(now)} in the result."
             _, warped, flow_picture = flow_pictures(result.flow, result.profile.image)
             panel = before_after(crops[0], crops[1], painted, before, now)
             return io.NodeOutput(

@@ -13,7 +13,9 @@ WIDTH, GAP, MARGIN, TITLE = 300, 50, 20, 80
 OUTER_INPUT, OUTER_OUTPUT = -10, -20  # the editor's ids for a subgraph's two ends
 PICTURE = 260  # pixels a node needs to show a picture
 SHOWS_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "SaveAnimatedWEBP", "ICPortrait_DetectFaces",
-                 "ICPortrait_IdentitySimilarity", "ICPortrait_AddProfile", "ICPortrait_AssignProfiles")  # fmt: skip
+                 "ICPortrait_IdentitySimilarity", "ICPortrait_AddProfile", "ICPortrait_AssignProfiles",
+                 # samplers show previews while they work
+                 "KSampler", "ICPortrait_ProgressiveSampler", "ICPortrait_Portrait", "ICPortrait_GroupPortrait")  # fmt: skip
 SHOWS_TEXT = ("PreviewAny", "ICPortrait_GroupPortrait")
 
 
@@ -261,3 +263,17 @@ class Drawing:
         output["links"].append(number)
         self.links.append([number, node.saved["id"], slot, target, entry, output["type"]])
         return number
+
+
+def with_current_outputs(workflow: dict, object_info: dict) -> dict:
+    """A workflow drawn in the editor with its nodes' outputs named, and completed, as ComfyUI describes them now."""
+    for node in workflow["nodes"]:
+        if node["type"] not in object_info:
+            continue
+        described = object_info[node["type"]]
+        pairs = list(zip(described["output_name"], described["output"], strict=True))
+        links = [entry.get("links") or [] for entry in node["outputs"]] + [[]] * (len(pairs) - len(node["outputs"]))
+        node["outputs"] = [
+            {"name": name, "type": kind, "links": list(own)} for (name, kind), own in zip(pairs, links, strict=True)
+        ]
+    return workflow

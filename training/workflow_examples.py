@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from .workflow_drawing import Drawing, Node
+from .workflow_drawing import Drawing, Node, with_current_outputs
 
 PROFILE, STYLE, RESULT = "Profile: the person", "Style reference: pose, light, style", "Result"
 STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
@@ -70,6 +70,7 @@ def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "") ->
     drawing.stage(STAGE_RESULT)
     drawing.add("SaveImage", RESULT, images=portrait["image"], filename_prefix=f"icportrait/{name}")
     drawing.add("PreviewAny", "Report", source=portrait["report"])
+    drawing.add("PreviewImage", "Before and after", images=portrait["panel"])
     drawing.add("PreviewImage", "Flow: where each part comes from", images=portrait["flow_picture"])
     if note:
         drawing.note("How to read it", note, 220)
@@ -86,7 +87,7 @@ def portrait(drawing: Drawing) -> None:
     drawing.note(
         "What to turn",
         "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
-        "down to 2.\n\nThe workflow *portrait_step_by_step* does the same with a node for each stage.",
+        "down to 2.\n\nThe workflow `portrait_step_by_step` does the same with a node for each stage.",
         260,
     )
     result_stage(
@@ -531,8 +532,13 @@ def write_blueprints(folder: Path, object_info: dict) -> list[Path]:
 
 
 def write_examples(folder: Path, object_info: dict) -> list[Path]:
-    """Write all examples to `folder`; returns their paths."""
+    """Write all examples to `folder`, and bring those drawn in the editor up to date; returns their paths."""
     paths = []
+    for path in sorted(folder.glob("*.json")):
+        if path.stem not in EXAMPLES:
+            workflow = with_current_outputs(json.loads(path.read_text("utf-8")), object_info)
+            path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            paths.append(path)
     for name in EXAMPLES:
         paths.append(folder / f"{name}.json")
         paths[-1].write_text(json.dumps(draw(name, object_info), indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -44,7 +44,7 @@ SETTINGS = {
     "Comfy.Workflow.Persist": False,
     "Comfy.VueNodes.Enabled": False,
     "Comfy.Graph.CanvasInfo": False,
-    "Comfy.Validation.Workflows": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # names stay readable on screenshots of whole workflows
 }
 # The editor's own lines: they come without this pack too.
 NOISE = ("favicon.ico", "user.css", "/api/userdata", "api.comfy.org", "huggingface.co", "Content Security Policy", "at onChange",
@@ -190,7 +190,7 @@ def test_portrait_runs_from_the_page_and_shows_its_pictures(page, comfyui, scree
     numbers = page.evaluate(
         "() => app.graph.nodes.filter(n => ['SaveImage', 'PreviewImage'].includes(n.type)).map(n => n.id)"
     )
-    assert len(numbers) == 2
+    assert len(numbers) == 3
     for number in numbers:
         page.wait_for_function("id => app.graph.getNodeById(id).imgs?.[0]?.naturalWidth > 0", arg=number)
     page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")

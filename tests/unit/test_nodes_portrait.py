@@ -57,6 +57,7 @@ class TestPhotographs:
             assert 0 <= float(result[name].min()) and float(result[name].max()) <= 1, name
         assert -1 < result["style_similarity"] < 0.6
         assert "Identity similarity" in result["report"]
+        assert result["panel"].shape[1] > 128 and result["panel"].shape[2] > 3 * 128
 
     def test_no_face_in_the_profile(self, astronaut, blank):
         with pytest.raises(ValueError, match=r"^Portrait: In the profile, no face was found"):

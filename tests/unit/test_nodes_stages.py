@@ -160,10 +160,12 @@ class TestEstimateFlow:
         return arguments
 
     def test_gives_flow_and_pictures(self, setup):
-        flow, confidence, warped, colours = run(matching.EstimateFlow, **self.estimate(setup))
+        flow, confidence, warped, colors, matches, sure = run(matching.EstimateFlow, **self.estimate(setup))
+        height, width = setup.style_image.shape[1:3]
+        assert matches.shape[1] == height and matches.shape[2] > 2 * width and sure.shape == (1, height, width, 3)
         assert (flow.height, flow.width) == (64, 64) and flow.offsets.shape == (1, 2, 4, 4)
         assert confidence.shape == (1, 64, 64) and 0 <= confidence.min() <= confidence.max() <= 1
-        assert warped.shape == colours.shape == (1, 64, 64, 3)
+        assert warped.shape == colors.shape == (1, 64, 64, 3)
         assert torch.equal(warped, warp(setup.profile.image.movedim(-1, 1), flow.offsets).movedim(1, -1))
 
     def test_method_seed_and_sampled_pixels_matter(self, setup):
