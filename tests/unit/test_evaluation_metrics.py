@@ -218,6 +218,17 @@ class TestFlow:
             figures["epe_px"] == 2.0 and figures["epe_mean_px"] == 3.0 and figures["pck_0.05"] == pytest.approx(200 / 3)
         )
 
+    def test_motion_correlation_of_half_the_motion_is_one_and_of_none_is_nothing(self):
+        truth = np.array([[1.0, -2, 4], [0, 3, -5]])
+        sums = flow_metrics.motion_moments(truth[:, :1] / 2, truth[:, :1]) + flow_metrics.motion_moments(
+            truth[:, 1:] / 2, truth[:, 1:]
+        )
+        assert flow_metrics.motion_correlation(sums) == pytest.approx(1)
+        assert flow_metrics.motion_correlation(flow_metrics.motion_moments(-truth, truth)) == pytest.approx(-1)
+        assert flow_metrics.motion_correlation(flow_metrics.motion_moments(0 * truth, truth)) is None
+        unlike = flow_metrics.motion_moments(np.array([[1.0, -1, 1, -1]]), np.array([[1.0, 1, -1, -1]]))
+        assert flow_metrics.motion_correlation(unlike) == pytest.approx(0)
+
     def test_cycle_error_of_a_shift_and_back(self):
         forward, backward = np.zeros((2, 6, 8)), np.zeros((2, 6, 8))
         forward[0], backward[0] = 2.0, -2.0

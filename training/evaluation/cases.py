@@ -18,7 +18,7 @@ PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _CROP_PER_BOX, _BOX_BELOW = 1.5, 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shot:
     """One aligned picture and the face in it."""
 
@@ -27,7 +27,7 @@ class Shot:
     face: Face
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One result to make and measure."""
 
@@ -40,7 +40,7 @@ class Case:
     """All profile photos of the person, `profile` among them; never the ground truth."""
     truth: Shot | None = None
     """The person in the style's pose and light, never shown to a method; only renders have it."""
-    record: dict = field(default_factory=dict, compare=False)
+    record: dict = field(default_factory=dict)
     """The shard's record (flow, masks, meta) for renders."""
 
 

@@ -29,8 +29,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round((first + i) * step, 12) for i in range(math.floor(high / step + 1e-9) - first + 1)]
 
 
-def _axes(title: str, y_label: str, low: float, high: float, size: tuple[int, int]):
-    """(image, draw, y position of a value)."""
+def _axes(title: str, y_label: str, low: float, high: float, size: tuple[int, int], edge: float = _RIGHT):
+    """(image, draw, y position of a value); `edge` px on the right stay free."""
     width, height = size
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
@@ -41,7 +41,7 @@ def _axes(title: str, y_label: str, low: float, high: float, size: tuple[int, in
 
     draw.text((_LEFT, 8), title, fill="black", font=_font(15))
     for tick in ticks(low, high):
-        draw.line((_LEFT, y(tick), width - _RIGHT, y(tick)), fill="#dddddd")
+        draw.line((_LEFT, y(tick), width - edge, y(tick)), fill="#dddddd")
         text = f"{tick:g}"
         draw.text(
             (_LEFT - 8 - draw.textlength(text, font=_font(12)), y(tick) - 8), text, fill="#333333", font=_font(12)
@@ -51,7 +51,7 @@ def _axes(title: str, y_label: str, low: float, high: float, size: tuple[int, in
     label = label.rotate(90, expand=True)
     image.paste(label, (4, max(0, (height - _BOTTOM + _TOP - label.height) // 2)))
     draw.line((_LEFT, _TOP, _LEFT, height - _BOTTOM), fill="black")
-    draw.line((_LEFT, height - _BOTTOM, width - _RIGHT, height - _BOTTOM), fill="black")
+    draw.line((_LEFT, height - _BOTTOM, width - edge, height - _BOTTOM), fill="black")
     return image, draw, y
 
 
@@ -78,19 +78,21 @@ def line_chart(
     xs, ys = zip(*everything, strict=True)
     low, high = min(ys), max(ys)
     margin = 0.06 * (high - low) or max(abs(high), 1) * 0.1
-    image, draw, y = _axes(title, y_label, low - margin, high + margin, size)
+    names = max(_font(12).getlength(name) for name in points) if len(points) > 1 else 0
+    edge = _RIGHT + (names + 8 if names else 0)
+    image, draw, y = _axes(title, y_label, low - margin, high + margin, size, edge)
     left, right = min(xs), max(xs)
     span = (right - left) or 1.0
 
     def x(value: float) -> float:
-        return _LEFT + 14 + (value - left) / span * (size[0] - _LEFT - _RIGHT - 28)
+        return _LEFT + 14 + (value - left) / span * (size[0] - _LEFT - edge - 28)
 
     for tick in ticks(left, right, 6):
         text = f"{tick:g}"
         draw.text(
             (x(tick) - draw.textlength(text, font=_font(12)) / 2, size[1] - _BOTTOM + 5), text, "#333333", _font(12)
         )
-    middle = (_LEFT + size[0] - _RIGHT - draw.textlength(x_label, font=_font())) / 2
+    middle = (_LEFT + size[0] - edge - draw.textlength(x_label, font=_font())) / 2
     draw.text((middle, size[1] - 24), x_label, fill="black", font=_font())
     for number, (name, line) in enumerate(points.items()):
         colour = COLOURS[number % len(COLOURS)]
@@ -101,8 +103,7 @@ def line_chart(
             draw.ellipse((px - 3, py - 3, px + 3, py + 3), fill=colour)
         if len(points) > 1:
             row = _TOP + 6 + 17 * number
-            wide = draw.textlength(name, font=_font(12))
-            draw.text((size[0] - _RIGHT - wide - 6, row), name, fill=colour, font=_font(12))
+            draw.text((size[0] - edge + 6, row), name, fill=colour, font=_font(12))
     return image
 
 

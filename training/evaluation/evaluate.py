@@ -19,7 +19,7 @@ from .baselines import METHODS
 from .cases import Case, heads_cases, photo_cases
 from .models_used import load_models
 from .picture_grid import grid
-from .picture_metrics import why_no_lpips
+from .picture_metrics import why_no_lpips, why_no_ssim
 from .recognisers import Recogniser, recognisers
 from .report import Page
 from .result_cache import ResultCache, write_atomically, write_json
@@ -160,8 +160,7 @@ def evaluate(arguments) -> dict:
         notes.append("ArcFace not measured: no insightface model pack was found.")
     if not arguments.landmarks_68:
         notes.append("Expression error not measured: --landmarks-68 was not given (non-commercial landmark model).")
-    if why_no_lpips():
-        notes.append(f"{why_no_lpips()}.")
+    notes += [f"{reason}." for reason in (why_no_ssim(), why_no_lpips()) if reason]
     figures = {
         "source": "photographs" if arguments.photos is not None else "held-out heads",
         "identities": len({case.identity for case in cases}),

@@ -49,6 +49,22 @@ def flow_figures(errors: np.ndarray, width: int) -> dict[str, float | int | None
     return {"epe_px": float(np.median(errors)), "epe_mean_px": float(errors.mean()), **shares, "pixels": len(errors)}
 
 
+def motion_moments(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Sums `[6]` of which `motion_correlation` is made; those of several pictures add up. Args: `[2, N]` px, the same pixels."""
+    a, b = np.asarray(flow, np.float64).ravel(), np.asarray(truth, np.float64).ravel()
+    return np.array([a.size, a.sum(), b.sum(), a @ a, b @ b, a @ b])
+
+
+def motion_correlation(moments: np.ndarray) -> float | None:
+    """Pearson's correlation of found and true displacements (dx and dy together), -1 .. 1; None when one of them never varies.
+
+    It says whether a matcher has learned to follow motion at all, which a small end-point error does not: no motion scores None.
+    """
+    n, a, b, aa, bb, ab = moments
+    spread = (n * aa - a * a) * (n * bb - b * b)
+    return float((n * ab - a * b) / np.sqrt(spread)) if spread > 1e-9 else None
+
+
 def regions(landmarks: np.ndarray, visible: np.ndarray, face: np.ndarray, hair: np.ndarray) -> dict[str, np.ndarray]:
     """Bool masks `[H, W]` of the target's visible face, hair, eyes and mouth.
 

@@ -39,18 +39,22 @@ class Errors:
     def __init__(self, width: int):
         self.width = width
         self._errors: dict[str, list[np.ndarray]] = {}
+        self._motions: dict[str, list[np.ndarray]] = {}
 
     def add(self, name: str, flow_px: np.ndarray, case: Case) -> np.ndarray:
         """Errors `[N]` of the scored pixels of a flow `[2, H, W]` in px, which are also kept under the name."""
         truth, scored = truth_of(case)
         errors = flow_metrics.end_point_error(flow_px, truth)[scored].astype(np.float32)
         self._errors.setdefault(name, []).append(errors)
+        self._motions.setdefault(name, []).append(flow_metrics.motion_moments(flow_px[:, scored], truth[:, scored]))
         return errors
 
     def table(self) -> dict[str, dict]:
         """Figures of every name."""
         return {
-            name: flow_metrics.flow_figures(np.concatenate(parts), self.width) for name, parts in self._errors.items()
+            name: flow_metrics.flow_figures(np.concatenate(parts), self.width)
+            | {"motion_correlation": flow_metrics.motion_correlation(sum(self._motions[name]))}
+            for name, parts in self._errors.items()
         }
 
 
@@ -287,6 +291,7 @@ def measure_matching(arguments) -> dict:
     }
     for name in ("pck_0.01", "pck_0.05", "pck_0.10"):
         figures[name] = {key: row[name] for key, row in main.items()}
+    figures["motion_correlation"] = {name: row["motion_correlation"] for name, row in main.items()}
     figures |= {
         "base_unet_which": base["which"],
         "cycle_error_px_median": float(np.median(np.concatenate(cycles))),
@@ -325,7 +330,12 @@ def print_table(figures: dict) -> None:
     row(f"best {figures['base_unet_which']}", figures["all"][figures["base_unet_which"]])
     read = best_of(figures["all"], "base UNet", "read like default")
     row(f"best {read['which']}", read)
-    print(f"\n  default / paper: {figures['epe_default_over_paper']:.2f} (goal: at most 0.50)")
+    told = {n: figures["motion_correlation"][n] for n in ("paper", "default", "base_unet")}
+    print(
+        "\n  correlation of found and true motion: "
+        + ", ".join(f"{n} {'–' if v is None else f'{v:.2f}'}" for n, v in told.items())
+    )
+    print(f"  default / paper: {figures['epe_default_over_paper']:.2f} (goal: at most 0.50)")
     deciles = " ".join(f"{v:.1f}" for v in figures["epe_by_confidence_decile"])
     print(
         f"  median px by tenth of confidence, unsure to sure: {deciles}; falls: {figures['confidence_ranks_rightly']}"

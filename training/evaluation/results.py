@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from .cases import Case
-from .picture_metrics import why_no_lpips
+from .picture_metrics import why_no_lpips, why_no_ssim
 from .result_cache import ResultCache, fingerprint, picture_hash
 from .scoring import Scorer
 
@@ -37,7 +37,7 @@ def run_results(
     rows = []
     recognisers = [one.name for one in scorer.recognisers]
     measured = {"recognisers": recognisers, "expression": scorer.expression, "light": scorer.light}
-    measured["lpips"] = why_no_lpips() is None
+    measured["optional"] = [why_no_ssim() is None, why_no_lpips() is None]
     with tqdm(total=len(cases) * len(makers), desc="results", unit="picture") as bar:
         for case in cases:
             shots = [case.profile, case.style, *case.photos, *([case.truth] if case.truth else [])]
