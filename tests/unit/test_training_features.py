@@ -56,16 +56,20 @@ def gradients(task: torch.nn.Module) -> tuple[float, dict]:
 class TestBlocks:
     def test_checkpointing_keeps_the_bits_and_less_memory(self, samples, kind):
         def kept(task) -> tuple[int, tuple]:
-            total = 0
+            """(bytes autograd keeps besides the weights, gradients)"""
+            modules = [task, *getattr(task, "frozen", {}).values()]
+            held = {p.untyped_storage().data_ptr() for module in modules for p in module.parameters()}
+            seen = {}
 
-            def count(tensor):
-                nonlocal total
-                total += tensor.numel() * tensor.element_size()
+            def note(tensor):
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in held:
+                    seen[storage._cdata] = storage.nbytes()
                 return tensor
 
-            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
                 found = gradients(task)
-            return total, found
+            return sum(seen.values()), found
 
         plain_bytes, (plain_loss, plain) = kept(task_of(kind, samples))
         task = task_of(kind, samples)
@@ -94,7 +98,10 @@ def test_a_checkpointed_run_ends_on_the_same_bits(samples, tmp_path):
 
 class TestOptimizers:
     def test_missing_package_is_one_sentence(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(optimizers.importlib.util, "find_spec", lambda name: None)
+        there = optimizers.importlib.util.find_spec
+        monkeypatch.setattr(
+            optimizers.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else there(name)
+        )
         settings = LoopSettings(steps=1, batch=4, optimizer="adamw8bit")
         with pytest.raises(ValueError, match="adamw8bit needs the package bitsandbytes.*pip install bitsandbytes"):
             train(Toy(), settings, tmp_path, "toy")
@@ -180,8 +187,8 @@ def test_papers_objective_with_a_bridge_asks_for_the_noise_that_leads_to_the_tar
     z_0 = beside(batch, batch.target, batch.profile).double()
     epsilon = (asked[0].double() * (sigma**2 + 1).sqrt() - z_0) / sigma
     added = beside(batch, batch.noise[..., :8], batch.noise[..., 8:])
-    assert loss.item() == pytest.approx(epsilon.square().mean().item(), rel=1e-3)
-    assert loss.item() != pytest.approx(added.square().mean().item(), rel=1e-3)
+    assert loss.item() == pytest.approx(epsilon.square().mean().item(), rel=5e-5)
+    assert loss.item() != pytest.approx(added.square().mean().item(), rel=3e-4)
 
 
 class TestEmbeddings:
@@ -269,7 +276,7 @@ class TestValidation:
             alone = [task(step, items, nets=False)[1]["target_loss"] for step in (-1, -2)]
         assert figures["target_loss"] == pytest.approx(sum(wanted) / 2)
         assert figures["target_loss_without"] == pytest.approx(sum(alone) / 2)
-        assert figures["target_loss"] != pytest.approx(figures["target_loss_without"], rel=1e-2)
+        assert figures["target_loss"] != pytest.approx(figures["target_loss_without"], rel=1e-3)
 
     def test_without_nets_is_the_loss_at_step_0(self, samples, held_out):
         """ControlNet's zero convolutions: an untrained net changes nothing."""
