@@ -56,7 +56,7 @@ class LoopSettings:
     optimizer: str = "adamw"
     """`adamw`, or `adamw8bit`: its moments in 8 bits, needs bitsandbytes. The paper names none."""
     checkpointing: bool = False
-    """Gradient checkpointing: about a third more time for a fraction of the activations' memory; same bits."""
+    """Gradient checkpointing: every block is computed twice, for a fraction of the activations' memory; same bits."""
     compile: bool = False
     """torch.compile, block by block: slow first steps, then faster ones; last bits may differ."""
     validate_every: int = 250

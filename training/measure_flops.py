@@ -58,7 +58,6 @@ CARDS = {
     "A100": (312.0, 40),
     "H100": (989.0, 80),
 }
-SHARE_OF_PEAK = 0.3  # assumed; published SD1.5 trainings lie between a fifth and a half
 PAPER = {"matching": (200, 16), "appearance": (20_000, 16)}  # steps, batch
 
 
@@ -169,13 +168,16 @@ def bytes_kept_with_checkpointing(models: FullSize, step: Callable[[], torch.Ten
     """The same with gradient checkpointing: what lies between blocks, and each block's inputs."""
     inputs: dict[int, int] = {}
 
-    def note(_, arguments):
-        for value in arguments:
-            if isinstance(value, torch.Tensor):
+    def note(block, arguments):
+        tensors = [value for value in arguments if isinstance(value, torch.Tensor)]
+        learns = any(value.requires_grad for value in (*tensors, *block.parameters()))
+        if learns and torch.is_grad_enabled():  # else nothing is computed again
+            for value in tensors:
                 inputs[value.untyped_storage()._cdata] = value.untyped_storage().nbytes()
 
-    use_checkpointing([models.unet, models.matching, models.appearance])
-    hooks = [block.register_forward_pre_hook(note) for block in blocks_of([models.unet, models.appearance])]
+    modules = [models.unet, models.matching, models.appearance]
+    use_checkpointing(modules)
+    hooks = [block.register_forward_pre_hook(note) for block in blocks_of(modules)]
     try:
         return bytes_kept(step, tokens) + sum(inputs.values())
     finally:

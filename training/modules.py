@@ -158,7 +158,9 @@ def vision_pixels(images_bchw: torch.Tensor, size: int = 224) -> torch.Tensor:
 def embed_images(vision: torch.nn.Module, images_bchw: torch.Tensor) -> torch.Tensor:
     """Image embeddings `[B, 1, 768]` (one context token each) of square pictures `[B, 3, H, H]` in [0, 1]."""
     model = vision.vision_model
-    x = model.pre_layrnorm(model.embeddings(vision_pixels(images_bchw)))
+    patches = model.embeddings.position_embedding.weight.shape[0] - 1  # and the class token
+    side = math.isqrt(patches) * model.embeddings.patch_embedding.kernel_size[0]  # 224 for CLIP ViT-L/14
+    x = model.pre_layrnorm(model.embeddings(vision_pixels(images_bchw, side)))
     for layer in model.encoder.layers:
         # ComfyUI's own forward adds in place, which breaks backward; the modules are the same.
         x = x + layer.self_attn(layer.layer_norm1(x), None, optimized_attention)

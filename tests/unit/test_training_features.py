@@ -54,26 +54,13 @@ def gradients(task: torch.nn.Module) -> tuple[float, dict]:
 
 @pytest.mark.parametrize("kind", ["matching flow", "matching paper", "appearance", "base"])
 class TestBlocks:
-    def test_checkpointing_keeps_the_bits_and_less_memory(self, samples, kind):
-        def kept(task) -> tuple[int, tuple]:
-            total = 0
-
-            def count(tensor):
-                nonlocal total
-                total += tensor.numel() * tensor.element_size()
-                return tensor
-
-            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-                found = gradients(task)
-            return total, found
-
-        plain_bytes, (plain_loss, plain) = kept(task_of(kind, samples))
+    def test_checkpointing_keeps_the_bits(self, samples, kind):
+        plain_loss, plain = gradients(task_of(kind, samples))
         task = task_of(kind, samples)
-        number = use_checkpointing([task, *getattr(task, "frozen", {}).values()])
-        assert number == use_checkpointing([task, *getattr(task, "frozen", {}).values()]) >= 4
-        bytes_kept, (loss, checkpointed) = kept(task)
+        modules = [task, *getattr(task, "frozen", {}).values()]
+        assert use_checkpointing(modules) == use_checkpointing(modules) >= 4
+        loss, checkpointed = gradients(task)
         assert loss == plain_loss and same(plain, checkpointed)
-        assert bytes_kept < 0.6 * plain_bytes
 
     def test_compiled_blocks_compute_the_same(self, samples, kind):
         loss, plain = gradients(task_of(kind, samples))
@@ -85,6 +72,27 @@ class TestBlocks:
             assert torch.allclose(gradient, compiled[name], rtol=1e-3, atol=1e-6), name
 
 
+def test_checkpointing_keeps_less_in_memory():
+    def kept(unet) -> int:
+        """Bytes autograd keeps besides the weights."""
+        held, seen = {p.untyped_storage().data_ptr() for p in unet.parameters()}, {}
+
+        def note(tensor):
+            if tensor.untyped_storage().data_ptr() not in held:
+                seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            out = unet(torch.ones(2, 4, 16, 32), torch.tensor([1, 500]), torch.ones(2, 1, UNET["context_dim"]))
+        assert out.requires_grad
+        return sum(seen.values())
+
+    plain = kept(random_base()[0])
+    unet = random_base()[0]
+    use_checkpointing([unet])
+    assert kept(unet) < 0.5 * plain
+
+
 def test_a_checkpointed_run_ends_on_the_same_bits(samples, tmp_path):
     settings = {"steps": 3, "batch": 2, "lr": 1e-3}
     plain = train(task_of("appearance", samples), LoopSettings(**settings), tmp_path / "a", "x")
@@ -94,7 +102,10 @@ def test_a_checkpointed_run_ends_on_the_same_bits(samples, tmp_path):
 
 class TestOptimizers:
     def test_missing_package_is_one_sentence(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(optimizers.importlib.util, "find_spec", lambda name: None)
+        there = optimizers.importlib.util.find_spec
+        monkeypatch.setattr(
+            optimizers.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else there(name)
+        )
         settings = LoopSettings(steps=1, batch=4, optimizer="adamw8bit")
         with pytest.raises(ValueError, match="adamw8bit needs the package bitsandbytes.*pip install bitsandbytes"):
             train(Toy(), settings, tmp_path, "toy")
@@ -180,8 +191,8 @@ def test_papers_objective_with_a_bridge_asks_for_the_noise_that_leads_to_the_tar
     z_0 = beside(batch, batch.target, batch.profile).double()
     epsilon = (asked[0].double() * (sigma**2 + 1).sqrt() - z_0) / sigma
     added = beside(batch, batch.noise[..., :8], batch.noise[..., 8:])
-    assert loss.item() == pytest.approx(epsilon.square().mean().item(), rel=1e-3)
-    assert loss.item() != pytest.approx(added.square().mean().item(), rel=1e-3)
+    assert loss.item() == pytest.approx(epsilon.square().mean().item(), rel=5e-5)
+    assert loss.item() != pytest.approx(added.square().mean().item(), rel=3e-4)
 
 
 class TestEmbeddings:
@@ -269,7 +280,7 @@ class TestValidation:
             alone = [task(step, items, nets=False)[1]["target_loss"] for step in (-1, -2)]
         assert figures["target_loss"] == pytest.approx(sum(wanted) / 2)
         assert figures["target_loss_without"] == pytest.approx(sum(alone) / 2)
-        assert figures["target_loss"] != pytest.approx(figures["target_loss_without"], rel=1e-2)
+        assert figures["target_loss"] != pytest.approx(figures["target_loss_without"], rel=1e-3)
 
     def test_without_nets_is_the_loss_at_step_0(self, samples, held_out):
         """ControlNet's zero convolutions: an untrained net changes nothing."""
