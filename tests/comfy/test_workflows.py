@@ -103,7 +103,9 @@ def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
     assert committed == drawn, "draw it again: python run.py icportrait workflows"
 
 
-@pytest.mark.parametrize("path", [path for path in WORKFLOWS if path.stem not in workflow_examples.OWN_MODELS], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in WORKFLOWS if path.stem not in workflow_examples.OWN_MODELS], ids=lambda path: path.stem
+)
 def test_it_has_a_picture_for_the_template_browser(path):
     with Image.open(path.with_suffix(".jpg")) as picture:
         assert picture.format == "JPEG" and picture.size == (thumbnails.SIDE, thumbnails.SIDE)
