@@ -12,9 +12,9 @@ import torch.nn.functional as functional
 METHODS = ("smooth", "window", "paper")
 """The first is the nodes' default. `paper` is eq. 6 as written; what the others gain: `icportrait measure matching`."""
 
-PRIOR = 1 / 16
+PRIOR = 1 / 8
 """Spread of motions between two aligned crops, in view widths: p(F) of eq. 4 for `smooth`."""
-SMOOTHNESS = 1.5
+SMOOTHNESS = 1.0
 """Radius (sigma) in cells within which `smooth` takes the flow as nearly affine."""
 
 
