@@ -111,10 +111,23 @@ def test_the_crop_alone_is_what_the_stage_nodes_make():
         profile, _, positive, negative = encoded
         sampled, _ = conditioning.SamplePixels.execute(style_crop, 0.2, 5, "random").args
         flow = matching.EstimateFlow.execute(
-            setup.model, setup.nets, profile, style_crop, setup.vae, 100, "window", 5, sampled
+            setup.model, setup.nets, profile, style_crop, setup.vae, 100, settings.flow_method, 5, sampled
         ).args[0]
         (patched,) = apply.Apply.execute(
-            setup.model, setup.nets, profile, sampled, 1.0, 0.0, 1.0, -1.0, -1.0, "once", 100, "window", 5, flow
+            setup.model,
+            setup.nets,
+            profile,
+            sampled,
+            1.0,
+            0.0,
+            1.0,
+            -1.0,
+            -1.0,
+            "once",
+            100,
+            settings.flow_method,
+            5,
+            flow,
         ).args
         latent = {"samples": setup.vae.encode(style_crop)}
         (out,) = sampling.ProgressiveSampler.execute(
