@@ -7,10 +7,10 @@ import logging
 import tempfile
 from pathlib import Path
 
-from .comfy_server import PACK, ComfyServer
+from .comfy_server import PACK, ComfyServer, WorkflowError
 from .demo import copy_samples, node_titled, picture_of
 from .workflow_api import problems, to_api
-from .workflow_examples import PROFILE, RESULT
+from .workflow_examples import RESULT
 
 FOLDER = PACK / "workflows"
 SIDE = 400
@@ -27,6 +27,18 @@ def thumbnail(result, profile):
     inset = ImageOps.expand(ImageOps.fit(profile.convert("RGB"), (SIDE // 4, SIDE // 4)), 3, "white")
     picture.paste(inset, (8, SIDE - inset.height - 8))
     return picture
+
+
+def first_profile(prompt: dict) -> str:
+    """File of the first node whose title begins with "Profile"; a group has several.
+
+    Raises:
+        WorkflowError: there is none.
+    """
+    for node in prompt.values():
+        if node.get("_meta", {}).get("title", "").startswith("Profile") and "image" in node["inputs"]:
+            return node["inputs"]["image"]
+    raise WorkflowError("The workflow has no LoadImage node whose title begins with 'Profile'.")
 
 
 def write_thumbnails(names: list[str], cpu: bool | None = None, folder: Path = FOLDER) -> list[str]:
@@ -62,7 +74,7 @@ def write_thumbnails(names: list[str], cpu: bool | None = None, folder: Path = F
                     continue
                 run = server.run_workflow(prompt)
                 result = picture_of(server, run, node_titled(prompt, RESULT))
-                file = prompt[node_titled(prompt, PROFILE)]["inputs"]["image"]
+                file = first_profile(prompt)
                 profile = Image.open(Path(base) / "input" / file)
                 thumbnail(result, profile).save(folder / f"{path.stem}.jpg", quality=88)
                 written.append(path.stem)
