@@ -93,10 +93,11 @@ def test_two_processes_equal_one(data, tmp_path):
     for name in (name.removeprefix("weights/") for name in one if name.startswith("weights/")):
         gradients = [run[f"optimizer/exp_avg/{name}"] for run in (one, two)]
         assert (gradients[0] - gradients[1]).abs().max() < 1e-7, name
-        # Adam divides by the gradient's size. Where that is rounding noise (before a norm, say) so is the step.
+        # Adam divides by the gradient's size. Where that is rounding noise (before a norm, say) so is the step; elsewhere
+        # weights agree to a fiftieth of a step of 1e-4.
         real = one[f"optimizer/exp_avg_sq/{name}"].sqrt() > 2e-6
         difference = (one[f"weights/{name}"] - two[f"weights/{name}"]).abs()
-        assert torch.all(difference[real] < 1e-6), name
+        assert torch.all(difference[real] < 2e-6), name
         compared, total = compared + int(real.sum()), total + real.numel()
     assert compared > 0.2 * total
 
