@@ -15,7 +15,7 @@ from ....models.faces.landmarks import named_points
 from ....models.faces.pixels import to_bytes
 from .pictures import Picture
 
-SHARPNESS_SIDE = 256  # larger pictures are shrunk to it, so that they compare
+SHARPNESS_SIDE = 256  # sharpness is compared at one size
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,24 @@ class Drop:
 def sharpness(picture: np.ndarray) -> float:
     """How much fine detail the middle of an aligned picture has, free of its contrast.
 
-    Variance of the Laplacian over variance of the grey values of the middle half, at no more than 256 px. Of a picture that
-    was enlarged or is out of focus it falls by an order of magnitude.
+    Variance of the Laplacian over variance of the grey values of the middle half, at 256 px. Of a picture that was enlarged
+    or is out of focus it falls by an order of magnitude.
 
     Args:
         picture: uint8 `[S, S, 3]`.
     """
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    if grey.shape[0] > SHARPNESS_SIDE:
-        grey = cv2.resize(grey, (SHARPNESS_SIDE, SHARPNESS_SIDE), interpolation=cv2.INTER_AREA)
-    quarter = grey.shape[0] // 4
+    if grey.shape[0] != SHARPNESS_SIDE:
+        way = cv2.INTER_AREA if grey.shape[0] > SHARPNESS_SIDE else cv2.INTER_CUBIC
+        grey = cv2.resize(grey, (SHARPNESS_SIDE, SHARPNESS_SIDE), interpolation=way)
+    quarter = SHARPNESS_SIDE // 4
     middle = grey[quarter:-quarter, quarter:-quarter]
     return float(cv2.Laplacian(middle, cv2.CV_32F).var() / max(1.0, middle.var()))
+
+
+def _aligned(frame: torch.Tensor, placement) -> np.ndarray:
+    """uint8 crop `[S, S, 3]` of a frame `[H, W, 3]` in [0, 1]."""
+    return to_bytes(crop(frame.permute(2, 0, 1)[None], placement)[0].permute(1, 2, 0))
 
 
 def _candidates(picture: Picture, settings: FilterSettings) -> tuple[list[AlignedFace], Drop | None]:
@@ -105,8 +111,12 @@ def _candidates(picture: Picture, settings: FilterSettings) -> tuple[list[Aligne
             turn = "unknown" if head is None else f"{head.yaw:.0f}"
             reason = "turned too far", f"yaw {turn} degrees, at most {settings.max_yaw:.0f} are used"
         else:
-            aligned = to_bytes(crop(frame.permute(2, 0, 1)[None], placement)[0].permute(1, 2, 0))
-            detail = sharpness(aligned)
+            aligned = _aligned(frame, placement)
+            judged = aligned
+            if settings.size < SHARPNESS_SIDE:  # enlarging a small crop would look like blur
+                at_full = AlignmentSettings(crop_size=SHARPNESS_SIDE)
+                judged = _aligned(frame, placement_of(face, *frame.shape[:2], at_full))
+            detail = sharpness(judged)
             if detail < settings.min_sharpness:
                 reason = "blurred", f"sharpness {detail:.4f}, at least {settings.min_sharpness:.4f} is needed"
             else:
