@@ -32,6 +32,7 @@ class AppearanceTask(torch.nn.Module):
         profile_weight: float = 1.0,
         face_weight: float = 1.0,
         min_snr: float = 0.0,
+        base_share: float = 0.0,
     ):
         """
         Args:
@@ -43,18 +44,28 @@ class AppearanceTask(torch.nn.Module):
             profile_weight: loss weight of the profile half (1 = eq. 3 as written; it is easy and teaches little).
             face_weight: loss weight of face cells against the rest (1 = eq. 3 as written).
             min_snr: gamma of `diffusion.min_snr_weights`; 0 = off (eq. 3 as written).
+            base_share: 0 = the UNet is frozen (the paper). Above 0 it learns along with the net, and this share of steps
+                shows it single pictures without nets, so that it stays a base of its own: for a UNet that is itself
+                still half trained, as the demo's is.
         """
         super().__init__()
         self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta, gate=gate)
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "appearance"))
-        frozen = {"unet": unet, "vision": vision, "matching": matching}
+        self.base_share = base_share
+        self.tuned = torch.nn.ModuleDict({"unet": unet.requires_grad_(True)} if base_share else {})
+        frozen = {"vision": vision, "matching": matching} | ({} if base_share else {"unet": unet})
         self.frozen = {name: module.requires_grad_(False).eval() for name, module in frozen.items()}
         self.taps = taps(matching_config)
         self.samples, self.settings, self.seed = samples, settings, seed
         self.flow_timestep, self.true_flow = flow_timestep, true_flow
         self.profile_weight, self.face_weight = profile_weight, face_weight
         self.min_snr = min_snr
+
+    @property
+    def unet(self) -> torch.nn.Module:
+        """The UNet, frozen or learning along."""
+        return self.tuned["unet"] if self.base_share else self.frozen["unet"]
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
@@ -80,11 +91,14 @@ class AppearanceTask(torch.nn.Module):
         residuals = aggregate_residuals(
             residuals, flow, self.config["alpha"], self.config["beta"], gate, profile_side=profile_side
         )
-        return self.frozen["unet"](noisy, timesteps, context, control=as_control(residuals))
+        options = {"transformer_options": out_of_place()} if self.base_share else {}
+        return self.unet(noisy, timesteps, context, control=as_control(residuals), **options)
 
     def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss and figures; `nets=False` gives those of the UNet alone, to compare with."""
         batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
+        if nets and uniform(keyed_generator(self.seed, step, "base")) < self.base_share:
+            return self.base_step(batch)
         exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.true_flow
         if exact and all(sample.flow is not None for _, sample in items):
             flow, confidence = exact_flow([sample for _, sample in items], batch)
@@ -97,7 +111,7 @@ class AppearanceTask(torch.nn.Module):
         if nets:
             predicted = self.predict(noisy, batch.timesteps, batch.context, hint, flow, confidence, batch.profile_side)
         else:
-            predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context)
+            predicted = self.unet(noisy, batch.timesteps, batch.context)
         error = (predicted.float() - wanted).pow(2).mean(dim=1)
         error = error * min_snr_weights(batch.timesteps, self.min_snr)[:, None, None]
         target_error, profile_error = target_and_profile(error, batch.profile_left)
@@ -111,6 +125,22 @@ class AppearanceTask(torch.nn.Module):
             "target_loss": target_loss.item(),
             "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
         }
+
+
+    def base_step(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Eq. 3 for the UNet alone on the targets alone: what keeps a UNet that learns along a base of its own."""
+        noise = batch.noise.chunk(2, dim=-1)[0]
+        predicted = self.unet(add_noise(batch.target, noise, batch.timesteps), batch.timesteps, batch.context)
+        error = (predicted.float() - noise).pow(2).flatten(1).mean(dim=1)
+        loss = (error * min_snr_weights(batch.timesteps, self.min_snr)).mean()
+        unused = sum(parameter.sum() for parameter in self.net.parameters())  # processes wait for every gradient
+        return loss + 0 * unused, {"single_loss": loss.item()}
+
+
+def out_of_place() -> dict:
+    """ComfyUI's UNet adds residuals to its skip connections in place. While it learns, the later encoder blocks' backward
+    needs them as they were, so these go on with a copy."""
+    return {"patches": {"input_block_patch_after_skip": [lambda h, _: h.clone()]}}
 
 
 def exact_flow(samples: list, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -276,10 +276,13 @@ def run_data(arguments: argparse.Namespace) -> int:
 
 def run_train(arguments: argparse.Namespace) -> int:
     import torch
+    from accelerate import PartialState
 
     from . import stages
     from .options import overridden, overridden_task_options
 
+    # The first mention of the processes decides: without `cpu`, several on machines without a GPU would each run alone.
+    PartialState(cpu=not torch.cuda.is_available())
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     shards = stages.shards_in(arguments.data)

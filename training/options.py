@@ -44,6 +44,11 @@ TASK_OPTIONS = {
             "beyond the paper: share of steps that warp by the exact flow where shards hold it, not the matching net's",
         ),
         "profile_weight": (float, "loss weight of the profile half; 1 = eq. 3 as written"),
+        "base_share": (
+            float,
+            "0: the UNet is frozen (the paper). Beyond the paper, for the demo's half-trained base: it learns along, and this "
+            "share of steps shows it single pictures without nets",
+        ),
         "face_weight": (float, "loss weight of face cells, where shards hold a face mask; 1 = eq. 3 as written"),
         "min_snr": _MIN_SNR,
     },

@@ -66,7 +66,15 @@ TASK = {
         "base": {},
         "hint": {},
         "matching": {"objective": "flow", "fine_tap": 2},
-        "appearance": {"profile_weight": 0.1, "face_weight": 3.0, "alpha": 1.0, "beta": 0.2, "gate": True},
+        "appearance": {
+            "profile_weight": 0.1,
+            "face_weight": 3.0,
+            "alpha": 1.0,
+            "beta": 0.2,
+            "gate": True,
+            "true_flow": 0.5,
+            "base_share": 0.15,
+        },
     },
     "sd15": {
         "matching": {"objective": "paper"},

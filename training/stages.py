@@ -27,6 +27,7 @@ from .samples import SampleSet
 from .validation import Validator
 
 LICENSE = "CC0-1.0"
+DEMO_BASE = "demo base"
 
 
 @dataclass
@@ -181,7 +182,7 @@ def load_demo_base(run: Path) -> Base:
         load_weights(torch.nn.ModuleDict({"unet": unet, "vision": vision}), run / "base")
     for module in (unet, vision):
         module.requires_grad_(False).eval()
-    return Base(unet, DEMO_UNET, load_vae(run), vision, "demo base")
+    return Base(unet, DEMO_UNET, load_vae(run), vision, DEMO_BASE)
 
 
 def load_sd15_base(checkpoint: str | Path, vision: str | Path) -> Base:
@@ -284,6 +285,8 @@ def train_appearance(
     encode_samples(run, samples, base.vae)
     embed_samples(run, samples, base.vision)
     net, config = load_stage_net(run / matching / "net.safetensors")
+    if task_options.get("base_share") and base.name != DEMO_BASE:
+        raise ValueError("base_share above 0 is for the demo's own base; an SD1.5 checkpoint stays frozen.")
     task = AppearanceTask(
         samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options
     )
@@ -303,6 +306,11 @@ def train_appearance(
         base,
         {"triplets": conditioning.triplets, "bridge": conditioning.bridge, "hint": taught},
     )
+    if task.base_share and PartialState().is_main_process:
+        metadata = read_metadata(run / "base" / "unet.safetensors")
+        along = {"steps": loop.steps, "batch": loop.batch, "lr": loop.lr, "base_share": task.base_share}
+        metadata["training"] = metadata["training"] | {"along_with_appearance": along}
+        save_tensors(run / name / "unet.safetensors", task.unet.state_dict(), metadata)
     return task
 
 
@@ -332,13 +340,14 @@ def load_stage_net(path: Path) -> tuple[torch.nn.Module, dict]:
 
 
 def export_bundle(run: Path, out: Path, matching: str = "matching", appearance: str = "appearance") -> dict[str, int]:
-    """Write the demo bundle's files in float16.
+    """Write the demo bundle's files in float16; a UNet that learned along with the appearance net goes with it.
 
     Returns:
         File name -> bytes.
     """
+    along = run / appearance / "unet.safetensors"
     parts = {
-        "base.safetensors": run / "base" / "unet.safetensors",
+        "base.safetensors": along if along.exists() else run / "base" / "unet.safetensors",
         "vae.safetensors": run / "autoencoder" / "vae.safetensors",
         "vision.safetensors": run / "base" / "vision.safetensors",
         "matching.safetensors": run / matching / "net.safetensors",

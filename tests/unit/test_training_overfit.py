@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_models import randomise
 from tiny_training import UNET, VISION, random_base, random_matching, sample_set, write_shard
 
 from icportrait.models.correspondence import match
@@ -91,6 +92,33 @@ def test_appearance(learned, tmp_path):
     train(task, LoopSettings(steps=60, batch=4, lr=3e-3), tmp_path / "run", "appearance")
     assert loss_of(task) < 0.93 * before
     assert_untouched(task.frozen, frozen)
+
+
+def test_appearance_with_a_base_that_learns_along(tmp_path):
+    """Net and UNet both move; out-of-place residuals leave the loss as it is, and single steps come at their rate."""
+    samples = sample_set(tmp_path, styles=True)
+    net, config = random_matching()
+    tasks = [
+        AppearanceTask(samples, *random_base(), net, config, UNET, ConditioningSettings(drop=0.0), base_share=share)
+        for share in (0.0, 0.4)
+    ]
+    for task in tasks:
+        randomise(task.net, 5)
+    figures = [tasks[1](step, tasks[1].items(step, 2))[1] for step in range(200)]
+    assert sum("single_loss" in figure for figure in figures) / 200 == pytest.approx(0.4, abs=0.1)
+    paired = next(step for step, figure in enumerate(figures) if "target_loss" in figure)
+    losses = [task(paired, task.items(paired, 2))[0].item() for task in tasks]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+    task = tasks[1]
+    before, moving = copies({"net": task.net, "unet": task.unet}), {"net": task.net, "unet": task.unet}
+    frozen, loss = copies(task.frozen), loss_of(task)
+    assert set(frozen) == {"vision", "matching"}
+    train(task, LoopSettings(steps=40, batch=4, lr=3e-3), tmp_path / "run", "appearance")
+    assert loss_of(task) < 0.8 * loss
+    assert_untouched(task.frozen, frozen)
+    for name, module in moving.items():
+        assert not all(torch.equal(v, before[name][k]) for k, v in module.state_dict().items()), name
 
 
 def test_autoencoder(tmp_path):
