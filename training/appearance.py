@@ -126,7 +126,6 @@ class AppearanceTask(torch.nn.Module):
             "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
         }
 
-
     def base_step(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """Eq. 3 for the UNet alone on the targets alone: what keeps a UNet that learns along a base of its own."""
         noise = batch.noise.chunk(2, dim=-1)[0]

@@ -12,9 +12,7 @@ def study(study: Study) -> tuple[dict, object]:
     """(table, figure)."""
     steps = tuple(int(value) for value in study.values or STEPS)
     by_steps = {
-        f"{sampler} {count} steps": study.maker(sampler=sampler, steps=count)
-        for sampler in SAMPLERS
-        for count in steps
+        f"{sampler} {count} steps": study.maker(sampler=sampler, steps=count) for sampler in SAMPLERS for count in steps
     }
     by_guidance = {f"cfg {cfg:g}": study.maker(cfg=cfg) for cfg in GUIDANCE}
     mean = study.means(study.run(by_steps | by_guidance))
