@@ -112,6 +112,12 @@ def build_parser() -> argparse.ArgumentParser:
             )
         if stage in ("matching", "appearance"):
             part.add_argument("--name", default=stage, help="subfolder of the run, for variants side by side")
+            part.add_argument(
+                "--init",
+                type=Path,
+                default=None,
+                help=f"net file to begin with ({stage} net for the same UNet, also a bundle's) instead of the UNet's copy",
+            )
         if stage in ("hint", "matching", "appearance"):
             part.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (sd15 preset)")
             part.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model (sd15 preset)")
@@ -309,10 +315,29 @@ def run_train(arguments: argparse.Namespace) -> int:
         if arguments.stage == "hint":
             stages.train_hint(arguments.run, samples, base, phase, options)
         elif arguments.stage == "matching":
-            stages.train_matching(arguments.run, arguments.name, samples, base, phase, conditioning, options, held_out)
+            stages.train_matching(
+                arguments.run,
+                arguments.name,
+                samples,
+                base,
+                phase,
+                conditioning,
+                options,
+                held_out,
+                arguments.init,
+            )
         else:
             stages.train_appearance(
-                arguments.run, arguments.name, arguments.matching, samples, base, phase, conditioning, options, held_out
+                arguments.run,
+                arguments.name,
+                arguments.matching,
+                samples,
+                base,
+                phase,
+                conditioning,
+                options,
+                held_out,
+                arguments.init,
             )
     return 0
 
