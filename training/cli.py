@@ -1,4 +1,4 @@
-"""The command line: `icportrait data | train | customise | export | measure | evaluate | study | demo | workflows | thumbnails`.
+"""The command line: `icportrait data | train | curves | customise | export | measure | evaluate | study | demo | workflows | thumbnails`.
 
 Every preset value can be overridden by an option of the same name; `--help` of a stage explains each.
 """
@@ -124,6 +124,18 @@ def build_parser() -> argparse.ArgumentParser:
         if stage == "appearance":
             part.add_argument("--matching", default="matching", help="subfolder of the matching net to use")
         add_preset_options(part.add_argument_group("what the preset says", PRESET_TEXT), stage)
+
+    text = "draw what training with --validation found against steps, several runs or variants in one chart"
+    curves = commands.add_parser("curves", help=text, description=text)
+    curves.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="stage folders with a validation.jsonl, e.g. runs/demo/appearance runs/demo/appearance_t08",
+    )
+    curves.add_argument("--out", type=Path, required=True, help="PNG to write")
+    curves.add_argument("--json", type=Path, default=None, help="JSON to write: the numbers drawn")
 
     text = "train the UNet on photographs of one person (the paper's DreamBooth phase: whole UNet, lr 2e-6, batch 1)"
     person = commands.add_parser("customise", help=text, description=text)
@@ -366,6 +378,14 @@ def _base(arguments: argparse.Namespace):
     return stages.load_sd15_base(arguments.base, arguments.vision)
 
 
+def run_curves(arguments: argparse.Namespace) -> int:
+    from .curves import draw_curves
+
+    draw_curves(arguments.folders, arguments.out, arguments.json)
+    print(arguments.out)
+    return 0
+
+
 def run_customise(arguments: argparse.Namespace) -> int:
     from ..models import bundle as bundles
     from . import stages
@@ -477,6 +497,7 @@ def main(argv: list[str] | None = None) -> int:
         run = {
             "data": run_data,
             "train": run_train,
+            "curves": run_curves,
             "customise": run_customise,
             "export": run_export,
             "measure": run_measure,
