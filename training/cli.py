@@ -1,4 +1,4 @@
-"""The command line: `icportrait data | train | customise | export | measure | evaluate | study | demo | workflows | thumbnails`.
+"""The command line: `icportrait data | train | curves | customise | export | measure | evaluate | study | demo | workflows | thumbnails`.
 
 Every preset value can be overridden by an option of the same name; `--help` of a stage explains each.
 """
@@ -112,12 +112,30 @@ def build_parser() -> argparse.ArgumentParser:
             )
         if stage in ("matching", "appearance"):
             part.add_argument("--name", default=stage, help="subfolder of the run, for variants side by side")
+            part.add_argument(
+                "--init",
+                type=Path,
+                default=None,
+                help=f"net file to begin with ({stage} net for the same UNet, also a bundle's) instead of the UNet's copy",
+            )
         if stage in ("hint", "matching", "appearance"):
             part.add_argument("--base", type=Path, default=None, help="SD1.5 checkpoint (sd15 preset)")
             part.add_argument("--vision", type=Path, default=None, help="CLIP ViT-L/14 vision model (sd15 preset)")
         if stage == "appearance":
             part.add_argument("--matching", default="matching", help="subfolder of the matching net to use")
         add_preset_options(part.add_argument_group("what the preset says", PRESET_TEXT), stage)
+
+    text = "draw what training with --validation found against steps, several runs or variants in one chart"
+    curves = commands.add_parser("curves", help=text, description=text)
+    curves.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="stage folders with a validation.jsonl, e.g. runs/demo/appearance runs/demo/appearance_t08",
+    )
+    curves.add_argument("--out", type=Path, required=True, help="PNG to write")
+    curves.add_argument("--json", type=Path, default=None, help="JSON to write: the numbers drawn")
 
     text = "train the UNet on photographs of one person (the paper's DreamBooth phase: whole UNet, lr 2e-6, batch 1)"
     person = commands.add_parser("customise", help=text, description=text)
@@ -312,10 +330,29 @@ def run_train(arguments: argparse.Namespace) -> int:
         if arguments.stage == "hint":
             stages.train_hint(arguments.run, samples, base, phase, options)
         elif arguments.stage == "matching":
-            stages.train_matching(arguments.run, arguments.name, samples, base, phase, conditioning, options, held_out)
+            stages.train_matching(
+                arguments.run,
+                arguments.name,
+                samples,
+                base,
+                phase,
+                conditioning,
+                options,
+                held_out,
+                arguments.init,
+            )
         else:
             stages.train_appearance(
-                arguments.run, arguments.name, arguments.matching, samples, base, phase, conditioning, options, held_out
+                arguments.run,
+                arguments.name,
+                arguments.matching,
+                samples,
+                base,
+                phase,
+                conditioning,
+                options,
+                held_out,
+                arguments.init,
             )
     return 0
 
@@ -342,6 +379,14 @@ def _base(arguments: argparse.Namespace):
             "The sd15 preset needs --base (an SD1.5 checkpoint) and --vision (a CLIP ViT-L/14 vision model)."
         )
     return stages.load_sd15_base(arguments.base, arguments.vision)
+
+
+def run_curves(arguments: argparse.Namespace) -> int:
+    from .curves import draw_curves
+
+    draw_curves(arguments.folders, arguments.out, arguments.json)
+    print(arguments.out)
+    return 0
 
 
 def run_customise(arguments: argparse.Namespace) -> int:
@@ -455,6 +500,7 @@ def main(argv: list[str] | None = None) -> int:
         run = {
             "data": run_data,
             "train": run_train,
+            "curves": run_curves,
             "customise": run_customise,
             "export": run_export,
             "measure": run_measure,

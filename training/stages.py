@@ -13,7 +13,8 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from ..models.net_files import read_metadata, read_tensors, save_tensors
+from ..models.loading import load_strictly
+from ..models.net_files import load_net_file, read_metadata, read_tensors, save_tensors
 from . import presets
 from .appearance import AppearanceTask
 from .autoencoder import AutoencoderTask
@@ -234,6 +235,37 @@ def start_from_hint(run: Path, net: torch.nn.Module) -> bool:
     return True
 
 
+def start_from_net(path: Path, net: torch.nn.Module, config: dict) -> dict:
+    """Give a fresh net the weights of a net file, of this run or of a bundle (float16).
+
+    Only the role and the UNet it was made for must be those of `config`: tap, alpha, beta and gate are the new run's.
+
+    Returns:
+        What to record: the file's name and the steps it says it was trained for (None when it does not say).
+
+    Raises:
+        ValueError: not a net file, of another role, or for another UNet.
+    """
+    tensors, found, training = load_net_file(path, config["role"])
+    differing = [key for key, value in config["unet"].items() if found["unet"].get(key) != value]
+    if differing:
+        told = ", ".join(f"{key} {found['unet'].get(key)} instead of {config['unet'][key]}" for key in differing)
+        raise ValueError(f"{path} (--init) was made for another UNet than this run's: {told}.")
+    load_strictly(lambda: net.load_state_dict(tensors, strict=False), path)
+    return {"file": Path(path).name, "steps": training.get("steps")}
+
+
+def starting_weights(run: Path, task: MatchingTask | AppearanceTask, init: Path | None) -> dict:
+    """Give a task's fresh net its start beyond the UNet's copy: a net file, or else the run's hint block where there is one.
+
+    Returns:
+        Facts for the settings and the net's metadata.
+    """
+    if init is None:
+        return {"hint": start_from_hint(run, task.net)}
+    return {"hint": False, "init": start_from_net(init, task.net, task.config)}
+
+
 def train_matching(
     run: Path,
     name: str,
@@ -243,8 +275,9 @@ def train_matching(
     conditioning,
     task_options: dict,
     held_out: SampleSet | None = None,
+    init: Path | None = None,
 ) -> MatchingTask:
-    """Train a matching net in the run's subfolder `name`."""
+    """Train a matching net in the run's subfolder `name`, from the UNet's copy or from the net file `init`."""
     encode_samples(run, samples, base.vae)
     embed_samples(run, samples, base.vision)
     task = MatchingTask(
@@ -257,16 +290,16 @@ def train_matching(
         steps=loop.steps,
         **task_options,
     )
-    taught = start_from_hint(run, task.net)
+    start = starting_weights(run, task, init)
     facts = {
         "config": task.config,
         "objective": task.objective,
-        "hint": taught,
         "conditioning": conditioning,
         "base": base.name,
+        **start,
     }
     train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
-    _save_stage(run / name / "net.safetensors", task, loop, base, {"objective": task.objective, "hint": taught})
+    _save_stage(run / name / "net.safetensors", task, loop, base, {"objective": task.objective, **start})
     return task
 
 
@@ -280,8 +313,10 @@ def train_appearance(
     conditioning,
     task_options: dict,
     held_out: SampleSet | None = None,
+    init: Path | None = None,
 ) -> AppearanceTask:
-    """Train an appearance net in the run's subfolder `name`, guided by the matching net of subfolder `matching`."""
+    """Train an appearance net in the run's subfolder `name`, guided by the matching net of subfolder `matching`, from the
+    UNet's copy or from the net file `init`."""
     encode_samples(run, samples, base.vae)
     embed_samples(run, samples, base.vision)
     net, config = load_stage_net(run / matching / "net.safetensors")
@@ -290,13 +325,13 @@ def train_appearance(
     task = AppearanceTask(
         samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options
     )
-    taught = start_from_hint(run, task.net)
+    start = starting_weights(run, task, init)
     facts = {
         "config": task.config,
         "conditioning": conditioning,
         "base": base.name,
         "matching": matching,
-        "hint": taught,
+        **start,
     }
     train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
     _save_stage(
@@ -304,7 +339,7 @@ def train_appearance(
         task,
         loop,
         base,
-        {"triplets": conditioning.triplets, "bridge": conditioning.bridge, "hint": taught},
+        {"triplets": conditioning.triplets, "bridge": conditioning.bridge, **start},
     )
     if task.base_share and PartialState().is_main_process:
         metadata = read_metadata(run / "base" / "unet.safetensors")

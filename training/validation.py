@@ -14,6 +14,7 @@ from .appearance import AppearanceTask
 from .conditioning import Batch, draw_batch
 from .diffusion import add_noise, denoised
 from .matching import MatchingTask, target_and_profile, true_flow
+from .portrait_figures import PortraitFigures
 from .samples import SampleSet
 
 MATCH_TIMESTEP = 100  # where inference computes its flow
@@ -47,6 +48,7 @@ class Validator:
         self.items = list(enumerate(_of_different_people(samples, count)))
         self.shown = self.items[:pictures]
         self._without: dict[str, float] | None = None
+        self._portrait_figures = PortraitFigures(samples, [sample for _, sample in self.items])
 
     @torch.no_grad()
     def __call__(self) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
@@ -58,7 +60,8 @@ class Validator:
                 figures |= self._match_error()
                 pictures["match"] = self._match_pictures()
             if isinstance(self.task, AppearanceTask) and self.decode is not None:
-                pictures["portraits"] = self._portraits()
+                results, pictures["portraits"] = self._portraits()
+                figures |= self._portrait_figures(results)
             return figures, pictures
         finally:
             self.task.samples = own
@@ -79,11 +82,12 @@ class Validator:
                 found.setdefault(name, []).append(value)
         return {name: sum(values) / len(values) for name, values in found.items()}
 
-    def _batch(self, items: list) -> Batch:
+    def _batch(self, items: list, **changes) -> Batch:
         """A batch as inference has it: full embedding, the light condition's own latents, the matching timestep."""
         settings = dataclasses.replace(
             self.task.settings, drop=0.0, bridge=0.0, min_timestep=MATCH_TIMESTEP, max_timestep=MATCH_TIMESTEP + 1
         )
+        settings = dataclasses.replace(settings, **changes)
         return draw_batch(self.samples, items, -1, self.task.seed, self.task.frozen["vision"], settings)
 
     def _flow(self, items: list) -> tuple[torch.Tensor, Batch]:
@@ -113,12 +117,20 @@ class Validator:
     def _style(self, sample) -> str:
         return sample.style if sample.style is not None and self.task.settings.triplets > 0 else sample.target
 
-    def _portraits(self) -> torch.Tensor:
-        """Profile | kept pixels | result | truth, `[B, H, 4W, 3]`; painted as inference does, without guidance."""
-        batch = self._batch(self.shown)
-        truth = self.samples.images([sample.target for _, sample in self.shown]).to(batch.target.device)
-        result = self.decode(paint(self.task, batch, self.steps)).to(truth)
-        return torch.cat([batch.profile_image, batch.sampled, result, truth], dim=-1).movedim(1, -1)
+    def _portraits(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Results of all people `[N, 3, H, W]` in [0, 1] and, of those shown, profile | kept pixels | result | truth `[B, H, 4W, 3]`.
+
+        Painted as inference does, without guidance. The light condition is the style wherever there is one, whatever share of
+        triplets is trained, so that runs can be compared.
+        """
+        results, columns = [], None
+        for start in range(0, len(self.items), len(self.shown)):
+            items = self.items[start : start + len(self.shown)]
+            batch = self._batch(items, triplets=1.0)
+            results.append(self.decode(paint(self.task, batch, self.steps)).float().clamp(0, 1).cpu())
+            columns = columns or [batch.profile_image.cpu(), batch.sampled.cpu()]
+        truth = self.samples.images([sample.target for _, sample in self.shown])
+        return torch.cat(results), torch.cat([*columns, results[0], truth], dim=-1).movedim(1, -1)
 
 
 def _of_different_people(samples: SampleSet, count: int) -> list:

@@ -315,7 +315,8 @@ class TestValidation:
         assert validator._match_error() == {"epe_px": pytest.approx(5.0), "pck_0.05": 0.0}
 
     @pytest.mark.parametrize("kind,name,columns", [("matching paper", "match", 3), ("appearance", "portraits", 4)])
-    def test_pictures_are_kept(self, samples, held_out, kind, name, columns, tmp_path):
+    def test_pictures_are_kept(self, samples, held_out, kind, name, columns, tmp_path, monkeypatch):
+        monkeypatch.setattr("icportrait.training.portrait_figures.dlib_backend.why_unavailable", lambda: "not sought")
         task = task_of(kind, samples)
         decode = lambda z: torch.nn.functional.interpolate(z[:, :3], scale_factor=8).sigmoid()  # noqa: E731
         validator = Validator(task, held_out, decode, draws=1, pictures=2, steps=2)
