@@ -256,17 +256,8 @@ def train_matching(
         steps=loop.steps,
         **task_options,
     )
-    taught = start_from_hint(run, task.net)
-    facts = {
-        "config": task.config,
-        "objective": task.objective,
-        "hint": taught,
-        "conditioning": conditioning,
-        "base": base.name,
-    }
-    train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
-    _save_stage(run / name / "net.safetensors", task, loop, base, {"objective": task.objective, "hint": taught})
-    return task
+    own = {"objective": task.objective}
+    return _train_net(run, name, task, base, loop, {**own, "conditioning": conditioning}, own, held_out)
 
 
 def train_appearance(
@@ -287,22 +278,24 @@ def train_appearance(
     task = AppearanceTask(
         samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options
     )
+    asked = {"conditioning": conditioning, "matching": matching}
+    kept = {"triplets": conditioning.triplets, "bridge": conditioning.bridge}
+    return _train_net(run, name, task, base, loop, asked, kept, held_out)
+
+
+def _train_net(
+    run: Path, name: str, task, base: Base, loop: LoopSettings, asked: dict, kept: dict, held_out: SampleSet | None
+):
+    """Train a net's task in the run's subfolder `name` and write the net; returns the task.
+
+    Args:
+        asked: for `settings.json`, beside what all nets have.
+        kept: for the net file's metadata, likewise.
+    """
     taught = start_from_hint(run, task.net)
-    facts = {
-        "config": task.config,
-        "conditioning": conditioning,
-        "base": base.name,
-        "matching": matching,
-        "hint": taught,
-    }
+    facts = {"config": task.config, "base": base.name, "hint": taught, **asked}
     train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
-    _save_stage(
-        run / name / "net.safetensors",
-        task,
-        loop,
-        base,
-        {"triplets": conditioning.triplets, "bridge": conditioning.bridge, "hint": taught},
-    )
+    _save_stage(run / name / "net.safetensors", task, loop, base, {**kept, "hint": taught})
     return task
 
 
