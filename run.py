@@ -388,8 +388,9 @@ def run_comfyui(python: Path, comfyui: Path, variables: dict[str, str], argument
         link_folder(base / "custom_nodes" / "ComfyUI-IC-Portrait", HERE)
         for name in ("input", "output", "models"):
             (base / name).mkdir(exist_ok=True)
-        for sample in (HERE / "bundle").glob("icportrait_*.*g"):  # what the workflows load, .png and .jpg
-            shutil.copy(sample, base / "input")
+        for sample in (HERE / "bundle").glob("icportrait_*"):  # what the workflows load
+            if sample.suffix in (".png", ".jpg"):
+                shutil.copy(sample, base / "input")
         options += ["--base-directory", str(base)]
         if find_comfyui():  # the user's models stay visible
             listed = "".join(f"  {name}: models/{name}\n" for name in MODEL_FOLDERS)

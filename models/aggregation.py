@@ -3,6 +3,7 @@
 import torch
 
 from .correspondence import warp
+from .pairs import side_by_side, target_and_profile
 
 
 def annealed_weights(num_encoder_blocks: int, alpha: float, beta: float) -> list[float]:
@@ -36,8 +37,7 @@ def aggregate_residuals(
     weights = annealed_weights(len(residuals) - 1, alpha, beta)
     aggregated = []
     for weight, residual in zip(weights, residuals, strict=True):
-        left, right = residual.chunk(2, dim=-1)
-        target, profile = (left, right) if profile_side == "right" else (right, left)
+        target, profile = target_and_profile(residual, profile_side)
         warped = warp(profile, flow)
         if confidence is not None:
             gate = torch.nn.functional.interpolate(
@@ -45,5 +45,5 @@ def aggregate_residuals(
             )
             warped = warped * gate.to(warped.dtype)
         target = target + weight * warped
-        aggregated.append(torch.cat((target, profile) if profile_side == "right" else (profile, target), dim=-1))
+        aggregated.append(side_by_side(target, profile, profile_side))
     return aggregated

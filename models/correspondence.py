@@ -90,16 +90,11 @@ def match(
     target_features: torch.Tensor,
     profile_features: torch.Tensor,
     method: str = "window",
-    window: int = 2,
-    temperature: float = 0.05,
-    tolerance: float = 1.0,
-    prior: float = PRIOR,
-    smoothness: float = SMOOTHNESS,
+    **options,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flow target <- profile and its confidence from the two halves' features `[B, C, h, w]`; see `match_costs`."""
-    height, width = target_features.shape[-2:]
+    """Flow target <- profile and its confidence from the two halves' features `[B, C, h, w]`; options as for `match_costs`."""
     cost = cost_volume(target_features, profile_features)
-    return match_costs(cost, height, width, method, window, temperature, tolerance, prior, smoothness)
+    return match_costs(cost, *target_features.shape[-2:], method, **options)
 
 
 def match_costs(

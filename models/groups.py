@@ -236,7 +236,7 @@ def assign(
         faces = embedded(image, faces, on_face)
     elif method == "pairs":
         known = [number for frame in range(len(faces.frames)) for number in faces.numbers(frame)]
-        wanted = parse_pairs(pairs, known, profiles.names)
+        wanted = rules.parse_pairs(pairs, known, profiles.names)
     frames = []
     for index, frame in enumerate(faces.frames):
         if method == "order":
@@ -253,32 +253,6 @@ def assign(
             found = rules.by_similarity(matrices[-1], threshold)
         frames.append(tuple(_with_photograph(frame[one.face], one, profiles, photograph) for one in found))
     return GroupAssignment(faces.height, faces.width, tuple(frames), profiles), matrices
-
-
-def parse_pairs(text: str, faces: Sequence[int], names: Sequence[str]) -> dict[int, int]:
-    """{face: person} from "0:Anna, 2:1"; a person is a name (upper or lower case) or a number.
-
-    Args:
-        faces: the numbers of the faces that are there.
-
-    Raises:
-        ValueError: something else, a face or person that is not there, a face named twice.
-    """
-    numbers = {name.lower(): str(number) for number, name in enumerate(names)}
-
-    def with_number(part: str) -> str:
-        face, colon, person = re.sub("=", ":", part, count=1).partition(":")
-        person = person.strip()
-        if colon and not person.isdigit():
-            if person.lower() not in numbers:
-                raise ValueError(f'"{part.strip()}" names {person!r}, the profiles are: {", ".join(names)}')
-            person = numbers[person.lower()]
-        return f"{face}{colon}{person}"
-
-    parts = [part for part in re.split(r"[,;\n]", text) if part.strip()]
-    if not parts:
-        raise ValueError("pairs is empty: write face:person, for example 0:Anna, 2:Ben")
-    return rules.parse_pairs(",".join(map(with_number, parts)), faces, len(names))
 
 
 def _with_photograph(face: Face, found: rules.Assignment, profiles: Profiles, rule: str) -> AssignedFace:

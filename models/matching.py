@@ -9,6 +9,7 @@ import torch
 
 from .correspondence import cost_volume, match_costs
 from .nets import taps
+from .pairs import side_by_side, target_and_profile
 from .types import Flow, LoadedNet, PortraitNets, Profile
 
 # A matching net works best on lightly noised latents: the error grows with t and at t >= 600 the flow is useless.
@@ -83,8 +84,7 @@ def pair_features(
     """
     context = embedding.expand(x.shape[0], -1, -1)
     inputs = net_inputs(net, model_sampling, x, sigma, context)
-    left, right = net.module.features(*inputs, hint_features, *taps(net.config)).chunk(2, dim=-1)
-    return (left, right) if profile_side == "right" else (right, left)
+    return target_and_profile(net.module.features(*inputs, hint_features, *taps(net.config)), profile_side)
 
 
 def matching_flow(
@@ -139,7 +139,7 @@ def noisy_pair(
         noised(base.model_sampling, base.process_latent_in(latent.float()).to(device), noise.to(device), sigma)
         for latent, noise in ((style_latent, noise_style), (profile.latent, noise_profile))
     ]
-    return torch.cat(halves if profile_side == "right" else halves[::-1], dim=-1), sigma
+    return side_by_side(*halves, profile_side), sigma
 
 
 def check_style_latent(style_latent: torch.Tensor, profile: Profile) -> torch.Tensor:

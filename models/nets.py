@@ -4,6 +4,8 @@ Both are one class. A *config* is the dict that builds it again and is stored in
 counts cannot be read from tensor shapes: `{"role", "unet": {...}, "tap", "fine_tap", "alpha", "beta", "gate"}`.
 """
 
+from collections.abc import Sequence
+
 import comfy.cldm.cldm
 import comfy.ops
 import torch
@@ -89,13 +91,29 @@ class PortraitNet(comfy.cldm.cldm.ControlNet):
         """
         if fine_tap is not None and not 0 <= fine_tap < tap:
             raise ValueError(f"The fine tap ({fine_tap}) must be an encoder block before the tap ({tap}).")
-        fine = None
+        wanted = (tap,) if fine_tap is None else (fine_tap, tap)
+        found = self.block_features(x, timesteps, context, hint_features, wanted)
+        return found[tap] if fine_tap is None else _side_by_side_features(found[tap], found[fine_tap])
+
+    def block_features(self, x, timesteps, context, hint_features, taps: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Tap -> features after that encoder block, in the encoder's order; no block after the last tap is run.
+
+        Args: as for `features`.
+
+        Raises:
+            ValueError: a tap that does not exist.
+        """
+        last = len(self.input_blocks) - 1
+        for tap in taps:
+            if not 0 <= tap <= last:
+                raise ValueError(f"Tap {tap} does not exist: this net has encoder blocks 0 to {last}.")
+        found = {}
         for index, h, _ in self._encoder(x, timesteps, context, hint_features):
-            if index == fine_tap:
-                fine = h
-            if index == tap:
-                return h if fine is None else _side_by_side_features(h, fine)
-        raise ValueError(f"Tap {tap} does not exist: this net has encoder blocks 0 to {len(self.input_blocks) - 1}.")
+            if index in taps:
+                found[index] = h
+            if index == max(taps):
+                break
+        return found
 
     def residuals(self, x, timesteps, context, hint_features) -> list[torch.Tensor]:
         """All ControlNet residuals of the pair in encoder order, the middle block last (13 for SD1.5)."""

@@ -2,15 +2,24 @@
 
 from comfy_api.latest import io
 
-from ..models.correspondence import METHODS
 from ..models.encoding import check_picture
 from ..models.injection import FLOW_MODES, Settings, apply_portrait
-from ..models.matching import FLOW_TIMESTEP
 from ..models.types import Flow as FlowData
-from ..models.types import PortraitNets
 from ..models.types import Profile as ProfileData
-from .common import CATEGORY, Flow, Nets, Profile, check_choice, check_latent, check_type, naming, seed_input
-from .matching import METHOD_TOOLTIP, TIMESTEP_TOOLTIP
+from .common import (
+    CATEGORY,
+    Flow,
+    Profile,
+    check_choice,
+    check_latent,
+    check_nets,
+    check_type,
+    naming,
+    net_strength_input,
+    nets_input,
+    seed_input,
+)
+from .matching import flow_method_input, flow_timestep_input
 
 AS_TRAINED = -1.0
 GATES = {"as trained": None, "on": True, "off": False}
@@ -23,6 +32,23 @@ def as_trained_or(name: str, value: float) -> float | None:
     if value < 0:
         raise ValueError(f"{name} must be 0 or more, or -1 for the value the net was trained with; got {value:g}.")
     return value
+
+
+def percent_input(name: str, default: float, tooltip: str) -> io.Float.Input:
+    """A place in the schedule, as ComfyUI's own ControlNet nodes have it."""
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
+
+
+def annealing_input(name: str, what: str) -> io.Float.Input:
+    """A constant of eq. 7, the net's own by default."""
+    return io.Float.Input(
+        name,
+        default=AS_TRAINED,
+        min=AS_TRAINED,
+        max=10.0,
+        step=0.01,
+        tooltip=f"{what}, 0 or more. -1: as the net was trained.",
+    )
 
 
 class Apply(io.ComfyNode):
@@ -39,54 +65,25 @@ class Apply(io.ComfyNode):
             "working. Start the sampler from the style crop's latent. A step costs about three times a plain one.",
             inputs=[
                 io.Model.Input("model", tooltip="SD1.5 checkpoint or a fine-tune of it. It is cloned, not changed."),
-                Nets.Input(
-                    "nets", tooltip="From 'Load Portrait Nets' or 'Load Demo Bundle'; made for this MODEL's UNet."
-                ),
+                nets_input("; made for this MODEL's UNet"),
                 Profile.Input("profile", tooltip="From 'Encode Profile'."),
                 io.Image.Input(
                     "sampled_image",
                     tooltip="From 'Sample Pixels': the style crop's kept pixels, of the profile crop's size.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Multiplies what the appearance net adds. 1 is as trained; 0 leaves MODEL exactly as it was.",
+                net_strength_input("0 leaves MODEL exactly as it was."),
+                percent_input(
+                    "start_percent", 0.0, "Share of the schedule at which the patch sets in, 0 = from the start."
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Share of the schedule at which the patch sets in, 0 = from the start.",
-                ),
-                io.Float.Input(
+                percent_input(
                     "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Share of the schedule at which it ends, 1 = at the very end. Ending early saves time and lets MODEL finish alone.",
+                    1.0,
+                    "Share of the schedule at which it ends, 1 = at the very end. Ending early saves time and lets MODEL finish alone.",
                 ),
-                io.Float.Input(
-                    "alpha",
-                    default=AS_TRAINED,
-                    min=AS_TRAINED,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How much more the fine levels take from the warped profile than the coarse ones, 0 or more. -1: as the net was trained.",
+                annealing_input(
+                    "alpha", "How much more the fine levels take from the warped profile than the coarse ones"
                 ),
-                io.Float.Input(
-                    "beta",
-                    default=AS_TRAINED,
-                    min=AS_TRAINED,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How much every level takes from the warped profile, 0 or more. -1: as the net was trained.",
-                ),
+                annealing_input("beta", "How much every level takes from the warped profile"),
                 io.Combo.Input(
                     "flow_mode",
                     options=list(FLOW_MODES),
@@ -95,10 +92,8 @@ class Apply(io.ComfyNode):
                     "run. each step: from the sampler's own noisy latent at every step, as the paper writes it; slower, and unsure at the "
                     "first steps.",
                 ),
-                io.Int.Input(
-                    "flow_timestep", default=FLOW_TIMESTEP, min=0, max=999, tooltip="For `once`. " + TIMESTEP_TOOLTIP
-                ),
-                io.Combo.Input("flow_method", options=list(METHODS), default=METHODS[0], tooltip=METHOD_TOOLTIP),
+                flow_timestep_input(before="For `once`. "),
+                flow_method_input(),
                 seed_input("the noise on the profile's half"),
                 Flow.Input(
                     "flow",
@@ -149,7 +144,7 @@ class Apply(io.ComfyNode):
         confidence_gate="as trained",
     ) -> io.NodeOutput:
         with naming(cls):
-            check_type("nets", nets, PortraitNets, "'Load Portrait Nets' or 'Load Demo Bundle'")
+            check_nets(nets)
             check_type("profile", profile, ProfileData, "'Encode Profile'")
             if flow is not None:
                 check_type("flow", flow, FlowData, "'Estimate Flow'")

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..models import encoding
 from ..models.pixel_sampling import PATTERNS, sample_pixels
-from .common import CATEGORY, Profile, check_choice, generator, naming, seed_input
+from .common import CATEGORY, Profile, check_choice, generator, naming, seed_input, vae_input
 
 
 def check_region(region, image):
@@ -21,6 +21,11 @@ def check_region(region, image):
     return region
 
 
+def share_input(tooltip: str) -> io.Float.Input:
+    """`share` of eq. 1."""
+    return io.Float.Input("share", default=0.2, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
+
+
 class SamplePixels(io.ComfyNode):
     """Eq. 1."""
 
@@ -34,14 +39,9 @@ class SamplePixels(io.ComfyNode):
             "the face does not. This is what the nets see of the style reference.",
             inputs=[
                 io.Image.Input("style_image", tooltip="Aligned crop of the style reference."),
-                io.Float.Input(
-                    "share",
-                    default=0.2,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of pixels kept, 0 to 1. More keeps light and background closer to the style reference, less leaves "
-                    "more room for the profile's identity. The nets were trained with 0 to 0.2.",
+                share_input(
+                    "Share of pixels kept, 0 to 1. More keeps light and background closer to the style reference, less leaves "
+                    "more room for the profile's identity. The nets were trained with 0 to 0.2."
                 ),
                 seed_input("which pixels are kept"),
                 io.Combo.Input(
@@ -86,7 +86,7 @@ class EncodeProfile(io.ComfyNode):
                     "profile_image",
                     tooltip="Aligned crop of the person's photo, one picture; sides multiples of 64 pixels.",
                 ),
-                io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint."),
+                vae_input(),
                 io.ClipVision.Input(
                     "clip_vision",
                     tooltip="CLIP ViT-L/14 image encoder with its projection (768 wide), the one the nets were trained with.",

@@ -336,6 +336,26 @@ def _middle(frame_bchw: torch.Tensor, size: int) -> torch.Tensor:
     ).clamp(0, 1)
 
 
+def feather_input(edge_of: str, optional: bool = False) -> io.Float.Input:
+    """`feather`; the tooltip names whose edge it is."""
+    return io.Float.Input(
+        "feather",
+        default=0.08,
+        min=0.0,
+        max=0.5,
+        step=0.01,
+        optional=optional,
+        tooltip=f"Width of the {edge_of} soft edge, as a fraction of the crop's side.",
+    )
+
+
+def color_match_input(tooltip: str, optional: bool = False) -> io.Combo.Input:
+    """`color_match`, with one default in all nodes."""
+    return io.Combo.Input(
+        "color_match", options=list(COLOR_MATCHES), default=COLOR_MATCHES[0], optional=optional, tooltip=tooltip
+    )
+
+
 class StitchFace(io.ComfyNode):
     """Paste the generated crop back, onto the running canvas."""
 
@@ -358,20 +378,10 @@ class StitchFace(io.ComfyNode):
                     tooltip="The generated crop, one for each crop of Align Face. May have been scaled; must be square.",
                 ),
                 StitchType.Input("stitch", tooltip="From Align Face."),
-                io.Float.Input(
-                    "feather",
-                    default=0.08,
-                    min=0.0,
-                    max=0.5,
-                    step=0.01,
-                    tooltip="Width of the mask's soft edge, as a fraction of the crop's side.",
-                ),
-                io.Combo.Input(
-                    "color_match",
-                    options=list(COLOR_MATCHES),
-                    default="off",
-                    tooltip="Gives the crop the canvas's colors, measured inside the mask only. mean_std: in CIE Lab. "
-                    "reinhard: in l-alpha-beta. Mends the VAE's color drift; also pulls a different skin tone towards the picture's.",
+                feather_input("mask's"),
+                color_match_input(
+                    "Gives the crop the canvas's colors, measured inside the mask only. mean_std: in CIE Lab. "
+                    "reinhard: in l-alpha-beta. Mends the VAE's color drift; also pulls a different skin tone towards the picture's."
                 ),
                 io.Float.Input(
                     "color_strength",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import comfy.model_management
-import comfy.samplers
 import comfy.utils
 import latent_preview
 import torch
@@ -27,11 +26,20 @@ from ..models.pictures import draw_faces, overlay_mask
 from ..models.pixel_sampling import PATTERNS
 from ..models.portrait import CropSettings, paint_crop
 from ..models.stitching import COLOR_MATCHES, StitchSettings
-from ..models.types import PortraitNets
-from .common import CATEGORY, Nets, check_choice, check_type, naming, seed_input
-from .faces import FacesType, insightface_folders, progress
-from .matching import METHOD_TOOLTIP, TIMESTEP_TOOLTIP
-from .sampling import SCHEDULER, crop_size_input, scheduler_input, steps_input, strength_input
+from .common import CATEGORY, check_choice, check_nets, check_type, model_inputs, naming, net_strength_input, seed_input
+from .conditioning import share_input
+from .faces import FacesType, color_match_input, feather_input, insightface_folders, progress
+from .matching import flow_method_input, flow_timestep_input
+from .sampling import (
+    SCHEDULER,
+    cfg_input,
+    crop_size_input,
+    rounds_input,
+    sampler_input,
+    scheduler_input,
+    steps_input,
+    strength_input,
+)
 
 ProfilesType = io.Custom("ICPORTRAIT_PROFILES")
 AssignmentType = io.Custom("ICPORTRAIT_ASSIGNMENT")
@@ -353,12 +361,7 @@ class GroupPortrait(io.ComfyNode):
             "without assigned faces come out bit for bit. Time grows with the number of faces, memory does not.",
             is_input_list=True,
             inputs=[
-                io.Model.Input("model", tooltip="SD1.5 MODEL (LoRAs and other patches welcome), or the demo bundle's."),
-                io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint."),
-                io.ClipVision.Input(
-                    "clip_vision", tooltip="CLIP ViT-L/14 image encoder with its projection (768 wide)."
-                ),
-                Nets.Input("nets", tooltip="From 'Load Portrait Nets' or 'Load Demo Bundle'."),
+                *model_inputs(),
                 io.Image.Input(
                     "image",
                     tooltip="The picture, or batch of frames, the faces were found in: pose, light and style come from it.",
@@ -368,32 +371,11 @@ class GroupPortrait(io.ComfyNode):
                     "the kept pixels and all noise; face k uses seed + k. A connected list gives each face its own"
                 ),
                 steps_input(),
-                io.Float.Input(
-                    "cfg",
-                    default=3.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How hard the profile's embedding pulls against the zero embedding. 1 halves the time and switches it off.",
-                ),
+                cfg_input(),
                 strength_input(),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Multiplies what the appearance net adds. 1 is as trained; 0 switches the nets off. A connected list gives each "
-                    "face its own.",
-                ),
-                io.Float.Input(
-                    "share",
-                    default=0.2,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of a crop's pixels the nets see. More keeps its light, less leaves more room for identity.",
+                net_strength_input("0 switches the nets off. A connected list gives each face its own."),
+                share_input(
+                    "Share of a crop's pixels the nets see. More keeps its light, less leaves more room for identity."
                 ),
                 crop_size_input(),
                 io.Combo.Input(
@@ -421,21 +403,8 @@ class GroupPortrait(io.ComfyNode):
                     optional=True,
                     tooltip='A noise strength for each face number, "0.7, , 0.5": an empty place keeps the one above. Up to 1.',
                 ),
-                io.Int.Input(
-                    "rounds",
-                    default=1,
-                    min=1,
-                    max=16,
-                    optional=True,
-                    tooltip="How often to noise and paint anew; time grows with it.",
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=list(comfy.samplers.KSampler.SAMPLERS),
-                    default="euler",
-                    optional=True,
-                    tooltip="The sampling method, as in a KSampler.",
-                ),
+                rounds_input(optional=True),
+                sampler_input(optional=True),
                 scheduler_input(optional=True),
                 io.Combo.Input(
                     "pattern",
@@ -444,31 +413,12 @@ class GroupPortrait(io.ComfyNode):
                     optional=True,
                     tooltip="Which pixels are kept, as in Sample Pixels. random is as trained.",
                 ),
-                io.Int.Input(
-                    "flow_timestep", default=FLOW_TIMESTEP, min=0, max=999, optional=True, tooltip=TIMESTEP_TOOLTIP
-                ),
-                io.Combo.Input(
-                    "flow_method",
-                    options=list(FLOW_METHODS),
-                    default=FLOW_METHODS[0],
+                flow_timestep_input(optional=True),
+                flow_method_input(optional=True),
+                feather_input("paste's", optional=True),
+                color_match_input(
+                    "Match a crop's colors to the picture's before stitching; it also pulls skin towards the picture's.",
                     optional=True,
-                    tooltip=METHOD_TOOLTIP,
-                ),
-                io.Float.Input(
-                    "feather",
-                    default=0.08,
-                    min=0.0,
-                    max=0.5,
-                    step=0.01,
-                    optional=True,
-                    tooltip="Width of the paste's soft edge, as a fraction of the crop's side.",
-                ),
-                io.Combo.Input(
-                    "color_match",
-                    options=list(COLOR_MATCHES),
-                    default=COLOR_MATCHES[0],
-                    optional=True,
-                    tooltip="Match a crop's colors to the picture's before stitching; it also pulls skin towards the picture's.",
                 ),
                 io.Mask.Input(
                     "occlusion_mask",
@@ -559,7 +509,7 @@ class GroupPortrait(io.ComfyNode):
             check_choice("color_match", color_match, COLOR_MATCHES)
             check_choice("flow_method", flow_method, FLOW_METHODS)
             check_choice("pattern", pattern, PATTERNS)
-            check_type("nets", nets, PortraitNets, "'Load Portrait Nets' or 'Load Demo Bundle'")
+            check_nets(nets)
             check_type("assignment", assignment, groups.GroupAssignment, "Assign Profiles")
             picture = checked_image(_one(image, "image"))
             occlusion = _one(occlusion_mask, "occlusion_mask")

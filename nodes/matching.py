@@ -10,15 +10,38 @@ from ..models.matching import FLOW_TIMESTEP, estimate_flow
 from ..models.pictures import confidence_to_color, flow_to_color, match_lines
 from ..models.pixel_sampling import sample_pixels
 from ..models.types import Flow as FlowData
-from ..models.types import PortraitNets
 from ..models.types import Profile as ProfileData
-from .common import CATEGORY, Flow, Nets, Profile, check_choice, check_type, generator, naming, seed_input
+from .common import (
+    CATEGORY,
+    Flow,
+    Profile,
+    check_choice,
+    check_nets,
+    check_type,
+    generator,
+    naming,
+    nets_input,
+    seed_input,
+    vae_input,
+)
 
 METHOD_TOOLTIP = (
     "How the best match becomes a flow. smooth: small and even motions are preferred, sure cells lead unsure ones. window: each cell alone, "
     "refined below one cell. paper: the plain best cell (argmax)."
 )
 TIMESTEP_TOOLTIP = "Noise level both crops are brought to for matching, 0 to 999. Low is best (50 to 150); above 600 the flow is useless. No cost."
+
+
+def flow_timestep_input(name: str = "flow_timestep", before: str = "", optional: bool = False) -> io.Int.Input:
+    """The noise level of matching; `before` stands before the usual tooltip."""
+    return io.Int.Input(
+        name, default=FLOW_TIMESTEP, min=0, max=999, optional=optional, tooltip=before + TIMESTEP_TOOLTIP
+    )
+
+
+def flow_method_input(name: str = "flow_method", optional: bool = False) -> io.Combo.Input:
+    """How the flow is read off, with one default in all nodes."""
+    return io.Combo.Input(name, options=list(METHODS), default=METHODS[0], optional=optional, tooltip=METHOD_TOOLTIP)
 
 
 def flow_pictures(flow: FlowData, profile_image):
@@ -42,16 +65,14 @@ class EstimateFlow(io.ComfyNode):
             "the profile warped into the style reference's pose. One pass through half a net.",
             inputs=[
                 io.Model.Input("model", tooltip="SD1.5 MODEL; only its noise schedule is used here."),
-                Nets.Input(
-                    "nets", tooltip="From 'Load Portrait Nets' or 'Load Demo Bundle'; the matching net is used."
-                ),
+                nets_input("; the matching net is used"),
                 Profile.Input("profile", tooltip="From 'Encode Profile'."),
                 io.Image.Input(
                     "style_image", tooltip="Aligned crop of the style reference, of the profile crop's size."
                 ),
-                io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint."),
-                io.Int.Input("timestep", default=FLOW_TIMESTEP, min=0, max=999, tooltip=TIMESTEP_TOOLTIP),
-                io.Combo.Input("method", options=list(METHODS), default=METHODS[0], tooltip=METHOD_TOOLTIP),
+                vae_input(),
+                flow_timestep_input("timestep"),
+                flow_method_input("method"),
                 seed_input("the noise on both crops, and the pixels kept when `sampled_image` is not connected"),
                 io.Image.Input(
                     "sampled_image",
@@ -93,7 +114,7 @@ class EstimateFlow(io.ComfyNode):
     ) -> io.NodeOutput:
         with naming(cls):
             check_choice("method", method, METHODS)
-            check_type("nets", nets, PortraitNets, "'Load Portrait Nets' or 'Load Demo Bundle'")
+            check_nets(nets)
             check_type("profile", profile, ProfileData, "'Encode Profile'")
             check_model(model, nets)
             style_image = encoding.check_picture(style_image, "style crop")

@@ -2,7 +2,6 @@
 
 import math
 
-import comfy.samplers
 import latent_preview
 import torch
 from comfy_api.latest import io
@@ -14,10 +13,20 @@ from ..models.matching import FLOW_TIMESTEP
 from ..models.pictures import before_after
 from ..models.portrait import CropSettings, paint_crop
 from ..models.stitching import COLOR_MATCHES, StitchSettings, stitch
-from ..models.types import PortraitNets
-from .common import CATEGORY, Nets, check_choice, check_type, naming, seed_input
-from .matching import METHOD_TOOLTIP, TIMESTEP_TOOLTIP, flow_pictures
-from .sampling import SCHEDULER, crop_size_input, scheduler_input, steps_input, strength_input
+from .common import CATEGORY, check_choice, check_nets, model_inputs, naming, net_strength_input, seed_input
+from .conditioning import share_input
+from .faces import color_match_input
+from .matching import flow_method_input, flow_pictures, flow_timestep_input
+from .sampling import (
+    SCHEDULER,
+    cfg_input,
+    crop_size_input,
+    rounds_input,
+    sampler_input,
+    scheduler_input,
+    steps_input,
+    strength_input,
+)
 
 NO_FACE = ("error", "pass through")
 
@@ -61,41 +70,16 @@ class Portrait(io.ComfyNode):
             description="The whole method for one face: finds and aligns the faces of both pictures, paints the profile's person into "
             "the style reference's pose and light, and stitches the result back. The stage nodes do the same step by step.",
             inputs=[
-                io.Model.Input("model", tooltip="SD1.5 MODEL (LoRAs and other patches welcome), or the demo bundle's."),
-                io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint."),
-                io.ClipVision.Input(
-                    "clip_vision", tooltip="CLIP ViT-L/14 image encoder with its projection (768 wide)."
-                ),
-                Nets.Input("nets", tooltip="From 'Load Portrait Nets' or 'Load Demo Bundle'."),
+                *model_inputs(),
                 io.Image.Input("profile_image", tooltip="A photo of the person; the largest face is taken."),
                 io.Image.Input("style_image", tooltip="The picture whose pose, light and style are wanted."),
                 seed_input("the kept pixels and all noise"),
                 steps_input(),
-                io.Float.Input(
-                    "cfg",
-                    default=3.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How hard the profile's embedding pulls against the zero embedding. 1 halves the time and switches it off.",
-                ),
+                cfg_input(),
                 strength_input(),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Multiplies what the appearance net adds. 1 is as trained; 0 switches the nets off.",
-                ),
-                io.Float.Input(
-                    "share",
-                    default=0.2,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of the style crop's pixels the nets see. More keeps its light, less leaves more room for identity.",
+                net_strength_input("0 switches the nets off."),
+                share_input(
+                    "Share of the style crop's pixels the nets see. More keeps its light, less leaves more room for identity."
                 ),
                 crop_size_input(),
                 io.Int.Input(
@@ -113,34 +97,14 @@ class Portrait(io.ComfyNode):
                     optional=True,
                     tooltip="When a picture has no such face: stop with an error, or hand the style reference on as it is.",
                 ),
-                io.Int.Input(
-                    "rounds",
-                    default=1,
-                    min=1,
-                    max=16,
-                    optional=True,
-                    tooltip="How often to noise and paint anew; time grows with it.",
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=list(comfy.samplers.KSampler.SAMPLERS),
-                    default="euler",
-                    optional=True,
-                    tooltip="The sampling method, as in a KSampler.",
-                ),
+                rounds_input(optional=True),
+                sampler_input(optional=True),
                 scheduler_input(optional=True),
-                io.Int.Input(
-                    "flow_timestep", default=FLOW_TIMESTEP, min=0, max=999, optional=True, tooltip=TIMESTEP_TOOLTIP
-                ),
-                io.Combo.Input(
-                    "flow_method", options=list(METHODS), default=METHODS[0], optional=True, tooltip=METHOD_TOOLTIP
-                ),
-                io.Combo.Input(
-                    "color_match",
-                    options=list(COLOR_MATCHES),
-                    default=COLOR_MATCHES[0],
+                flow_timestep_input(optional=True),
+                flow_method_input(optional=True),
+                color_match_input(
+                    "Match the crop's colors to the picture's before stitching; it also pulls skin towards the picture's.",
                     optional=True,
-                    tooltip="Match the crop's colors to the picture's before stitching; it also pulls skin towards the picture's.",
                 ),
             ],
             outputs=[
@@ -212,7 +176,7 @@ class Portrait(io.ComfyNode):
             check_choice("no_face", no_face, NO_FACE)
             check_choice("color_match", color_match, COLOR_MATCHES)
             check_choice("flow_method", flow_method, METHODS)
-            check_type("nets", nets, PortraitNets, "'Load Portrait Nets' or 'Load Demo Bundle'")
+            check_nets(nets)
             frame = alignment.AlignmentSettings(crop_size=crop_size)
             settings = CropSettings(
                 seed=seed,

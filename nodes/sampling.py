@@ -12,12 +12,37 @@ STRENGTH_TOOLTIP = (
     "How far the style crop is noised before it is painted anew, above 0 to 1: a KSampler's `denoise`. Low keeps its light (and its "
     "face), high leaves more room for the profile's identity. 0.5 to 0.8 is a good start."
 )
+ROUNDS_TOOLTIP = "How often to noise and paint anew; time grows with it."
 
 
 def steps_input() -> io.Int.Input:
     """Steps of one round."""
     return io.Int.Input(
         "steps", default=20, min=1, max=10000, tooltip="Denoising steps of one round; time grows with it."
+    )
+
+
+def cfg_input() -> io.Float.Input:
+    """`cfg`."""
+    return io.Float.Input(
+        "cfg",
+        default=3.0,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        round=0.01,
+        tooltip="How hard the profile's embedding pulls against the zero embedding. 1 halves the time and switches it off.",
+    )
+
+
+def sampler_input(optional: bool = False) -> io.Combo.Input:
+    """`sampler_name`."""
+    return io.Combo.Input(
+        "sampler_name",
+        options=list(comfy.samplers.KSampler.SAMPLERS),
+        default="euler",
+        optional=optional,
+        tooltip="The sampling method, as in a KSampler.",
     )
 
 
@@ -47,6 +72,11 @@ def crop_size_input() -> io.Int.Input:
 def strength_input() -> io.Float.Input:
     """`noise_strength`."""
     return io.Float.Input("noise_strength", default=0.7, min=0.01, max=1.0, step=0.01, tooltip=STRENGTH_TOOLTIP)
+
+
+def rounds_input(tooltip: str = ROUNDS_TOOLTIP, optional: bool = False) -> io.Int.Input:
+    """`rounds`."""
+    return io.Int.Input("rounds", default=1, min=1, max=16, optional=optional, tooltip=tooltip)
 
 
 class ProgressiveNoise(io.ComfyNode):
@@ -111,30 +141,13 @@ class ProgressiveSampler(io.ComfyNode):
                 io.Latent.Input("latent", tooltip="The style crop's latent; a noise mask in it is honoured."),
                 seed_input("the noise; round 2 uses seed + 1, and so on"),
                 steps_input(),
-                io.Float.Input(
-                    "cfg",
-                    default=3.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How hard the profile's embedding pulls against the zero embedding. 1 halves the time and switches it off.",
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=list(comfy.samplers.KSampler.SAMPLERS),
-                    default="euler",
-                    tooltip="The sampling method, as in a KSampler.",
-                ),
+                cfg_input(),
+                sampler_input(),
                 scheduler_input(),
                 strength_input(),
-                io.Int.Input(
-                    "rounds",
-                    default=1,
-                    min=1,
-                    max=16,
-                    tooltip="How often to noise and paint anew. Each round moves further from the style crop towards the profile, and takes as "
-                    "long as the first.",
+                rounds_input(
+                    "How often to noise and paint anew. Each round moves further from the style crop towards the profile, and takes as "
+                    "long as the first."
                 ),
             ],
             outputs=[io.Latent.Output("samples", display_name="samples", tooltip="To 'VAE Decode'.")],

@@ -5,10 +5,11 @@ import torch
 from ..models.aggregation import aggregate_residuals
 from ..models.correspondence import match
 from ..models.nets import build_net, initialise_from_unet, net_config, taps
+from ..models.pairs import target_and_profile
 from .conditioning import Batch, ConditioningSettings, draw_batch
 from .diffusion import add_noise, keyed_generator, min_snr_weights, noise_for, uniform
-from .matching import as_control, target_and_profile, true_flow
-from .samples import SampleSet, batch_indices
+from .matching import as_control, true_flow
+from .samples import SampleSet, batch_of
 
 
 class AppearanceTask(torch.nn.Module):
@@ -69,8 +70,7 @@ class AppearanceTask(torch.nn.Module):
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
-        chosen = batch_indices(len(self.samples), batch, step, self.seed)
-        return [(i, self.samples.samples[k]) for i, k in enumerate(chosen)]
+        return batch_of(self.samples.samples, batch, step, self.seed)
 
     @torch.no_grad()
     def flow(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,7 +82,7 @@ class AppearanceTask(torch.nn.Module):
         hint = net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
         features = net.features(noisy, timesteps, batch.context, hint, *self.taps)
         with torch.autocast(features.device.type, enabled=False):  # half precision would round the positions
-            return match(*target_and_profile(features.float(), batch.profile_left))
+            return match(*target_and_profile(features.float(), batch.profile_side))
 
     def predict(self, noisy, timesteps, context, hint, flow, confidence, profile_side: str) -> torch.Tensor:
         """The UNet's eps of a noisy pair `[B, 4, h, 2w]`, steered by the warped and blended residuals (eq. 7)."""
@@ -114,7 +114,7 @@ class AppearanceTask(torch.nn.Module):
             predicted = self.unet(noisy, batch.timesteps, batch.context)
         error = (predicted.float() - wanted).pow(2).mean(dim=1)
         error = error * min_snr_weights(batch.timesteps, self.min_snr)[:, None, None]
-        target_error, profile_error = target_and_profile(error, batch.profile_left)
+        target_error, profile_error = target_and_profile(error, batch.profile_side)
         faces = torch.stack(
             [s.face if s.face is not None else torch.zeros(error.shape[-2], error.shape[-1] // 2) for _, s in items]
         ).to(error)

@@ -5,7 +5,7 @@ import torch.nn.functional as functional
 
 from .diffusion import LATENT_SCALE, keyed_generator
 from .modules import new_vae
-from .samples import SampleSet, batch_indices
+from .samples import SampleSet, batch_of
 
 
 class AutoencoderTask(torch.nn.Module):
@@ -23,7 +23,7 @@ class AutoencoderTask(torch.nn.Module):
 
     def items(self, step: int, batch: int) -> list:
         """(position, picture id) of a step's global batch."""
-        return [(i, self.keys[k]) for i, k in enumerate(batch_indices(len(self.keys), batch, step, self.seed))]
+        return batch_of(self.keys, batch, step, self.seed)
 
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
         crops, noises = [], []

@@ -8,7 +8,7 @@ import torch.nn.functional as functional
 
 from .diffusion import NUM_TIMESTEPS, add_noise, keyed_generator, min_snr_weights
 from .modules import DEMO_UNET, DEMO_VISION, embed_images, new_unet, new_vision
-from .samples import SampleSet, batch_indices
+from .samples import SampleSet, batch_of
 
 
 class BaseTask(torch.nn.Module):
@@ -34,8 +34,7 @@ class BaseTask(torch.nn.Module):
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
-        chosen = batch_indices(len(self.samples), batch, step, self.seed)
-        return [(i, self.samples.samples[k]) for i, k in enumerate(chosen)]
+        return batch_of(self.samples.samples, batch, step, self.seed)
 
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
         shared = keyed_generator(self.seed, step, "batch")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from ..models import pairs
 from ..models.pixel_sampling import sample_pixels
 from .diffusion import NUM_TIMESTEPS, keyed_generator, uniform
 from .modules import embed_images
@@ -53,7 +54,7 @@ class Batch:
 
     def side_by_side(self, target: torch.Tensor, profile: torch.Tensor) -> torch.Tensor:
         """Eq. 1 and 2's concatenation along the width, in this step's order."""
-        return torch.cat((profile, target) if self.profile_left else (target, profile), dim=-1)
+        return pairs.side_by_side(target, profile, self.profile_side)
 
     def to(self, device) -> "Batch":
         """The same batch on a device."""

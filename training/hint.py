@@ -10,7 +10,7 @@ import torch
 from ..models.nets import PortraitNet, build_net, initialise_from_unet, net_config
 from ..models.pixel_sampling import sample_pixels
 from .diffusion import keyed_generator, uniform
-from .samples import CELL, SampleSet, batch_indices
+from .samples import CELL, SampleSet, batch_of
 
 
 class HintTask(torch.nn.Module):
@@ -43,12 +43,13 @@ class HintTask(torch.nn.Module):
 
     def items(self, step: int, batch: int) -> list:
         """(position, picture id) of a step's global batch."""
-        return [(i, self.keys[k]) for i, k in enumerate(batch_indices(len(self.keys), batch, step, self.seed))]
+        return batch_of(self.keys, batch, step, self.seed)
 
     def draw(self, step: int, items: list) -> tuple[torch.Tensor, torch.Tensor]:
         """(pixels `[B, 3, crop, crop]` in [0, 1], features of the clean latents `[B, C, crop / 8, crop / 8]`)."""
         pixels, wanted = [], []
-        first = self.frozen["first"]
+        first = self.frozen["first"].weight.detach()
+        kernel = first.cpu().float()
         cells = min(self.crop, min(self.samples.pictures[self.keys[0]].shape[:2])) // CELL
         for position, key in items:
             generator = keyed_generator(self.seed, step, position)
@@ -59,10 +60,9 @@ class HintTask(torch.nn.Module):
                 crop, _ = sample_pixels(crop, uniform(generator, 0.0, self.max_share), generator)
             pixels.append(crop[0])
             # The whole latent goes through the layer, so that the crop's border is like any other place.
-            features = torch.nn.functional.conv2d(latent[None], first.weight.detach().cpu().float(), padding=1)
+            features = torch.nn.functional.conv2d(latent[None], kernel, padding=1)
             wanted.append(features[0, :, y : y + cells, x : x + cells])
-        device = first.weight.device
-        return torch.stack(pixels).movedim(-1, 1).to(device), torch.stack(wanted).to(device)
+        return torch.stack(pixels).movedim(-1, 1).to(first.device), torch.stack(wanted).to(first.device)
 
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
         pixels, wanted = self.draw(step, items)

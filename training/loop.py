@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -226,7 +227,7 @@ def train(
         figures: dict[str, float] = {}
         for micro in range(settings.accumulate):
             part = share[micro :: settings.accumulate]
-            context = accelerator.no_sync(wrapped) if micro < settings.accumulate - 1 else _nothing()
+            context = accelerator.no_sync(wrapped) if micro < settings.accumulate - 1 else nullcontext()
             with context, accelerator.autocast():
                 loss, figures = wrapped(step, part)
             if not torch.isfinite(loss):
@@ -270,14 +271,6 @@ def train(
             for name, parameter in parameters.items():
                 parameter.copy_(average.values[name])
     return task
-
-
-class _nothing:
-    def __enter__(self):
-        return None
-
-    def __exit__(self, *_):
-        return None
 
 
 def load_weights(task: torch.nn.Module, folder: str | Path) -> int:

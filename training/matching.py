@@ -9,17 +9,12 @@ import torch.nn.functional as functional
 
 from ..models.correspondence import cell_grid, cost_volume
 from ..models.nets import build_net, initialise_from_unet, net_config, taps
+from ..models.pairs import target_and_profile
 from .conditioning import Batch, ConditioningSettings, draw_batch
 from .diffusion import add_noise, keyed_generator, min_snr_weights, noise_for
-from .samples import SampleSet, batch_indices
+from .samples import SampleSet, batch_of
 
 OBJECTIVES = ("paper", "flow")
-
-
-def target_and_profile(pair: torch.Tensor, profile_left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split `[..., 2w]` into (target half, profile half)."""
-    left, right = pair.chunk(2, dim=-1)
-    return (right, left) if profile_left else (left, right)
 
 
 def flow_loss(
@@ -109,8 +104,7 @@ class MatchingTask(torch.nn.Module):
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
-        chosen = batch_indices(len(self.samples), batch, step, self.seed)
-        return [(i, self.samples.samples[k]) for i, k in enumerate(chosen)]
+        return batch_of(self.samples.samples, batch, step, self.seed)
 
     def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss and figures; `nets=False` gives the paper's loss of the UNet alone, to compare with."""
@@ -140,7 +134,7 @@ class MatchingTask(torch.nn.Module):
         noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
         noisy = add_noise(batch.side_by_side(batch.style, batch.profile), noise, batch.timesteps)
         features = self.net.features(noisy, batch.timesteps, batch.context, hint, *taps(self.config))
-        return target_and_profile(features, batch.profile_left)
+        return target_and_profile(features, batch.profile_side)
 
 
 def true_flow(samples: list, size: tuple[int, int], device=None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,8 +22,8 @@ from .data.heads.generate import HELD_OUT, PERSON, SCENE, seed_of
 from .data.heads.identity import make_person
 from .data.heads.render import render
 from .data.heads.scene import random_scene
+from .evaluation.picture_grid import save_grid
 from .loop import LoopSettings
-from .measure_bundle import save_grid
 
 MEASURED_GROUP = HELD_OUT + 3_000  # nobody trains on it, and no other measurement looks at it
 
@@ -99,7 +99,9 @@ def measure_customise(arguments) -> dict:
             for key, values in similarities(subject, painted).items():
                 scores.setdefault(key, []).extend(values)
         for k, (style, truth) in enumerate(subject.unseen):
-            rows.append([subject.photos[0], style, painted["before"][k], painted["after"][k], truth])
+            shown = {"photograph": subject.photos[0], "style": style}
+            shown |= {name: painted[name][k] for name in ("before", "after")}
+            rows.append([*shown.items(), ("true render", truth)])
     save_grid(rows, arguments.work / "customise.png")
     mean = {name: float(np.mean(values)) for name, values in scores.items()}
     risen = float(np.mean(np.array(scores["after"]) > np.array(scores["before"])))

@@ -5,7 +5,7 @@ view and light), and where the source knows it the exact flow target <- profile.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,3 +173,8 @@ def batch_indices(num_samples: int, batch: int, step: int, seed: int) -> list[in
             order = torch.randperm(num_samples, generator=keyed_generator(seed, "epoch", epoch))
         indices.append(int(order[offset]))
     return indices
+
+
+def batch_of(things: Sequence, batch: int, step: int, seed: int) -> list[tuple]:
+    """(position, thing) of the global batch of a step: what a task's `items` gives."""
+    return [(i, things[k]) for i, k in enumerate(batch_indices(len(things), batch, step, seed))]

@@ -290,17 +290,8 @@ def train_matching(
         steps=loop.steps,
         **task_options,
     )
-    start = starting_weights(run, task, init)
-    facts = {
-        "config": task.config,
-        "objective": task.objective,
-        "conditioning": conditioning,
-        "base": base.name,
-        **start,
-    }
-    train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
-    _save_stage(run / name / "net.safetensors", task, loop, base, {"objective": task.objective, **start})
-    return task
+    own = {"objective": task.objective}
+    return _train_net(run, name, task, base, loop, {**own, "conditioning": conditioning}, own, held_out, init)
 
 
 def train_appearance(
@@ -325,27 +316,39 @@ def train_appearance(
     task = AppearanceTask(
         samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options
     )
-    start = starting_weights(run, task, init)
-    facts = {
-        "config": task.config,
-        "conditioning": conditioning,
-        "base": base.name,
-        "matching": matching,
-        **start,
-    }
-    train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
-    _save_stage(
-        run / name / "net.safetensors",
-        task,
-        loop,
-        base,
-        {"triplets": conditioning.triplets, "bridge": conditioning.bridge, **start},
-    )
+    asked = {"conditioning": conditioning, "matching": matching}
+    kept = {"triplets": conditioning.triplets, "bridge": conditioning.bridge}
+    _train_net(run, name, task, base, loop, asked, kept, held_out, init)
     if task.base_share and PartialState().is_main_process:
         metadata = read_metadata(run / "base" / "unet.safetensors")
         along = {"steps": loop.steps, "batch": loop.batch, "lr": loop.lr, "base_share": task.base_share}
         metadata["training"] = metadata["training"] | {"along_with_appearance": along}
         save_tensors(run / name / "unet.safetensors", task.unet.state_dict(), metadata)
+    return task
+
+
+def _train_net(
+    run: Path,
+    name: str,
+    task,
+    base: Base,
+    loop: LoopSettings,
+    asked: dict,
+    kept: dict,
+    held_out: SampleSet | None,
+    init: Path | None,
+):
+    """Train a net's task in the run's subfolder `name` and write the net; returns the task.
+
+    Args:
+        asked: for `settings.json`, beside what all nets have.
+        kept: for the net file's metadata, likewise.
+        init: net file whose weights it begins with, or None.
+    """
+    start = starting_weights(run, task, init)
+    facts = {"config": task.config, "base": base.name, **start, **asked}
+    train(task, loop, run / name, name, facts, validator(run, task, held_out, base.vae))
+    _save_stage(run / name / "net.safetensors", task, loop, base, {**kept, **start})
     return task
 
 

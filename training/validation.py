@@ -10,10 +10,11 @@ from collections.abc import Callable
 import torch
 
 from ..models.correspondence import match, warp
+from ..models.pairs import target_and_profile
 from .appearance import AppearanceTask
 from .conditioning import Batch, draw_batch
 from .diffusion import add_noise, denoised
-from .matching import MatchingTask, target_and_profile, true_flow
+from .matching import MatchingTask, true_flow
 from .portrait_figures import PortraitFigures
 from .samples import SampleSet
 
@@ -152,7 +153,7 @@ def paint(task: AppearanceTask, batch: Batch, steps: int, start: int = 700) -> t
     for now, following in zip(times, times[1:], strict=False):
         noisy = batch.side_by_side(x, add_noise(batch.profile, profile_noise, now))
         predicted = task.predict(noisy, now, batch.context, hint, flow, confidence, batch.profile_side)
-        epsilon, _ = target_and_profile(predicted.float(), batch.profile_left)
+        epsilon, _ = target_and_profile(predicted.float(), batch.profile_side)
         clean = denoised(x, epsilon, now)
         x = add_noise(clean, epsilon, following)
     return clean

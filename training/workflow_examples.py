@@ -65,6 +65,25 @@ def sd15_models(drawing: Drawing, checkpoint: dict) -> tuple[Node, dict]:
     return loader, inputs
 
 
+def detect_and_align(drawing: Drawing, pictures: dict, **options) -> dict[str, Node]:
+    """The open stage gets a pair of nodes for each named picture's output, in two columns; gives the aligned ones by name."""
+    aligned = {}
+    for name, image in pictures.items():
+        if aligned:
+            drawing.column()
+        faces = drawing.add("ICPortrait_DetectFaces", f"Detect: {name}", image=image, **options)
+        aligned[name] = drawing.add("ICPortrait_AlignFace", f"Align: {name}", image=image, faces=faces["faces"])
+    return aligned
+
+
+def encode_and_sample(drawing: Drawing, profile, style, models: dict) -> tuple[Node, Node]:
+    """'Encode Profile' and 'Sample Pixels' for two crops' outputs."""
+    encoded = drawing.add(
+        "ICPortrait_EncodeProfile", profile_image=profile, vae=models["vae"], clip_vision=models["clip_vision"]
+    )
+    return encoded, drawing.add("ICPortrait_SamplePixels", style_image=style)
+
+
 def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "") -> None:
     """Stage 3 of the workflows around one Portrait node."""
     drawing.stage(STAGE_RESULT)
@@ -177,20 +196,9 @@ def flow_inspector(drawing: Drawing) -> None:
         "**Flow inspector**: which part of the profile goes where, before any painting. Quick: half a net, once.",
     )
     drawing.stage("2 Detect and align")
-    crops = {}
-    for name, image in (("profile", profile), ("style reference", style)):
-        faces = drawing.add("ICPortrait_DetectFaces", f"Detect: {name}", image=image["IMAGE"])
-        crops[name] = drawing.add("ICPortrait_AlignFace", f"Align: {name}", image=image["IMAGE"], faces=faces["faces"])
-        if name == "profile":
-            drawing.column()
+    crops = detect_and_align(drawing, {"profile": profile["IMAGE"], "style reference": style["IMAGE"]})
     drawing.stage("3 Encode")
-    encoded = drawing.add(
-        "ICPortrait_EncodeProfile",
-        profile_image=crops["profile"]["crop"],
-        vae=models["vae"],
-        clip_vision=models["clip_vision"],
-    )
-    sampled = drawing.add("ICPortrait_SamplePixels", style_image=crops["style reference"]["crop"])
+    encoded, sampled = encode_and_sample(drawing, crops["profile"]["crop"], crops["style reference"]["crop"], models)
     drawing.add("PreviewImage", "What the net sees of the style", images=sampled["sampled_image"])
     for method, words in (("window", "refined"), ("paper", "plain best cell")):
         drawing.stage(f"{4 if method == 'window' else 5} Flow, {words}")
@@ -274,24 +282,17 @@ def chaining(drawing: Drawing) -> None:
         200,
     )
     drawing.stage("3 Detect and align")
-    crops, aligned = {}, None
-    for name, image in (("profile", profile), ("style reference", style)):
-        faces = drawing.add("ICPortrait_DetectFaces", f"Detect: {name}", image=image["IMAGE"])
-        aligned = drawing.add("ICPortrait_AlignFace", f"Align: {name}", image=image["IMAGE"], faces=faces["faces"])
-        crops[name] = aligned["crop"]
-        if name == "profile":
-            drawing.column()
+    person, aligned = detect_and_align(
+        drawing, {"profile": profile["IMAGE"], "style reference": style["IMAGE"]}
+    ).values()
     drawing.stage("4 Encode and mask")
-    encoded = drawing.add(
-        "ICPortrait_EncodeProfile", profile_image=crops["profile"], vae=models["vae"], clip_vision=models["clip_vision"]
-    )
-    sampled = drawing.add("ICPortrait_SamplePixels", style_image=crops["style reference"])
-    latent = drawing.add("VAEEncode", pixels=crops["style reference"], vae=models["vae"])
+    encoded, sampled = encode_and_sample(drawing, person["crop"], aligned["crop"], models)
+    latent = drawing.add("VAEEncode", pixels=aligned["crop"], vae=models["vae"])
     grown = drawing.add("GrowMask", mask=aligned["face_mask"], expand=16)
     masked = drawing.add("SetLatentNoiseMask", "Paint the face only", samples=latent["LATENT"], mask=grown["MASK"])
     drawing.stage("5 ControlNet (bypassed)")
     net = drawing.add("ControlNetLoader", bypassed=True, control_net_name="control_v11p_sd15_canny.safetensors")
-    canny = drawing.add("Canny", bypassed=True, image=crops["style reference"])
+    canny = drawing.add("Canny", bypassed=True, image=aligned["crop"])
     control = drawing.add(
         "ControlNetApplyAdvanced",
         bypassed=True,
@@ -409,21 +410,10 @@ def one_face(drawing: Drawing) -> None:
     """Blueprint: the stages for one face, open to be changed, behind six inputs."""
     outside = drawing.take(**MODEL_TYPES, profile_image="IMAGE", style_image="IMAGE")
     drawing.stage("1 Detect and align")
-    aligned = {}
-    for name in ("profile", "style"):
-        image = outside[f"{name}_image"]
-        faces = drawing.add("ICPortrait_DetectFaces", f"Detect: {name}", image=image, order="large-small")
-        aligned[name] = drawing.add("ICPortrait_AlignFace", f"Align: {name}", image=image, faces=faces["faces"])
-        if name == "profile":
-            drawing.column()
+    pictures = {name: outside[f"{name}_image"] for name in ("profile", "style")}
+    aligned = detect_and_align(drawing, pictures, order="large-small")
     drawing.stage("2 Encode and match")
-    profile = drawing.add(
-        "ICPortrait_EncodeProfile",
-        profile_image=aligned["profile"]["crop"],
-        vae=outside["vae"],
-        clip_vision=outside["clip_vision"],
-    )
-    sampled = drawing.add("ICPortrait_SamplePixels", style_image=aligned["style"]["crop"])
+    profile, sampled = encode_and_sample(drawing, aligned["profile"]["crop"], aligned["style"]["crop"], outside)
     latent = drawing.add("VAEEncode", pixels=aligned["style"]["crop"], vae=outside["vae"])
     flow = drawing.add(
         "ICPortrait_EstimateFlow",

@@ -44,27 +44,35 @@ def by_order(faces: int, people: int) -> list[Assignment]:
     ]
 
 
-def parse_pairs(text: str, faces: Sequence[int], people: int) -> dict[int, int]:
-    """{face: person} from explicit pairs "0:1, 2:0".
+def parse_pairs(text: str, faces: Sequence[int], names: Sequence[str]) -> dict[int, int]:
+    """{face: person} from explicit pairs "0:Anna, 2:1"; a person is a name (upper or lower case) or a number.
 
     Args:
         faces: the numbers of the faces that are there.
-        people: how many there are, numbered from 0.
+        names: of the people, who are numbered from 0.
 
     Raises:
-        ValueError: something else, a face or person that is not there, or a face named twice.
+        ValueError: no pair, something else, a face or person that is not there, or a face named twice.
     """
+    numbers = {name.lower(): number for number, name in enumerate(names)}
+    parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
+    if not parts:
+        raise ValueError("pairs is empty: write face:person, for example 0:Anna, 2:Ben")
     wanted: dict[int, int] = {}
-    for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
-        match = re.fullmatch(r"(\d+)\s*[:=]\s*(\d+)", part)
+    for part in parts:
+        match = re.fullmatch(r"(\d+)\s*[:=]\s*(.*)", part)
         if not match:
             raise ValueError(f'"{part}" is not a pair; write face:person, for example 0:1, 2:0')
-        face, person = int(match[1]), int(match[2])
+        face, who = int(match[1]), match[2]
+        person = int(who) if re.fullmatch(r"\d+", who) else numbers.get(who.lower())
+        if person is None:
+            raise ValueError(f'"{part}" names {who!r}, the profiles are: {", ".join(names)}')
         if face not in faces:
             known = ", ".join(map(str, sorted(set(faces)))) or "none"
             raise ValueError(f'"{part}" names face {face}, the faces are: {known}')
-        if person >= people:
-            raise ValueError(f'"{part}" names person {person}, there are {people}')
+        if person >= len(names):
+            known = ", ".join(f"{number} {name}" for number, name in enumerate(names))
+            raise ValueError(f'"{part}" names person {person}, there are {len(names)}: {known}')
         if face in wanted:
             raise ValueError(f"face {face} is named twice")
         wanted[face] = person

@@ -57,7 +57,7 @@ class TestFlow:
     @pytest.mark.parametrize("window,temperature", [(1, 0.05), (2, 0.2)])
     def test_window_method_equals_the_loop(self, window, temperature):
         target, profile = related()
-        flow, _ = correspondence.match(target, profile, "window", window, temperature)
+        flow, _ = correspondence.match(target, profile, "window", window=window, temperature=temperature)
         for b in range(2):
             pair = target[b].double().numpy(), profile[b].double().numpy()
             assert np.allclose(flow[b].numpy(), plain.window_flow(*pair, window, temperature), atol=2e-5)

@@ -136,8 +136,8 @@ class TestOrderAndPairs:
         assert [a.person for a in assignment.by_order(1, 4)] == [0]
 
     def test_pairs(self):
-        assert assignment.parse_pairs("0:1, 2=0", range(3), 2) == {0: 1, 2: 0}
-        assert assignment.parse_pairs("4:1", (1, 4), 2) == {4: 1}
+        assert assignment.parse_pairs("0:1, 2=0", range(3), ("Anna", "Ben")) == {0: 1, 2: 0}
+        assert assignment.parse_pairs("4:1", (1, 4), ("Anna", "Ben")) == {4: 1}
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
@@ -150,7 +150,7 @@ class TestOrderAndPairs:
     )
     def test_bad_pairs(self, text, sentence):
         with pytest.raises(ValueError, match=sentence):
-            assignment.parse_pairs(text, range(3), 2)
+            assignment.parse_pairs(text, range(3), ("Anna", "Ben"))
 
 
 class TestPhotograph:

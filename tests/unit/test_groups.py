@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from icportrait.models import groups
-from icportrait.models.faces import selection
+from icportrait.models.faces import assignment, selection
 from icportrait.models.faces.types import Face, Faces
 from icportrait.models.stitching import StitchSettings
 
@@ -79,15 +79,15 @@ class TestPeople:
 
 class TestPairs:
     def test_names_and_numbers(self):
-        assert groups.parse_pairs("0:Anna, 2=1\n3 : ANNA;", range(4), ("Anna", "Ben B")) == {0: 0, 2: 1, 3: 0}
-        assert groups.parse_pairs("1: ben b", range(4), ("Anna", "Ben B")) == {1: 1}
+        assert assignment.parse_pairs("0:Anna, 2=1\n3 : ANNA;", range(4), ("Anna", "Ben B")) == {0: 0, 2: 1, 3: 0}
+        assert assignment.parse_pairs("1: ben b", range(4), ("Anna", "Ben B")) == {1: 1}
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
         [
             ("0:Cleo", "the profiles are: Anna, Ben"),
-            ("9:Anna", "the faces are: 0, 1, 2, 3"),
-            ("0:5", "names person 5"),
+            ("9:Anna", '"9:Anna" names face 9, the faces are: 0, 1, 2, 3'),
+            ("0:5", "names person 5, there are 2: 0 Anna, 1 Ben"),
             ("0", "not a pair"),
             ("0:", "the profiles are"),
             ("0:Anna,0:Ben", "named twice"),
@@ -96,7 +96,7 @@ class TestPairs:
     )
     def test_bad(self, text, sentence):
         with pytest.raises(ValueError, match=sentence):
-            groups.parse_pairs(text, range(4), ("Anna", "Ben"))
+            assignment.parse_pairs(text, range(4), ("Anna", "Ben"))
 
     @patient
     @given(
@@ -107,7 +107,7 @@ class TestPairs:
     def test_what_is_written_is_read(self, wanted, between, spelling):
         names = ("Anna", "Ben", "Cleo", "Dora")
         parts = [f"{face}:{who if spelling is None else spelling(names[who])}" for face, who in wanted.items()]
-        assert groups.parse_pairs(between.join(parts), range(6), names) == wanted
+        assert assignment.parse_pairs(between.join(parts), range(6), names) == wanted
 
 
 class TestNumbers:

@@ -8,7 +8,7 @@ from tiny_models import portrait_setup, text_encoder
 
 from icportrait.models import groups as model_groups
 from icportrait.models.faces.types import Face, Faces
-from icportrait.nodes import groups
+from icportrait.nodes import common, groups
 
 HEIGHT, WIDTH = 200, 320
 
@@ -310,7 +310,7 @@ class TestInTheRealExecutor:
         class Source(io.ComfyNode):
             @classmethod
             def define_schema(cls):
-                outputs = [io.Model, io.Vae, io.ClipVision, groups.Nets, io.Image, groups.AssignmentType]
+                outputs = [io.Model, io.Vae, io.ClipVision, common.Nets, io.Image, groups.AssignmentType]
                 return io.Schema(
                     node_id="TestSource",
                     inputs=[],

@@ -115,6 +115,13 @@ class TestTap:
         for tap in (0, TAP, BLOCKS - 1):
             assert torch.equal(net.zero_convs[tap](net.features(*rest, tap), None, None), residuals[tap])
 
+    @torch.no_grad()
+    def test_several_in_one_pass_are_those_of_each(self, net, inputs):
+        rest = inputs["x"], inputs["timesteps"], inputs["context"], net.encode_hint(inputs["hint"])
+        found = net.block_features(*rest, (TAP, 1))
+        assert list(found) == [1, TAP]
+        assert all(torch.equal(features, net.features(*rest, tap)) for tap, features in found.items())
+
     def test_one_that_does_not_exist_is_refused(self, net, inputs):
         with torch.no_grad(), pytest.raises(ValueError, match="Tap 12 does not exist.*0 to 11"):
             hint = net.encode_hint(inputs["hint"])

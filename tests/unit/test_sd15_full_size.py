@@ -22,22 +22,7 @@ from tiny_models import picture
 from icportrait.models import encoding, injection, loading, matching, net_files, nets
 from icportrait.models.pixel_sampling import sample_pixels
 from icportrait.models.types import Profile
-
-VAE = {
-    "ddconfig": {
-        "double_z": True,
-        "z_channels": 4,
-        "resolution": 256,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": 128,
-        "ch_mult": [1, 2, 4, 4],
-        "num_res_blocks": 2,
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    },
-    "embed_dim": 4,
-}
+from icportrait.training.measure_flops import SD15_VAE
 
 # The published checkpoint's own figures: tensors and parameters of each part.
 PARTS = {
@@ -54,7 +39,7 @@ def shapes_of_checkpoint() -> dict[str, torch.Size]:
     unet = UNetModel(device="meta", operations=operations, **nets.SD15_UNET)
     shapes |= {f"model.diffusion_model.{name}": tensor.shape for name, tensor in unet.state_dict().items()}
     with torch.device("meta"):
-        vae = AutoencoderKL(**VAE)
+        vae = AutoencoderKL(ddconfig=SD15_VAE, embed_dim=4)
     shapes |= {f"first_stage_model.{name}": tensor.shape for name, tensor in vae.state_dict().items()}
     text = comfy.sd1_clip.SD1ClipModel(device="meta", dtype=torch.float16)
     for name, tensor in text.state_dict().items():

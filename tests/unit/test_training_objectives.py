@@ -12,7 +12,8 @@ import torch
 from tiny_models import randomise
 from tiny_training import UNET, random_base, random_matching, sample_set
 
-from icportrait.training import appearance, matching
+from icportrait.models.pairs import target_and_profile
+from icportrait.training import appearance
 from icportrait.training.appearance import AppearanceTask
 from icportrait.training.base import identity_contrast
 from icportrait.training.conditioning import ConditioningSettings, draw_batch
@@ -352,9 +353,9 @@ class TestFlowLoss:
 
     def test_both_halves_are_told_apart(self):
         pair = torch.arange(8.0).reshape(1, 1, 1, 8)
-        target, profile = matching.target_and_profile(pair, profile_left=False)
+        target, profile = target_and_profile(pair)
         assert target.flatten().tolist() == [0, 1, 2, 3] and profile.flatten().tolist() == [4, 5, 6, 7]
-        target, profile = matching.target_and_profile(pair, profile_left=True)
+        target, profile = target_and_profile(pair, profile_side="left")
         assert target.flatten().tolist() == [4, 5, 6, 7] and profile.flatten().tolist() == [0, 1, 2, 3]
 
 

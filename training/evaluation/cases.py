@@ -14,6 +14,7 @@ from ...models.faces.types import Face
 from ..data.shards import read_shards
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IDENTITIES_A_GROUP = 6  # of `icportrait data heads` by default
 # dlib's box against the FFHQ crop, as in models/faces/alignment.py.
 _CROP_PER_BOX, _BOX_BELOW = 1.5, 0.05
 
@@ -111,6 +112,17 @@ def heads_cases(shards: Sequence[Path], identities: int | None = None, styles: i
                 )
             )
     return cases
+
+
+def held_out_cases(data: Path | None, work: Path, identities: int, styles: int = 1) -> list[Case]:
+    """`heads_cases` of the shards in the folder `data`; without one, held-out groups enough are rendered into `work` first."""
+    if data is None:
+        from ..data.heads.generate import HELD_OUT, generate_shards
+
+        data = work / "held_out"
+        groups = -(-identities // IDENTITIES_A_GROUP)
+        generate_shards(data, groups=groups, first_group=HELD_OUT, groups_per_shard=1)
+    return heads_cases(sorted(data.glob("*.tar")), identities, styles)
 
 
 def load_photo(path: Path) -> torch.Tensor:

@@ -18,6 +18,7 @@ from ...models.encoding import encode_picture, encode_profile
 from ...models.faces.pixels import to_bytes
 from ...models.matching import hint_pair, net_inputs, noisy_pair
 from ...models.nets import taps as own_taps
+from ...models.pairs import side_by_side, target_and_profile
 from ...models.pixel_sampling import sample_pixels
 from ...models.types import LoadedNet, Profile
 from ..diffusion import keyed_generator
@@ -70,9 +71,7 @@ class MatchBench:
         """
         profile, latent = self.encoded(case, lit_by)
         sampled, _ = sample_pixels(_lit(case, lit_by), SHARE, keyed_generator(draw.noise, case.key))
-        hint = hint_pair(sampled, profile.image)
-        if draw.profile_side == "left":
-            hint = torch.cat(hint.chunk(2, dim=-1)[::-1], dim=-1)
+        hint = side_by_side(*target_and_profile(hint_pair(sampled, profile.image)), draw.profile_side)
         comfy.model_management.load_models_gpu([net.patcher])
         device = net.patcher.load_device
         hint_features = net.module.encode_hint(hint.to(device=device, dtype=net.dtype))
@@ -80,15 +79,10 @@ class MatchBench:
         pair, sigma = noisy_pair(base, profile, latent, draw.timestep, draw.noise, device, draw.profile_side)
         inputs = net_inputs(net, base.model_sampling, pair, sigma, profile.embedding)
         if taps is None:
-            features = net.module.features(*inputs, hint_features, *own_taps(net.config))
-            return {net.config["tap"]: _halves(features.float().cpu(), draw.profile_side)}
-        found = {}
-        for index, h, _ in net.module._encoder(*inputs, hint_features):
-            if index in taps:
-                found[index] = _halves(h.float().cpu(), draw.profile_side)
-            if index == max(taps):
-                break
-        return found
+            found = {net.config["tap"]: net.module.features(*inputs, hint_features, *own_taps(net.config))}
+        else:
+            found = net.module.block_features(*inputs, hint_features, taps)
+        return {tap: target_and_profile(h.float().cpu(), draw.profile_side) for tap, h in found.items()}
 
     def base_features(
         self, case: Case, draw: Draw, taps: list[str], lit_by: str = "target"
@@ -111,16 +105,11 @@ class MatchBench:
         finally:
             for hook in hooks:
                 hook.remove()
-        return {tap: _halves(out.float().cpu(), draw.profile_side) for tap, out in found.items()}
+        return {tap: target_and_profile(out.float().cpu(), draw.profile_side) for tap, out in found.items()}
 
 
 def _lit(case: Case, lit_by: str) -> torch.Tensor:
     return {"target": case.truth, "style": case.style}[lit_by].picture
-
-
-def _halves(features: torch.Tensor, profile_side: str) -> tuple[torch.Tensor, torch.Tensor]:
-    left, right = features.chunk(2, dim=-1)
-    return (left, right) if profile_side == "right" else (right, left)
 
 
 def mean_cost(pairs: list[tuple[torch.Tensor, torch.Tensor]], upsample: int = 1) -> torch.Tensor:

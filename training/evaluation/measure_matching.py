@@ -6,7 +6,6 @@ All read-outs are taken from the same noisy pairs. `paper` is the plain argmax o
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +14,10 @@ from tqdm import tqdm
 
 from ...models.correspondence import METHODS, cost_volume, cycle_confidence, match_costs, resize_flow
 from ...models.matching import FLOW_TIMESTEP
-from ..measure_bundle import HELD_OUT, IDENTITIES_A_GROUP, step0_net
 from . import flow_metrics
-from .cases import Case, heads_cases
+from .cases import Case, held_out_cases
 from .match_bench import Draw, MatchBench, dis_flow, mean_cost, pixel_features, truth_of
-from .models_used import load_models
+from .models_used import load_models, step0_net
 
 TIMESTEPS = (20, 50, 100, 200, 400, 600)
 BASE_TIMESTEPS = (0, 50, 100, 261)  # DIFT's 0 and 261, GeoAware's 50
@@ -249,16 +247,9 @@ def best_of(table: dict, prefix: str, suffix: str = "") -> dict:
 
 def measure_matching(arguments) -> dict:
     """All figures; see `icportrait measure matching --help`."""
-    data = arguments.data
-    if data is None:
-        from ..data.heads.generate import generate_shards
-
-        data = Path(arguments.work) / "held_out"
-        groups = -(-arguments.identities // IDENTITIES_A_GROUP)
-        generate_shards(data, groups=groups, first_group=HELD_OUT, groups_per_shard=1)
+    cases = held_out_cases(arguments.data, arguments.work, arguments.identities, arguments.styles)
     with torch.inference_mode():
         models = load_models(arguments.bundle, arguments.base, arguments.vision, arguments.nets)
-        cases = heads_cases(sorted(Path(data).glob("*.tar")), arguments.identities, arguments.styles)
         bench = MatchBench(models)
         config = models.nets.matching.config
         step0 = step0_net(models.model, config)

@@ -4,10 +4,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ...models import bundle as bundles
 from ...models.loading import load_portrait_nets
 from ...models.net_files import read_metadata
-from ...models.types import PortraitNets
+from ...models.nets import build_net, initialise_from_unet
+from ...models.types import LoadedNet, PortraitNets
+from ..diffusion import keyed_generator
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,13 @@ def load_models(
         paths = [path for path in paths if path.name not in {file.name for file in files}] + files
     training = {path.name: read_metadata(path).get("training", {}) for path in paths if path.suffix == ".safetensors"}
     return Models(model, vae, clip, portrait_nets, {path.name: file_hash(path) for path in paths}, training)
+
+
+def step0_net(model, config: dict) -> LoadedNet:
+    """The matching net before any training: ControlNet's initialisation from the base UNet."""
+    import comfy.model_patcher
+
+    net = build_net(config)
+    initialise_from_unet(net, model.model.diffusion_model, keyed_generator(0, "matching"))
+    cpu = torch.device("cpu")
+    return LoadedNet(comfy.model_patcher.ModelPatcher(net, load_device=cpu, offload_device=cpu), config, torch.float32)

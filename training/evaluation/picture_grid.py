@@ -1,5 +1,7 @@
 """Grids of result pictures with titles, for reports and figures."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
@@ -14,3 +16,9 @@ def grid(rows: list[list[tuple[str, torch.Tensor]]], height: int = 160) -> Image
     padded = [torch.nn.functional.pad(strip, (0, 0, 0, widest - strip.shape[2]), value=1.0) for strip in strips]
     sheet = torch.cat(padded, dim=1)[0].clamp(0, 1)
     return Image.fromarray(np.asarray((sheet * 255 + 0.5).to(torch.uint8)))
+
+
+def save_grid(rows: list[list[tuple[str, torch.Tensor]]], path: Path) -> None:
+    """Write a grid at the first picture's own height; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid(rows, rows[0][0][1].shape[1]).save(path)

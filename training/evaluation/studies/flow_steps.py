@@ -12,10 +12,10 @@ from ....models.correspondence import METHODS, cost_volume, resize_flow, warp
 from ....models.loading import load_net
 from ....models.nets import net_config
 from ....models.pictures import flow_to_color
-from ...measure_bundle import step0_net
 from .. import charts, flow_metrics
 from ..match_bench import Draw, MatchBench, truth_of
 from ..measure_matching import in_pixels, read_out
+from ..models_used import step0_net
 from ..picture_grid import grid
 from .common import GRID_CASES, Study
 
