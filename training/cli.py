@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     about = {
         "autoencoder": "the demo's 8x autoencoder (`train base` runs it first when it is missing)",
         "base": "the demo's UNet and vision encoder from nothing (SD1.5 runs skip this)",
+        "recogniser": "the face recogniser of the identity loss (beyond the paper; before `train appearance --identity-weight`)",
         "hint": "a start for the hint block of both nets (beyond the paper; optional, before `train matching`)",
         "matching": "the matching net (paper: 200 steps, lr 1e-5, batch 16)",
         "appearance": "the appearance net (paper: 20,000 steps, lr 1e-5, batch 16), matching net frozen",
@@ -314,7 +315,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         vae_loop, _, vae_options = stages.preset(arguments.preset, "autoencoder")
         if not (arguments.run / "autoencoder" / "vae.safetensors").exists():
             stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), vae_loop, vae_options)
-    elif arguments.stage != "hint":
+    elif arguments.stage in ("matching", "appearance"):
         conditioning = overridden(conditioning, arguments)
     phases = stages.phases(arguments.preset, arguments.stage, loop.steps)
     for size, last_step in [(arguments.size, loop.steps)] if arguments.size else phases:
@@ -325,6 +326,9 @@ def run_train(arguments: argparse.Namespace) -> int:
         phase = dataclasses.replace(loop, steps=last_step, schedule_steps=loop.schedule_steps or loop.steps)
         if arguments.stage == "base":
             stages.train_base(arguments.run, samples, phase, options, held_out)
+            continue
+        if arguments.stage == "recogniser":
+            stages.train_recogniser(arguments.run, samples, phase, options, held_out)
             continue
         base = _base(arguments)
         if arguments.stage == "hint":

@@ -17,6 +17,15 @@ TASK_OPTIONS = {
         "contrast": (float, "weight of the term that pulls two views of a person together in the embedding"),
         "min_snr": _MIN_SNR,
     },
+    "recogniser": {
+        "temperature": (float, "of the contrast (InfoNCE): cosines are divided by it"),
+        "light": (float, "greatest change of a channel's gain, and of the logarithm of gamma, in augmentation"),
+        "blur": (
+            float,
+            "greatest blur in augmentation, sigma in pixels of the 96-px face: makes it bear the autoencoder's",
+        ),
+        "shift": (int, "greatest shift of the face in augmentation, pixels"),
+    },
     "hint": {
         "sampled": (float, "share of crops that are pixel-sampled (eq. 1), the rest whole"),
         "max_share": (float, "n of eq. 1: the kept share of pixels is uniform in (0, n)"),
@@ -106,6 +115,8 @@ def _task_value(stage: str, table: dict, name: str):
         return table[name]
     if stage == "base":
         from .base import BaseTask as task
+    elif stage == "recogniser":
+        from .recogniser import RecogniserTask as task
     elif stage == "hint":
         from .hint import HintTask as task
     elif stage == "matching":

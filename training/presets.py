@@ -7,7 +7,12 @@
 from .conditioning import ConditioningSettings
 from .loop import LoopSettings
 
-STAGES = ("autoencoder", "base", "hint", "matching", "appearance")
+STAGES = ("autoencoder", "base", "recogniser", "hint", "matching", "appearance")
+
+# Sees pictures only, so it is the same whatever the base. A batch counts people, two pictures of each.
+_RECOGNISER = LoopSettings(
+    steps=1500, batch=64, lr=1e-3, schedule="cosine", warmup=50, weight_decay=0.05, ema=0.99, precision="bf16"
+)
 
 LOOP = {
     "demo": {
@@ -15,6 +20,7 @@ LOOP = {
             steps=3000, batch=16, lr=1e-3, schedule="cosine", warmup=100, ema=0.995, precision="bf16"
         ),
         "base": LoopSettings(steps=4000, batch=8, lr=4e-4, schedule="cosine", warmup=200, ema=0.998, precision="bf16"),
+        "recogniser": _RECOGNISER,
         "hint": LoopSettings(steps=800, batch=32, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, precision="bf16"),
         "matching": LoopSettings(
             steps=600,
@@ -31,6 +37,7 @@ LOOP = {
         ),
     },
     "sd15": {
+        "recogniser": _RECOGNISER,
         "matching": LoopSettings(steps=200, batch=16, lr=1e-5, precision="fp16", validate_every=50),
         "appearance": LoopSettings(steps=20_000, batch=16, lr=1e-5, precision="fp16"),
     },
@@ -64,6 +71,7 @@ TASK = {
     "demo": {
         "autoencoder": {},
         "base": {},
+        "recogniser": {},
         "hint": {},
         "matching": {"objective": "flow", "fine_tap": 2},
         "appearance": {
@@ -77,6 +85,7 @@ TASK = {
         },
     },
     "sd15": {
+        "recogniser": {},
         "matching": {"objective": "paper"},
         "appearance": {},
     },

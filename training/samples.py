@@ -52,6 +52,7 @@ class SampleSet:
     Attributes:
         pictures: id -> uint8 `[size, size, 3]`.
         samples: list of `Sample`.
+        landmarks: id -> float64 `[5, 2]` in pixels of the picture (eyes, nose tip, mouth corners), where the shards hold them.
         latents: id -> float16 `[4, size / 8, size / 8]` in model scale, filled by `encode_latents`.
         embeddings: id -> float32 `[768]`, filled by `embed_profiles`; empty = embeddings are computed when drawn.
 
@@ -63,6 +64,7 @@ class SampleSet:
     def __init__(self, shards: Iterable[str | Path], size: int | None = None, limit: int | None = None):
         self.pictures: dict[str, torch.Tensor] = {}
         self.samples: list[Sample] = []
+        self.landmarks: dict[str, np.ndarray] = {}
         self.latents: dict[str, torch.Tensor] = {}
         self.embeddings: dict[str, torch.Tensor] = {}
         self.size = size
@@ -79,7 +81,7 @@ class SampleSet:
         """A set of pictures that are in memory already, uint8 `[S, S, 3]` by id, all of one size."""
         made = cls.__new__(cls)
         made.pictures, made.samples, made.latents, made.embeddings = dict(pictures), list(samples), {}, {}
-        made.size = None
+        made.landmarks, made.size = {}, None
         return made
 
     def _add(self, key: str, members: dict[str, bytes]) -> None:
@@ -89,7 +91,11 @@ class SampleSet:
             if f"{role}.webp" in members:
                 ids[role] = picture_id(meta, role)
                 if ids[role] not in self.pictures:  # decoding is most of the work, and pictures recur
-                    self.pictures[ids[role]] = torch.from_numpy(self._scaled(decode_picture(members[f"{role}.webp"])))
+                    stored = decode_picture(members[f"{role}.webp"])
+                    picture = self.pictures[ids[role]] = torch.from_numpy(self._scaled(stored))
+                    if role in meta.get("landmarks5", {}):
+                        points = np.asarray(meta["landmarks5"][role], np.float64)
+                        self.landmarks[ids[role]] = points * (picture.shape[0] / stored.shape[0])
         flow = visible = face = None
         if "truth.npz" in members:
             truth = decode_truth(members["truth.npz"])

@@ -1,4 +1,5 @@
 """The stages of a run, each from the files of the stages before it: autoencoder -> base (-> hint) -> matching -> appearance.
+The recogniser stands beside them: it needs the data alone.
 
 A run is a folder with one subfolder a stage. The demo's base is trained here; `sd15` runs take an SD1.5 checkpoint and a
 CLIP ViT-L/14 vision model, loaded by ComfyUI's own loaders.
@@ -24,11 +25,13 @@ from .hint import HintTask
 from .loop import LoopSettings, load_weights, train
 from .matching import MatchingTask
 from .modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
+from .recogniser import RecogniserTask, verification
 from .samples import SampleSet
 from .validation import Validator
 
 LICENSE = "CC0-1.0"
 DEMO_BASE = "demo base"
+RECOGNISER_FORMAT = "icportrait-recogniser-1"
 
 
 @dataclass
@@ -171,6 +174,27 @@ def train_base(
         task.vision.state_dict(),
         {"format": "icportrait-vision-1", "config": DEMO_VISION, "training": facts},
     )
+
+
+def train_recogniser(
+    run: Path, samples: SampleSet, loop: LoopSettings, task_options: dict, held_out: SampleSet | None = None
+) -> RecogniserTask:
+    """Train the face recogniser of the identity loss; writes `recogniser/recogniser.safetensors`."""
+    task = RecogniserTask(samples, seed=loop.seed, **task_options)
+    validate = None if held_out is None else lambda: (verification(task.net, held_out), {})
+    train(task, loop, run / "recogniser", "recogniser", {"config": task.net.config, **task_options}, validate)
+    if PartialState().is_main_process:
+        facts = {
+            "steps": loop.steps,
+            "batch": loop.batch,
+            "people": len(task.people),
+            "data": "icportrait heads",
+            "license": LICENSE,
+            **({"held_out": verification(task.net, held_out)} if held_out is not None else {}),
+        }
+        metadata = {"format": RECOGNISER_FORMAT, "config": task.net.config, "training": facts}
+        save_tensors(run / "recogniser" / "recogniser.safetensors", task.net.state_dict(), metadata)
+    return task
 
 
 def load_demo_base(run: Path) -> Base:

@@ -77,6 +77,15 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
+def arcface_transform(points: np.ndarray, side: int) -> np.ndarray:
+    """The similarity `[2, 3]` from a picture to the "arcface" square of `side` pixels.
+
+    Args:
+        points: `[5, 2]` px: eyes, nose tip, mouth corners; the viewer's left first.
+    """
+    return similarity(points, np.array(list(_ARCFACE_112.values())) * (side / 112))
+
+
 def head_of(face: Face) -> HeadFit | None:
     """The average head fitted to this face, or None for a face that is only a box."""
     points = named_points(face)

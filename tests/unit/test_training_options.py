@@ -9,8 +9,9 @@ from icportrait.training import cli, options, presets, stages
 from icportrait.training.appearance import AppearanceTask
 from icportrait.training.base import BaseTask
 from icportrait.training.matching import MatchingTask
+from icportrait.training.recogniser import RecogniserTask
 
-STAGES = ("autoencoder", "base", "matching", "appearance")
+STAGES = ("autoencoder", "base", "recogniser", "matching", "appearance")
 
 
 def parsed(stage: str, *more: str):
@@ -41,8 +42,9 @@ def test_help_explains_every_preset_value(stage, capsys):
 
 def test_every_number_of_a_task_has_an_option():
     given_elsewhere = {"self", "samples", "unet", "vision", "matching", "matching_config", "unet_config", "settings"}
-    given_elsewhere |= {"seed", "steps", "vision_config", "sigma"}
-    for stage, task in (("base", BaseTask), ("matching", MatchingTask), ("appearance", AppearanceTask)):
+    given_elsewhere |= {"seed", "steps", "vision_config", "sigma", "net"}
+    tasks = {"base": BaseTask, "recogniser": RecogniserTask, "matching": MatchingTask, "appearance": AppearanceTask}
+    for stage, task in tasks.items():
         names = set(inspect.signature(task.__init__).parameters) - given_elsewhere
         assert names == set(options.TASK_OPTIONS[stage]), stage
 

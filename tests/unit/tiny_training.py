@@ -2,6 +2,7 @@
 
 import functools
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as functional
@@ -87,6 +88,46 @@ def write_shard(path, people: int = 4, styles: bool = False, size: int = 64, shi
         if styles:
             sample["style.webp"] = shards.encode_picture(smooth_picture(900 + i, size, size), 101)
         samples.append(sample)
+    shards.write_shard(path, samples)
+    return path
+
+
+def face_shard(path, people: int = 6, first: int = 0, size: int = 64):
+    """A shard of "faces" with landmarks: a pattern a person on a background a scene; scene a upright, scene b turned, smaller
+    and moved. Sample i of person i has target `p<i>@b` and profile `p<i>@a`; the style is the next person in scene b."""
+    # Five points of a face in its own square, [0, 1].
+    points = np.array([[0.34, 0.46], [0.66, 0.46], [0.5, 0.64], [0.37, 0.82], [0.63, 0.82]])
+    views = {"a": (0.75, 0.0, (0.5, 0.5)), "b": (0.65, 0.3, (0.46, 0.54))}  # side in pictures, turn in radians, centre
+    pictures, landmarks = {}, {}
+    for i in range(first, first + people):
+        pattern = smooth_picture(5000 + i, size, size)
+        for number, (scene, (side, turn, centre)) in enumerate(views.items()):
+            linear = side * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+            shift = size * (np.array(centre) - linear @ (0.5, 0.5))  # pattern px -> picture px, continuous
+            pixel_shift = shift + linear @ (0.5, 0.5) - 0.5  # OpenCV counts from pixel centres
+            canvas = smooth_picture(7000 + number, size, size)
+            matrix = np.column_stack([linear, pixel_shift])
+            drawn = cv2.warpAffine(pattern, matrix, (size, size), flags=cv2.INTER_LINEAR)
+            inside = cv2.warpAffine(np.ones((size, size), np.uint8), matrix, (size, size), flags=cv2.INTER_NEAREST)
+            pictures[i, scene] = np.where(inside[..., None] > 0, drawn, canvas)
+            landmarks[i, scene] = (points * size @ linear.T + shift).tolist()
+    samples = []
+    for i in range(first, first + people):
+        other = first + (i - first + 1) % people
+        roles = {"target": (i, "b"), "profile": (i, "a"), "style": (other, "b")}
+        samples.append(
+            {
+                "__key__": f"s{i:04d}",
+                **{f"{role}.webp": shards.encode_picture(pictures[key], 101) for role, key in roles.items()},
+                "meta.json": {
+                    "format_version": shards.FORMAT_VERSION,
+                    "identity": {"target": f"p{i}", "profile": f"p{i}", "style": f"p{other}"},
+                    "scene": {role: scene for role, (_, scene) in roles.items()},
+                    "landmarks5": {role: landmarks[key] for role, key in roles.items()},
+                    "cameras": {},
+                },
+            }
+        )
     shards.write_shard(path, samples)
     return path
 
