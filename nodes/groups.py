@@ -484,7 +484,7 @@ class GroupPortrait(io.ComfyNode):
         strengths="",
         noise_strengths="",
         rounds=1,
-        sampler_name="euler",
+        sampler_name=CropSettings.sampler,
         scheduler=SCHEDULER,
         pattern=PATTERNS[0],
         flow_timestep=FLOW_TIMESTEP,

@@ -166,7 +166,7 @@ class Portrait(io.ComfyNode):
         style_face=0,
         no_face=NO_FACE[0],
         rounds=1,
-        sampler_name="euler",
+        sampler_name=CropSettings.sampler,
         scheduler=SCHEDULER,
         flow_timestep=FLOW_TIMESTEP,
         flow_method=METHODS[0],

@@ -34,6 +34,7 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     # Settings classes are imported here because their module needs ComfyUI on the path.
+    from ..models.portrait import CropSettings
     from .customise import LORA_LR, PAPER, CustomiseSettings
     from .data.folders.faces import FilterSettings
     from .data.folders.write import PairSettings
@@ -177,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--work", type=Path, default=Path("measure_work"), help="folder for held-out renders and pictures"
     )
     bundle.add_argument("--identities", type=int, default=24, help="held-out identities")
-    bundle.add_argument("--steps", type=int, default=20, help="sampling steps")
+    bundle.add_argument("--steps", type=int, default=None, help="sampling steps; default: the node's")
     bundle.add_argument("--cfg", type=float, default=None, help="classifier-free guidance; default: the node's")
     bundle.add_argument(
         "--strength", type=float, default=None, help="noise strength of progressive inference; default: the node's"
@@ -209,7 +210,9 @@ def build_parser() -> argparse.ArgumentParser:
         default="normal",
         help="of the search, as in Detect Faces",
     )
-    faces.add_argument("--steps", type=int, default=20, help="sampling steps a face; 2 for a quick check")
+    faces.add_argument(
+        "--steps", type=int, default=CropSettings.steps, help="sampling steps a face; 2 for a quick check"
+    )
     faces.add_argument("--crop-size", type=int, default=256, help="side of the painted crops in pixels")
     faces.add_argument("--seed", type=int, default=0)
     faces.add_argument("--out", type=Path, default=None, help="JSON to write")

@@ -118,7 +118,7 @@ def measure_bundle(arguments) -> dict:
         models = load_models(arguments.bundle)
         flow = measure_flow(models, cases, arguments.paper_matching, arguments.seed)
         who, light, seconds = measure_pictures(models, cases, settings, arguments.work)
-    names = ("seed", "share", "steps", "cfg", "noise_strength", "rounds", "flow_timestep")
+    names = ("seed", "share", "steps", "cfg", "sampler", "noise_strength", "rounds", "flow_timestep")
     return {
         "identities": len(cases),
         "view_width_px": cases[0].record["flow"].shape[2],

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from ..models.portrait import CropSettings
 from .workflow_drawing import Drawing, Node, with_current_outputs
 
 PROFILE, STYLE, RESULT = "Profile: the person", "Style reference: pose, light, style", "Result"
@@ -18,7 +19,8 @@ SAMPLES = (
 )
 SWAP = (
     "**For real photographs** replace *Load Demo Bundle* by *Load Checkpoint* (SD1.5), *Load CLIP Vision* (ViT-L/14) and "
-    "*Load Portrait Nets*, and set every `crop_size` from 256 to 512. The demo bundle is small and knows synthetic heads only."
+    "*Load Portrait Nets*, and set every `crop_size` to 512, `sampler_name` to euler, `steps` to 20 and `cfg` to 3. The demo bundle is "
+    "small and knows synthetic heads only."
 )
 # Where ComfyUI's own templates and OpenAI publish these files.
 CHECKPOINT = {
@@ -35,6 +37,8 @@ NETS_NOTE = (
     "*Load Portrait Nets* wants a matching and an appearance net trained for SD1.5, in `models/icportrait`. None are published yet: "
     "the pack's training page says how to make them."
 )
+# What the full-size models want; the nodes' defaults suit the demo bundle.
+FOR_SD15 = {"crop_size": 512, "sampler_name": "euler", "steps": 20, "cfg": 3.0}
 CUSTOMISED = "my_person_sd15.safetensors"
 
 
@@ -106,7 +110,7 @@ def portrait(drawing: Drawing) -> None:
     drawing.note(
         "What to turn",
         "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
-        "down to 2.\n\nThe workflow `portrait_step_by_step` does the same with a node for each stage.",
+        "down to 1.\n\nThe workflow `portrait_step_by_step` does the same with a node for each stage.",
         260,
     )
     result_stage(
@@ -154,7 +158,12 @@ def text_to_portrait(drawing: Drawing) -> None:
     drawing.note("No face?", "One clear face, at least 150 pixels wide, is needed. Otherwise take another seed.", 120)
     drawing.stage("3 Portrait")
     node = drawing.add(
-        "ICPortrait_Portrait", **models, profile_image=profile["IMAGE"], style_image=style["IMAGE"], crop_size=512
+        "ICPortrait_Portrait",
+        **models,
+        profile_image=profile["IMAGE"],
+        style_image=style["IMAGE"],
+        noise_strength=0.7,
+        **FOR_SD15,
     )
     drawing.stage("4 Result")
     drawing.add("SaveImage", RESULT, images=node["image"], filename_prefix="icportrait/text_to_portrait")
@@ -322,10 +331,11 @@ def chaining(drawing: Drawing) -> None:
         positive=control["positive"],
         negative=control["negative"],
         latent_image=masked["LATENT"],
-        cfg=3.0,
-        sampler_name="euler",
-        scheduler="normal",
-        denoise=0.7,
+        steps=CropSettings.steps,
+        cfg=CropSettings.cfg,
+        sampler_name=CropSettings.sampler,
+        scheduler=CropSettings.scheduler,
+        denoise=CropSettings.noise_strength,
     )
     drawing.stage("7 Upscale and stitch")
     decoded = drawing.add("VAEDecode", samples=sampler["LATENT"], vae=models["vae"])
@@ -346,7 +356,7 @@ def customised_checkpoint(drawing: Drawing) -> None:
         "Read me",
         "**Customised checkpoint**: an SD1.5 checkpoint fine-tuned on aligned photos of the person (the paper's DreamBooth phase), with "
         f"the same nets. Choose yours in *Load Checkpoint*; put a *LoraLoaderModelOnly* behind it when yours is a LoRA. {NETS_NOTE}\n\nTo "
-        "only see it run: replace the three loaders by *Load Demo Bundle* and set `crop_size` to 256.",
+        "only see it run: replace the three loaders by *Load Demo Bundle*, set `crop_size` to 256 and `sampler_name` to lcm.",
         330,
     )
     drawing.stage("2 Portrait")
@@ -355,8 +365,8 @@ def customised_checkpoint(drawing: Drawing) -> None:
         **models,
         profile_image=profile["IMAGE"],
         style_image=style["IMAGE"],
-        crop_size=512,
         noise_strength=0.8,
+        **FOR_SD15,
     )
     drawing.note(
         "Why more noise",
