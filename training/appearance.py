@@ -6,7 +6,8 @@ from ..models.aggregation import aggregate_residuals
 from ..models.correspondence import match
 from ..models.nets import build_net, initialise_from_unet, net_config, taps
 from .conditioning import Batch, ConditioningSettings, draw_batch
-from .diffusion import add_noise, keyed_generator, min_snr_weights, noise_for, uniform
+from .diffusion import add_noise, denoised, keyed_generator, min_snr_weights, noise_for, uniform
+from .identity_loss import IdentityLoss
 from .matching import as_control, target_and_profile, true_flow
 from .samples import SampleSet, batch_indices
 
@@ -32,6 +33,9 @@ class AppearanceTask(torch.nn.Module):
         profile_weight: float = 1.0,
         face_weight: float = 1.0,
         min_snr: float = 0.0,
+        identity_weight: float = 0.0,
+        identity_timestep: int = 400,
+        identity: IdentityLoss | None = None,
     ):
         """
         Args:
@@ -43,18 +47,34 @@ class AppearanceTask(torch.nn.Module):
             profile_weight: loss weight of the profile half (1 = eq. 3 as written; it is easy and teaches little).
             face_weight: loss weight of face cells against the rest (1 = eq. 3 as written).
             min_snr: gamma of `diffusion.min_snr_weights`; 0 = off (eq. 3 as written).
+            identity_weight: of `identity` (beyond the paper); 0 = off. A sample that has no such loss counts as 0 in its mean.
+            identity_timestep: only samples below this timestep have it: above, one prediction says little about the face.
+            identity: needed where the weight is not 0.
+
+        Raises:
+            ValueError: an identity loss without a recogniser or without landmarks.
         """
         super().__init__()
         self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta, gate=gate)
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "appearance"))
         frozen = {"unet": unet, "vision": vision, "matching": matching}
+        if identity_weight:
+            if identity is None:
+                raise ValueError("The identity loss needs a recogniser; `icportrait train recogniser` makes one.")
+            if all(sample.target not in samples.landmarks for sample in samples.samples):
+                raise ValueError(
+                    "The identity loss needs landmarks, and none of these samples has any: make shards with `icportrait data "
+                    "heads` or `icportrait data folder`, or leave out --identity-weight."
+                )
+            frozen["identity"] = identity
         self.frozen = {name: module.requires_grad_(False).eval() for name, module in frozen.items()}
         self.taps = taps(matching_config)
         self.samples, self.settings, self.seed = samples, settings, seed
         self.flow_timestep, self.true_flow = flow_timestep, true_flow
         self.profile_weight, self.face_weight = profile_weight, face_weight
         self.min_snr = min_snr
+        self.identity_weight, self.identity_timestep = identity_weight, identity_timestep
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
@@ -107,10 +127,28 @@ class AppearanceTask(torch.nn.Module):
         weight = 1 + (self.face_weight - 1) * faces
         target_loss = (target_error * weight).sum() / weight.sum()
         loss = (target_loss + self.profile_weight * profile_error.mean()) / (1 + self.profile_weight)
-        return loss, {
+        figures = {
             "target_loss": target_loss.item(),
             "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
         }
+        if self.identity_weight:
+            cosines = self.identity_cosines(noisy, predicted.float(), batch, [sample for _, sample in items])
+            if len(cosines):
+                loss = loss + self.identity_weight * (1 - cosines).sum() / len(items)
+                figures["identity"] = cosines.mean().item()
+        return loss, figures
+
+    def identity_cosines(self, noisy, predicted, batch: Batch, samples: list) -> torch.Tensor:
+        """Cosine between the faces that an eps `[B, 4, h, 2w]` implies and the true ones, of the samples that have this loss."""
+        known = self.samples.landmarks
+        low = (batch.timesteps < self.identity_timestep).tolist()
+        chosen = [i for i, sample in enumerate(samples) if low[i] and sample.target in known]
+        if not chosen:
+            return predicted.new_zeros(0)
+        z_t, epsilon = (target_and_profile(pair, batch.profile_left)[0][chosen] for pair in (noisy, predicted))
+        keys = [samples[i].target for i in chosen]
+        clean = denoised(z_t, epsilon, batch.timesteps[chosen])
+        return self.frozen["identity"](clean, self.samples.images(keys).to(clean), [known[key] for key in keys])
 
 
 def exact_flow(samples: list, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
