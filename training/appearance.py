@@ -7,7 +7,8 @@ from ..models.correspondence import match
 from ..models.nets import build_net, initialise_from_unet, net_config, taps
 from ..models.pairs import target_and_profile
 from .conditioning import Batch, ConditioningSettings, draw_batch
-from .diffusion import add_noise, keyed_generator, min_snr_weights, noise_for, uniform
+from .diffusion import add_noise, denoised, keyed_generator, min_snr_weights, noise_for, uniform
+from .identity_loss import IdentityLoss
 from .matching import as_control, true_flow
 from .samples import SampleSet, batch_of
 
@@ -34,6 +35,9 @@ class AppearanceTask(torch.nn.Module):
         face_weight: float = 1.0,
         min_snr: float = 0.0,
         base_share: float = 0.0,
+        identity_weight: float = 0.0,
+        identity_timestep: int = 400,
+        identity: IdentityLoss | None = None,
     ):
         """
         Args:
@@ -48,6 +52,12 @@ class AppearanceTask(torch.nn.Module):
             base_share: 0 = the UNet is frozen (the paper). Above 0 it learns along with the net, and this share of steps
                 shows it single pictures without nets, so that it stays a base of its own: for a UNet that is itself
                 still half trained, as the demo's is.
+            identity_weight: of `identity` (beyond the paper); 0 = off. A sample that has no such loss counts as 0 in its mean.
+            identity_timestep: only samples below this timestep have it: above, one prediction says little about the face.
+            identity: needed where the weight is not 0.
+
+        Raises:
+            ValueError: an identity loss without a recogniser or without landmarks.
         """
         super().__init__()
         self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta, gate=gate)
@@ -56,12 +66,22 @@ class AppearanceTask(torch.nn.Module):
         self.base_share = base_share
         self.tuned = torch.nn.ModuleDict({"unet": unet.requires_grad_(True)} if base_share else {})
         frozen = {"vision": vision, "matching": matching} | ({} if base_share else {"unet": unet})
+        if identity_weight:
+            if identity is None:
+                raise ValueError("The identity loss needs a recogniser; `icportrait train recogniser` makes one.")
+            if all(sample.target not in samples.landmarks for sample in samples.samples):
+                raise ValueError(
+                    "The identity loss needs landmarks, and none of these samples has any: make shards with `icportrait data "
+                    "heads` or `icportrait data folder`, or leave out --identity-weight."
+                )
+            frozen["identity"] = identity
         self.frozen = {name: module.requires_grad_(False).eval() for name, module in frozen.items()}
         self.taps = taps(matching_config)
         self.samples, self.settings, self.seed = samples, settings, seed
         self.flow_timestep, self.true_flow = flow_timestep, true_flow
         self.profile_weight, self.face_weight = profile_weight, face_weight
         self.min_snr = min_snr
+        self.identity_weight, self.identity_timestep = identity_weight, identity_timestep
 
     @property
     def unet(self) -> torch.nn.Module:
@@ -97,7 +117,8 @@ class AppearanceTask(torch.nn.Module):
     def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss and figures; `nets=False` gives those of the UNet alone, to compare with."""
         batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
-        if nets and uniform(keyed_generator(self.seed, step, "base")) < self.base_share:
+        looking = step < 0  # validation
+        if nets and not looking and uniform(keyed_generator(self.seed, step, "base")) < self.base_share:
             return self.base_step(batch)
         exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.true_flow
         if exact and all(sample.flow is not None for _, sample in items):
@@ -121,10 +142,28 @@ class AppearanceTask(torch.nn.Module):
         weight = 1 + (self.face_weight - 1) * faces
         target_loss = (target_error * weight).sum() / weight.sum()
         loss = (target_loss + self.profile_weight * profile_error.mean()) / (1 + self.profile_weight)
-        return loss, {
+        figures = {
             "target_loss": target_loss.item(),
             "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
         }
+        if self.identity_weight:
+            cosines = self.identity_cosines(noisy, predicted.float(), batch, [sample for _, sample in items])
+            if len(cosines):
+                loss = loss + self.identity_weight * (1 - cosines).sum() / len(items)
+                figures["identity"] = cosines.mean().item()
+        return loss, figures
+
+    def identity_cosines(self, noisy, predicted, batch: Batch, samples: list) -> torch.Tensor:
+        """Cosine between the faces that an eps `[B, 4, h, 2w]` implies and the true ones, of the samples that have this loss."""
+        known = self.samples.landmarks
+        low = (batch.timesteps < self.identity_timestep).tolist()
+        chosen = [i for i, sample in enumerate(samples) if low[i] and sample.target in known]
+        if not chosen:
+            return predicted.new_zeros(0)
+        z_t, epsilon = (target_and_profile(pair, batch.profile_side)[0][chosen] for pair in (noisy, predicted))
+        keys = [samples[i].target for i in chosen]
+        clean = denoised(z_t, epsilon, batch.timesteps[chosen])
+        return self.frozen["identity"](clean, self.samples.images(keys).to(clean), [known[key] for key in keys])
 
     def base_step(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """Eq. 3 for the UNet alone on the targets alone: what keeps a UNet that learns along a base of its own."""

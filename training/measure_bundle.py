@@ -99,6 +99,10 @@ def measure_pictures(
     mean = {name: float(np.mean(values)) for name, values in scores.items()}
     mean["share_of_ceiling"] = mean["result"] / mean["ceiling"]
     mean["cases_result_above_style"] = float(np.mean(np.array(scores["result"]) > np.array(scores["style"])))
+    for other in ("style", "nets_off"):
+        gain = np.array(scores["result"]) - np.array(scores[other])
+        mean[f"result_minus_{other}"] = float(gain.mean())
+        mean[f"result_minus_{other}_standard_error"] = float(gain.std(ddof=1) / np.sqrt(len(gain)))
     psnr_db = {name: float(np.mean(values)) for name, values in light.items()}
     return mean, psnr_db, {"portrait": float(np.median(seconds)), "skipped": skipped}
 

@@ -60,6 +60,11 @@ TASK_OPTIONS = {
         ),
         "face_weight": (float, "loss weight of face cells, where shards hold a face mask; 1 = eq. 3 as written"),
         "min_snr": _MIN_SNR,
+        "identity_weight": (
+            float,
+            "beyond the paper: weight of 1 - cosine between the predicted and the true face, of the run's recogniser; 0 = off",
+        ),
+        "identity_timestep": (int, "only samples below this timestep have the identity loss"),
     },
 }
 

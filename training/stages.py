@@ -22,10 +22,11 @@ from .autoencoder import AutoencoderTask
 from .base import BaseTask
 from .diffusion import LATENT_SCALE
 from .hint import HintTask
+from .identity_loss import IdentityLoss
 from .loop import LoopSettings, load_weights, train
 from .matching import MatchingTask
 from .modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
-from .recogniser import RecogniserTask, verification
+from .recogniser import Recogniser, RecogniserTask, build_recogniser, verification
 from .samples import SampleSet
 from .validation import Validator
 
@@ -142,8 +143,9 @@ def validator(run: Path, task: torch.nn.Module, held_out: SampleSet | None, vae:
     encode_samples(run, held_out, vae, "held_out_")
 
     def decode(latents: torch.Tensor) -> torch.Tensor:
+        home = next(vae.parameters()).device  # the identity loss keeps it on the GPU
         pictures = vae.to(latents.device).decode(latents / LATENT_SCALE)
-        vae.to("cpu")
+        vae.to(home)
         return (pictures.float() + 1) / 2
 
     return Validator(task, held_out, decode)
@@ -195,6 +197,26 @@ def train_recogniser(
         metadata = {"format": RECOGNISER_FORMAT, "config": task.net.config, "training": facts}
         save_tensors(run / "recogniser" / "recogniser.safetensors", task.net.state_dict(), metadata)
     return task
+
+
+def load_recogniser(run: Path) -> Recogniser:
+    """The recogniser that `train_recogniser` wrote.
+
+    Raises:
+        ValueError: there is none, or the file is not one.
+    """
+    path = run / "recogniser" / "recogniser.safetensors"
+    if not path.exists():
+        raise ValueError(
+            f"The identity loss (--identity-weight) needs {path}: train it first with `icportrait train recogniser --run "
+            f"{run} --data ...`."
+        )
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != RECOGNISER_FORMAT:
+        raise ValueError(f"{path} is not a recogniser of this project (its metadata lack format {RECOGNISER_FORMAT}).")
+    net = build_recogniser(metadata["config"])
+    load_strictly(lambda: net.load_state_dict(tensors, strict=False), path)
+    return net.requires_grad_(False).eval()
 
 
 def load_demo_base(run: Path) -> Base:
@@ -337,11 +359,22 @@ def train_appearance(
     net, config = load_stage_net(run / matching / "net.safetensors")
     if task_options.get("base_share") and base.name != DEMO_BASE:
         raise ValueError("base_share above 0 is for the demo's own base; an SD1.5 checkpoint stays frozen.")
+    if task_options.get("identity_weight"):
+        task_options = task_options | {"identity": IdentityLoss(load_recogniser(run), base.vae)}
     task = AppearanceTask(
         samples, base.unet, base.vision, net, config, base.unet_config, conditioning, loop.seed, **task_options
     )
-    asked = {"conditioning": conditioning, "matching": matching}
-    kept = {"triplets": conditioning.triplets, "bridge": conditioning.bridge}
+    asked = {
+        "conditioning": conditioning,
+        "matching": matching,
+        "identity_weight": task.identity_weight,
+        "identity_timestep": task.identity_timestep,
+    }
+    kept = {
+        "triplets": conditioning.triplets,
+        "bridge": conditioning.bridge,
+        "identity_weight": task.identity_weight,
+    }
     _train_net(run, name, task, base, loop, asked, kept, held_out, init)
     if task.base_share and PartialState().is_main_process:
         metadata = read_metadata(run / "base" / "unet.safetensors")

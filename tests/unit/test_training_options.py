@@ -42,7 +42,7 @@ def test_help_explains_every_preset_value(stage, capsys):
 
 def test_every_number_of_a_task_has_an_option():
     given_elsewhere = {"self", "samples", "unet", "vision", "matching", "matching_config", "unet_config", "settings"}
-    given_elsewhere |= {"seed", "steps", "vision_config", "sigma", "net"}
+    given_elsewhere |= {"seed", "steps", "vision_config", "sigma", "net", "identity"}
     tasks = {"base": BaseTask, "recogniser": RecogniserTask, "matching": MatchingTask, "appearance": AppearanceTask}
     for stage, task in tasks.items():
         names = set(inspect.signature(task.__init__).parameters) - given_elsewhere
