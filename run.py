@@ -386,12 +386,14 @@ def run_comfyui(python: Path, comfyui: Path, variables: dict[str, str], argument
     if not lies_in_it:
         base = cache_folder() / "comfyui-user"
         link_folder(base / "custom_nodes" / "ComfyUI-IC-Portrait", HERE)
-        for name in ("input", "output", "models"):
+        for name in ("input", "output", "models", "user"):
             (base / name).mkdir(exist_ok=True)
         for sample in (HERE / "bundle").glob("icportrait_*"):  # what the workflows load
             if sample.suffix in (".png", ".jpg"):
                 shutil.copy(sample, base / "input")
         options += ["--base-directory", str(base)]
+        # ComfyUI's default lies beside its code, in a folder that the unpacked copy has not got.
+        options += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
         if find_comfyui():  # the user's models stay visible
             listed = "".join(f"  {name}: models/{name}\n" for name in MODEL_FOLDERS)
             text = f"comfyui:\n  base_path: {json.dumps(str(comfyui))}\n{listed}"

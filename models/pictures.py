@@ -302,7 +302,10 @@ def overlay_mask(
 
 
 def labelled_panel(
-    items: Sequence[tuple[str, torch.Tensor]], height: int = 256, columns: int | None = None
+    items: Sequence[tuple[str, torch.Tensor]],
+    height: int = 256,
+    columns: int | None = None,
+    title_size: int | None = None,
 ) -> torch.Tensor:
     """Pictures side by side, each under its title.
 
@@ -310,13 +313,14 @@ def labelled_panel(
         items: (title, picture `[H, W, 3]`, `[1, H, W, 3]` or a mask `[H, W]`); of a batch the first is shown.
         height: each picture is scaled to this height in pixels, its proportions kept.
         columns: pictures in a row; None puts all in one row.
+        title_size: of the titles' letters in pixels, smaller where a title would not fit; None takes a sixteenth of the height.
 
     Returns:
         float32 `[1, H', W', 3]`.
     """
     if not items:
         raise ValueError("a panel needs at least one picture")
-    size = max(11, height // 16)
+    size = title_size or max(11, height // 16)
     columns = columns or len(items)
     tiles = []
     for title, picture in items:

@@ -1,4 +1,5 @@
-"""The command line: `icportrait data | train | curves | customise | export | measure | evaluate | study | demo | workflows | thumbnails`.
+"""The command line: `icportrait data | train | curves | customise | export | measure | evaluate | study | demo | workflows | thumbnails
+| help-pictures`.
 
 Every preset value can be overridden by an option of the same name; `--help` of a stage explains each.
 """
@@ -260,6 +261,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("workflows", help="draw workflows/ and subgraphs/ again")
     thumbnails = commands.add_parser("thumbnails", help="run the example workflows and write their .jpg pictures")
     thumbnails.add_argument("names", nargs="*", help="workflows without .json; default: all whose models are there")
+    pictures = commands.add_parser(
+        "help-pictures", help="run every node and write the pictures of the help pages and the README"
+    )
+    pictures.add_argument(
+        "--steps", type=int, default=CropSettings.steps, help="sampling steps; 1 for a quick look; default: the nodes'"
+    )
     return parser
 
 
@@ -497,6 +504,13 @@ def run_thumbnails(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_help_pictures(arguments: argparse.Namespace) -> int:
+    from .help_pictures import write_help_pictures
+
+    write_help_pictures(steps=arguments.steps)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; a bad input ends in one sentence and exit code 1, not in a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -516,6 +530,7 @@ def main(argv: list[str] | None = None) -> int:
             "demo": run_demo,
             "workflows": run_workflows,
             "thumbnails": run_thumbnails,
+            "help-pictures": run_help_pictures,
         }
         return run[arguments.command](arguments)
     except (ValueError, RuntimeError) as error:

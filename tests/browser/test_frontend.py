@@ -1,7 +1,8 @@
 """The real editor in headless Chromium: templates, workflows, search, help, blueprints, running and previews.
 
 Skipped when Chromium or Playwright is missing; `python run.py test` installs Chromium on Debian when it may. Screenshots
-land in $ICPORTRAIT_SCREENSHOTS, else in the temporary folder named at the end of the run.
+land in $ICPORTRAIT_SCREENSHOTS, else in pytest's temporary folder. With that variable set portraits are painted with all their
+steps, so that the pictures can be shown; docs/architecture.md says how those of the README are made.
 
 Written for ComfyUI 0.3.75 with its frontend 1.32.9. How it settles the editor's first start, and which console lines are the
 editor's own noise, was found by running it without this pack.
@@ -45,6 +46,7 @@ SETTINGS = {
     "Comfy.Workflow.Persist": False,
     "Comfy.VueNodes.Enabled": False,
     "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Minimap.Visible": False,  # it covers a corner of the screenshots
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # names stay readable on screenshots of whole workflows
 }
 # The editor's own lines: they come without this pack too; the last when it asks for a linked model's size without a network.
@@ -93,6 +95,7 @@ RUN = """async () => {
     if (Object.keys(refused).length) return ['refused', refused];
     return await ended;
 }"""
+FIT = "() => { app.canvas.ds.reset(); app.extensionManager.command.execute('Comfy.Canvas.FitView') }"
 QUICK = """() => {
     for (const node of app.graph.nodes) for (const widget of node.widgets ?? []) {
         if (widget.name === 'steps') widget.value = 2;
@@ -152,6 +155,13 @@ def page(browser, comfyui):
     context.close()
 
 
+def shoot(page, path: Path) -> None:
+    """A screenshot of all nodes that are open."""
+    page.evaluate(FIT)
+    page.wait_for_timeout(1000)  # the view glides there
+    page.screenshot(path=path, quality=80)
+
+
 def opened(page, path: Path) -> dict:
     """Open a workflow file; what the page found in it."""
     return page.evaluate(OPEN, [json.loads(path.read_text("utf-8")), path.stem])
@@ -166,7 +176,7 @@ def test_templates_are_listed_with_their_pictures(page, screenshots):
         if path.with_suffix(".jpg").exists():
             picture = card.locator("img").first.element_handle()
             page.wait_for_function("image => image.naturalWidth > 0", arg=picture)
-    page.screenshot(path=screenshots / "templates.png")
+    page.screenshot(path=screenshots / "templates.jpg", quality=80)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -175,9 +185,7 @@ def test_workflow_opens_complete(page, path, screenshots):
     assert found["count"] == len(json.loads(path.read_text("utf-8"))["nodes"])
     assert found["missing"] == []
     assert [entry for entry in found["wrong"] if entry["widget"] not in OWN_FILES] == []
-    page.evaluate("() => { app.canvas.ds.reset(); app.extensionManager.command.execute('Comfy.Canvas.FitView') }")
-    page.wait_for_timeout(1000)
-    page.screenshot(path=screenshots / f"workflow_{path.stem}.png")
+    shoot(page, screenshots / f"workflow_{path.stem}.jpg")
     assert page.complaints == []
 
 
@@ -195,21 +203,22 @@ def test_a_broken_workflow_would_be_noticed(page, tmp_path):
     assert [entry["value"] for entry in found["wrong"]] == ["no such choice"]
 
 
-def test_portrait_runs_from_the_page_and_shows_its_pictures(page, comfyui, screenshots):
-    opened(page, PACK / "workflows" / "portrait.json")
-    page.evaluate(QUICK)
+@pytest.mark.parametrize(("name", "width", "pictures"), [("portrait", 1100, 3), ("group_portrait", 1600, 4)])
+def test_workflow_runs_from_the_page_and_shows_its_pictures(page, name, width, pictures, screenshots):
+    page.set_viewport_size({"width": width, "height": 900})
+    opened(page, PACK / "workflows" / f"{name}.json")
+    if not os.environ.get("ICPORTRAIT_SCREENSHOTS"):
+        page.evaluate(QUICK)
     page.set_default_timeout(PATIENCE)
     kind, detail = page.evaluate(RUN)
     assert kind == "execution_success", detail
     numbers = page.evaluate(
         "() => app.graph.nodes.filter(n => ['SaveImage', 'PreviewImage'].includes(n.type)).map(n => n.id)"
     )
-    assert len(numbers) == 3
+    assert len(numbers) == pictures
     for number in numbers:
         page.wait_for_function("id => app.graph.getNodeById(id).imgs?.[0]?.naturalWidth > 0", arg=number)
-    page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-    page.wait_for_timeout(1000)
-    page.screenshot(path=screenshots / "portrait_done.png")
+    shoot(page, screenshots / f"{name}_done.jpg")
     assert page.complaints == []
 
 
@@ -240,7 +249,17 @@ def test_search_finds_nodes_by_the_words_artists_use(page, words, node):
     assert page.evaluate(FIND_OPTION, node)
 
 
-def test_help_page_opens(page, screenshots):
+SHOW_HELP = """name => {
+    const stores = document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia._s;
+    stores.get('nodeHelp').openHelp(stores.get('nodeDef').nodeDefsByName[name]);
+}"""
+HELP_IS_THERE = """name => {
+    const page = document.querySelector('.node-help-content');
+    return page?.textContent.includes('Common mistakes') && page.querySelector(`img[src$="/docs/pictures/${name}.jpg"]`)?.naturalWidth > 0;
+}"""
+
+
+def test_help_pages_open_with_their_pictures(page, screenshots):
     page.evaluate(
         """() => {
             const node = LiteGraph.createNode('ICPortrait_Portrait');
@@ -254,12 +273,13 @@ def test_help_page_opens(page, screenshots):
     )
     page.mouse.click(x, y)
     page.get_by_test_id("info-button").click()
-    page.wait_for_function(
-        "() => document.querySelector('.node-help-content')?.textContent.includes('Common mistakes')"
-    )
+    page.wait_for_function(HELP_IS_THERE, arg="ICPortrait_Portrait")
     text = page.locator(".node-help-content").inner_text()
     assert "When to use it" in text and "crop_size" in text
-    page.screenshot(path=screenshots / "help.png")
+    page.screenshot(path=screenshots / "help.jpg", quality=80)
+    for node_id in sorted(path.stem for path in (PACK / "web" / "docs").glob("*.md")):
+        page.evaluate(SHOW_HELP, node_id)
+        page.wait_for_function(HELP_IS_THERE, arg=node_id)
     assert page.complaints == []
 
 
@@ -271,5 +291,6 @@ def test_blueprint_opens_and_flattens(page, name, screenshots):
     assert found["missing"] == [] and found["count"] == 1 + len(inside["nodes"])
     flat = page.evaluate("async () => (await app.graphToPrompt()).output")
     assert {node["class_type"] for node in flat.values()} == {node["type"] for node in inside["nodes"]}
-    page.screenshot(path=screenshots / f"blueprint_{'group' if 'group' in name else 'one_face'}.png")
-    assert page.complaints == []
+    assert page.complaints == []  # going inside, for the screenshot, makes the editor complain about itself
+    page.evaluate("() => { const [node] = app.graph.nodes; app.canvas.openSubgraph(node.subgraph, node) }")
+    shoot(page, screenshots / f"blueprint_{'group' if 'group' in name else 'one_face'}.jpg")

@@ -6,15 +6,17 @@ A page's lists of inputs and outputs are written in one form, which these tests 
 
 ComfyUI's frontend asks for docs/<node id>/<language>.md and then for docs/<node id>.md. It never falls back to English, so
 <node id>.md is what all other languages see, and without <node id>/en.md each English reader gets an error in the console.
+A picture's relative path starts from docs/ in both.
 """
 
 import re
 import urllib.request
 
 import pytest
+from PIL import Image
 
 import icportrait.nodes
-from icportrait.training import comfy_server
+from icportrait.training import comfy_server, help_pictures, workflow_api
 
 FOLDER = comfy_server.PACK / "web" / "docs"
 NODES = {node.GET_SCHEMA().node_id: node for node in icportrait.nodes.NODES}
@@ -112,7 +114,47 @@ def test_the_english_page_is_the_default_page(node_id):
 
 def test_no_page_without_a_node():
     assert {path.stem for path in FOLDER.glob("*.md")} == set(NODES)
-    assert {path.name for path in FOLDER.iterdir() if path.is_dir()} == set(NODES)
+    assert {path.name for path in FOLDER.iterdir() if path.is_dir()} == {"pictures", *NODES}
+
+
+@each_node
+def test_page_shows_its_picture(node_id):
+    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", sections(page_text(node_id))[""])
+    assert [path for _, path in pictures] == [f"pictures/{node_id}.jpg"]
+    assert len(pictures[0][0]) > 30 and '"' not in pictures[0][0], (
+        'the frontend puts the words into alt="..." as they are'
+    )
+    check_picture(FOLDER / pictures[0][1])
+
+
+def test_no_picture_without_a_page():
+    assert {path.name for path in help_pictures.HELP.iterdir()} == {f"{node_id}.jpg" for node_id in NODES}
+
+
+def check_picture(path):
+    assert path.stat().st_size <= help_pictures.LIMIT
+    with Image.open(path) as picture:
+        assert picture.format == "JPEG" and picture.width == help_pictures.WIDTH
+
+
+class TestMakingPictures:
+    def test_every_node_is_run_and_has_its_page(self, server):
+        album = help_pictures.draw_album(server.object_info)
+        prompt = workflow_api.to_api(album.drawing.workflow(), server.object_info)
+        refused = workflow_api.problems(prompt, server.object_info)
+        assert [
+            sentence for sentence in refused if "safetensors" not in sentence
+        ] == []  # its nets are not in this server
+        assert set(NODES) <= {node["class_type"] for node in prompt.values()}
+        assert set(album.pages) == {*NODES, *help_pictures.README_NAMES}
+
+    @pytest.mark.slow
+    def test_the_command_writes_them_all(self, tmp_path):
+        paths = help_pictures.write_help_pictures(tmp_path / "help", tmp_path / "readme", steps=1, cpu=True)
+        assert {path.stem for path in paths} == {*NODES, *help_pictures.README_NAMES}
+        for path in paths:
+            check_picture(path)
+        assert len(list((tmp_path / "readme").iterdir())) == len(help_pictures.README_NAMES)
 
 
 @pytest.mark.parametrize("name", ["{}/en.md", "{}.md"])
@@ -121,6 +163,10 @@ def test_pages_are_served_where_the_frontend_asks(server, name):
         address = f"{server.url}/extensions/ComfyUI-IC-Portrait/docs/{name.format(node_id)}"
         with urllib.request.urlopen(address, timeout=30) as answer:
             assert answer.read().decode("utf-8") == page_text(node_id)
+        with urllib.request.urlopen(
+            f"{server.url}/extensions/ComfyUI-IC-Portrait/docs/pictures/{node_id}.jpg"
+        ) as answer:
+            assert answer.headers["Content-Type"] == "image/jpeg"
 
 
 class TestReadingOfPages:

@@ -58,3 +58,22 @@ def test_comfyui_can_read_it():
 def test_the_licence_is_the_whole_gpl():
     text = (PACK / "LICENSE").read_text("utf-8")
     assert "GNU GENERAL PUBLIC LICENSE" in text and "Version 3" in text and "END OF TERMS AND CONDITIONS" in text
+
+
+class TestReadme:
+    TEXT = (PACK / "README.md").read_text("utf-8")
+
+    def test_its_links_and_pictures_exist(self):
+        places = [place for place in re.findall(r"\]\(([^)]+)\)", self.TEXT) if not place.startswith("http")]
+        assert len(places) > 10
+        assert [place for place in places if not (PACK / place).is_file()] == []
+
+    def test_its_pictures_are_small(self):
+        pictures = re.findall(r"!\[[^\]]+\]\((.+?)\)", self.TEXT)
+        assert len(pictures) == 5 == len(list((PACK / "docs" / "pictures").iterdir()))
+        assert all((PACK / path).stat().st_size <= 150_000 for path in pictures)
+
+    def test_each_template_is_in_its_table(self):
+        table = self.TEXT.split("| template | shows |")[1].split("\n\n")[0]
+        told = re.findall(r"^\| (\w+) \|", table, re.MULTILINE)
+        assert sorted(told) == sorted(path.stem for path in (PACK / "workflows").glob("*.json"))

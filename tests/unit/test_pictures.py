@@ -168,3 +168,8 @@ class TestPanel:
     def test_empty(self):
         with pytest.raises(ValueError, match="at least one picture"):
             labelled_panel([])
+
+    def test_title_size_is_free_of_the_height(self):
+        picture = torch.zeros(1, 64, 200, 3)
+        small, large = (labelled_panel([("x", picture)], height=64, title_size=size) for size in (12, 30))
+        assert large.shape[1] - small.shape[1] == 30 - 12
