@@ -148,7 +148,7 @@ class Drawing:
             "links": self.links,
             "groups": self.groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [60, 60]}},
+            "extra": {"ds": {"scale": 0.6, "offset": [120, 200]}},  # clear of the editor's bars
             "version": 0.4,
         }
 
