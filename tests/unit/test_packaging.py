@@ -70,8 +70,14 @@ class TestReadme:
 
     def test_its_pictures_are_small(self):
         pictures = re.findall(r"!\[[^\]]+\]\((.+?)\)", self.TEXT)
-        assert len(pictures) == 5 == len(list((PACK / "docs" / "pictures").iterdir()))
+        assert len(pictures) == 5
         assert all((PACK / path).stat().st_size <= 150_000 for path in pictures)
+
+    def test_every_picture_of_the_docs_is_shown(self):
+        pages = self.TEXT + "".join(path.read_text("utf-8") for path in (PACK / "docs").glob("*.md"))
+        pictures = list((PACK / "docs" / "pictures").iterdir())
+        assert [path.name for path in pictures if f"pictures/{path.name}" not in pages] == []
+        assert all(path.stat().st_size <= 300_000 for path in pictures)
 
     def test_each_template_is_in_its_table(self):
         table = self.TEXT.split("| template | shows |")[1].split("\n\n")[0]
