@@ -66,15 +66,16 @@ class MatchingTask(torch.nn.Module):
         tap: int | None = None,
         fine_tap: int | None = None,
         steps: int = 200,
-        sigma: tuple[float, float] = (3.0, 1.0),
+        sigma_start: float = 3.0,
+        sigma_end: float = 1.0,
         min_snr: float = 0.0,
     ):
         """
         Args:
             tap: encoder block that feeds the cost volume; None = the last at the second resolution.
             fine_tap: earlier block that refines it (objective `flow` only; eq. 5 knows one block); -1 or None = none.
-            steps: over which sigma narrows.
-            sigma: first and last width of the Gaussian, in cells.
+            steps: over which the Gaussian of the objective `flow` narrows.
+            sigma_start, sigma_end: its first and last width, in cells; equal for a net that goes on from another run.
             min_snr: gamma of `diffusion.min_snr_weights` for the paper's objective; 0 = off.
         """
         super().__init__()
@@ -87,7 +88,7 @@ class MatchingTask(torch.nn.Module):
         initialise_from_unet(self.net, unet, keyed_generator(seed, "matching"))
         self.frozen = {"unet": unet.requires_grad_(False).eval(), "vision": vision.requires_grad_(False).eval()}
         self.samples, self.objective, self.settings, self.seed = samples, objective, settings, seed
-        self.steps, self.sigma, self.min_snr = steps, sigma, min_snr
+        self.steps, self.sigma_start, self.sigma_end, self.min_snr = steps, sigma_start, sigma_end, min_snr
         if objective == "flow" and all(sample.flow is None for sample in samples.samples):
             raise ValueError(
                 "The flow objective needs samples with exact flow (`icportrait data heads` makes them); for pictures of your "
@@ -124,9 +125,8 @@ class MatchingTask(torch.nn.Module):
         cell_px = batch.profile_image.shape[-1] / features[0].shape[-1]
         flow, valid = true_flow([sample for _, sample in items], features[0].shape[-2:], features[0].device)
         progress = min(1.0, max(0, step) / max(1, self.steps))  # validation's steps lie below 0
-        loss = flow_loss(
-            *features, flow, valid, cell_px, sigma=self.sigma[0] + (self.sigma[1] - self.sigma[0]) * progress
-        )
+        sigma = self.sigma_start + (self.sigma_end - self.sigma_start) * progress
+        loss = flow_loss(*features, flow, valid, cell_px, sigma)
         return loss, {"loss": loss.item()}
 
     def features(self, batch: Batch, hint: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

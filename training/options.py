@@ -41,6 +41,11 @@ TASK_OPTIONS = {
             "second resolution",
         ),
         "fine_tap": (int, "beyond the paper: earlier encoder block that refines the match; -1 = none"),
+        "sigma_start": (
+            float,
+            "objective flow: width of the Gaussian around the true cell at the first step, in cells",
+        ),
+        "sigma_end": (float, "objective flow: its width at the last step, in cells"),
         "min_snr": _MIN_SNR,
     },
     "appearance": {
