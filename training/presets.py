@@ -23,7 +23,7 @@ LOOP = {
         "recogniser": _RECOGNISER,
         "hint": LoopSettings(steps=800, batch=32, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, precision="bf16"),
         "matching": LoopSettings(
-            steps=600,
+            steps=1000,
             batch=16,
             lr=2e-4,
             schedule="cosine",
@@ -73,7 +73,7 @@ TASK = {
         "base": {},
         "recogniser": {},
         "hint": {},
-        "matching": {"objective": "flow", "fine_tap": 2},
+        "matching": {"objective": "flow", "fine_tap": 2, "sigma_end": 0.7},
         "appearance": {
             "profile_weight": 0.1,
             "face_weight": 3.0,
