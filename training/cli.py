@@ -327,6 +327,7 @@ def run_train(arguments: argparse.Namespace) -> int:
             stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), vae_loop, vae_options)
     elif arguments.stage in ("matching", "appearance"):
         conditioning = overridden(conditioning, arguments)
+    from_data_alone = {"base": stages.train_base, "recogniser": stages.train_recogniser}
     phases = stages.phases(arguments.preset, arguments.stage, loop.steps)
     for size, last_step in [(arguments.size, loop.steps)] if arguments.size else phases:
         samples = _load(shards, size, arguments.limit)
@@ -334,11 +335,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         if arguments.validation is not None:
             held_out = _load(stages.shards_in(arguments.validation), size, HELD_OUT_SAMPLES)
         phase = dataclasses.replace(loop, steps=last_step, schedule_steps=loop.schedule_steps or loop.steps)
-        if arguments.stage == "base":
-            stages.train_base(arguments.run, samples, phase, options, held_out)
-            continue
-        if arguments.stage == "recogniser":
-            stages.train_recogniser(arguments.run, samples, phase, options, held_out)
+        if arguments.stage in from_data_alone:
+            from_data_alone[arguments.stage](arguments.run, samples, phase, options, held_out)
             continue
         base = _base(arguments)
         if arguments.stage == "hint":
