@@ -218,6 +218,17 @@ def build_parser() -> argparse.ArgumentParser:
     faces.add_argument("--seed", type=int, default=0)
     faces.add_argument("--out", type=Path, default=None, help="JSON to write")
 
+    limits = measure.add_parser(
+        "thresholds", help="what the fixed limits of finding, comparing and pasting faces rest on"
+    )
+    limits.add_argument("--identities", type=int, default=24, help="held-out rendered people; 4 for a quick check")
+    limits.add_argument("--seed", type=int, default=0)
+    limits.add_argument("--out", type=Path, default=None, help="JSON to write")
+
+    files = measure.add_parser("files", help="size and number of weights of a bundle's files")
+    files.add_argument("--bundle", type=Path, default=None, help="bundle folder; default: the one shipped")
+    files.add_argument("--out", type=Path, default=None, help="JSON to write")
+
     from .evaluation.options import add_evaluate, add_measure_matching, add_study
 
     add_measure_matching(measure)
@@ -436,6 +447,12 @@ def run_measure(arguments: argparse.Namespace) -> int:
     if arguments.measure == "faces":
         from .measure_faces import measure_faces as measure
         from .measure_faces import print_table as show
+    elif arguments.measure == "thresholds":
+        from .measure_thresholds import measure_thresholds as measure
+        from .measure_thresholds import print_figures as show
+    elif arguments.measure == "files":
+        from .measure_files import measure_files as measure
+        from .measure_files import print_figures as show
     elif arguments.measure == "matching":
         from .evaluation.measure_matching import measure_matching as measure
         from .evaluation.measure_matching import print_table as show
