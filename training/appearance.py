@@ -117,8 +117,7 @@ class AppearanceTask(torch.nn.Module):
     def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss and figures; `nets=False` gives those of the UNet alone, to compare with."""
         batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
-        looking = step < 0  # validation
-        if nets and not looking and uniform(keyed_generator(self.seed, step, "base")) < self.base_share:
+        if nets and self.is_base_step(step):
             return self.base_step(batch)
         exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.true_flow
         if exact and all(sample.flow is not None for _, sample in items):
@@ -164,6 +163,10 @@ class AppearanceTask(torch.nn.Module):
         keys = [samples[i].target for i in chosen]
         clean = denoised(z_t, epsilon, batch.timesteps[chosen])
         return self.frozen["identity"](clean, self.samples.images(keys).to(clean), [known[key] for key in keys])
+
+    def is_base_step(self, step: int) -> bool:
+        """Whether a step is for the UNet alone; looks at held-out samples (steps below 0) never are."""
+        return step >= 0 and uniform(keyed_generator(self.seed, step, "base")) < self.base_share
 
     def base_step(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """Eq. 3 for the UNet alone on the targets alone: what keeps a UNet that learns along a base of its own."""

@@ -218,6 +218,17 @@ def build_parser() -> argparse.ArgumentParser:
     faces.add_argument("--seed", type=int, default=0)
     faces.add_argument("--out", type=Path, default=None, help="JSON to write")
 
+    limits = measure.add_parser(
+        "thresholds", help="what the fixed limits of finding, comparing and pasting faces rest on"
+    )
+    limits.add_argument("--identities", type=int, default=24, help="held-out rendered people; 4 for a quick check")
+    limits.add_argument("--seed", type=int, default=0)
+    limits.add_argument("--out", type=Path, default=None, help="JSON to write")
+
+    files = measure.add_parser("files", help="size and number of weights of a bundle's files")
+    files.add_argument("--bundle", type=Path, default=None, help="bundle folder; default: the one shipped")
+    files.add_argument("--out", type=Path, default=None, help="JSON to write")
+
     from .evaluation.options import add_evaluate, add_measure_matching, add_study
 
     add_measure_matching(measure)
@@ -327,6 +338,7 @@ def run_train(arguments: argparse.Namespace) -> int:
             stages.train_autoencoder(arguments.run, _load(shards, None, arguments.limit), vae_loop, vae_options)
     elif arguments.stage in ("matching", "appearance"):
         conditioning = overridden(conditioning, arguments)
+    from_data_alone = {"base": stages.train_base, "recogniser": stages.train_recogniser}
     phases = stages.phases(arguments.preset, arguments.stage, loop.steps)
     for size, last_step in [(arguments.size, loop.steps)] if arguments.size else phases:
         samples = _load(shards, size, arguments.limit)
@@ -334,11 +346,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         if arguments.validation is not None:
             held_out = _load(stages.shards_in(arguments.validation), size, HELD_OUT_SAMPLES)
         phase = dataclasses.replace(loop, steps=last_step, schedule_steps=loop.schedule_steps or loop.steps)
-        if arguments.stage == "base":
-            stages.train_base(arguments.run, samples, phase, options, held_out)
-            continue
-        if arguments.stage == "recogniser":
-            stages.train_recogniser(arguments.run, samples, phase, options, held_out)
+        if arguments.stage in from_data_alone:
+            from_data_alone[arguments.stage](arguments.run, samples, phase, options, held_out)
             continue
         base = _base(arguments)
         if arguments.stage == "hint":
@@ -438,6 +447,12 @@ def run_measure(arguments: argparse.Namespace) -> int:
     if arguments.measure == "faces":
         from .measure_faces import measure_faces as measure
         from .measure_faces import print_table as show
+    elif arguments.measure == "thresholds":
+        from .measure_thresholds import measure_thresholds as measure
+        from .measure_thresholds import print_figures as show
+    elif arguments.measure == "files":
+        from .measure_files import measure_files as measure
+        from .measure_files import print_figures as show
     elif arguments.measure == "matching":
         from .evaluation.measure_matching import measure_matching as measure
         from .evaluation.measure_matching import print_table as show

@@ -12,6 +12,8 @@ from pathlib import Path
 from ..models.portrait import CropSettings
 from .comfy_server import PACK, ComfyServer, Run, WorkflowError
 from .demo import copy_samples, number_of, picture_of
+from .evaluation.charts import stacked
+from .evaluation.picture_grid import strip
 from .workflow_api import problems, to_api
 from .workflow_drawing import Drawing, Node
 from .workflow_examples import encode_and_sample
@@ -281,33 +283,31 @@ def tile_tensor(tile: Tile, server: ComfyServer, run: Run):
     return title, picture
 
 
-def panel(rows: list[list[tuple]]):
+def page_picture(rows: list[list[tuple]]):
     """Rows of (title, IMAGE) below each other, each as high as makes it `WIDTH` wide, as a PIL image."""
-    from PIL import Image
-
-    from ..models.pictures import labelled_panel
-
     strips = []
     for row in rows:
         height = round(WIDTH / sum(picture.shape[2] / picture.shape[1] for _, picture in row))
-        pixels = (labelled_panel(row, height, title_size=LETTERS)[0] * 255).round().byte().numpy()
-        strips.append(Image.fromarray(pixels))
-    whole = Image.new("RGB", (WIDTH, sum(strip.height for strip in strips)))
-    top = 0
-    for strip in strips:
-        whole.paste(strip, (0, top))
-        top += strip.height
-    return whole
+        strips.append(strip(row, height, LETTERS))
+    whole = stacked(strips, gap=0)
+    return whole.crop((0, 0, WIDTH, whole.height))  # rounding of each picture's width adds up to some pixels
 
 
 def write_small(picture, path: Path) -> None:
-    """Write a JPEG of at most `LIMIT` bytes, as good as that allows."""
+    """Write a JPEG of at most `LIMIT` bytes, as good as that allows.
+
+    Raises:
+        ValueError: it is larger at any quality that is worth looking at.
+    """
     for quality in range(90, 20, -5):
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=quality, optimize=True)
         if stream.tell() <= LIMIT:
-            break
-    path.write_bytes(stream.getvalue())
+            path.write_bytes(stream.getvalue())
+            return
+    raise ValueError(
+        f"{path.name} takes {stream.tell()} bytes at the lowest quality, {LIMIT} are allowed: show fewer pictures on its page"
+    )
 
 
 def write_help_pictures(
@@ -343,7 +343,7 @@ def write_help_pictures(
             for name, rows in album.pages.items():
                 path = (readme_folder if name in README_NAMES else help_folder) / f"{name}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_small(panel([[tile_tensor(tile, server, run) for tile in row] for row in rows]), path)
+                write_small(page_picture([[tile_tensor(tile, server, run) for tile in row] for row in rows]), path)
                 logging.info("wrote %s", path)
                 paths.append(path)
     return paths

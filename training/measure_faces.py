@@ -1,14 +1,11 @@
 """`icportrait measure faces`: finding, assigning and group painting, on a real group photograph and on held-out rendered heads.
 
-Identities come from group indices that are never trained on. Everything goes through the functions the nodes call.
-
-Face size means the side of a detector's box: two thirds of the FFHQ crop's side (`models/faces/alignment.py`).
+Everything goes through the functions the nodes call.
 """
 
 import dataclasses
 import functools
 import gc
-import importlib.util
 import math
 import threading
 import time
@@ -26,120 +23,20 @@ from ..models.faces.landmarks import named_points
 from ..models.faces.types import Face, Faces
 from ..models.portrait import CropSettings, paint_crop
 from ..models.stitching import StitchSettings, stitch
+from .face_scenes import (
+    PEOPLE_A_SCENE,
+    PROFILE_FACE_PX,
+    HeadMaker,
+    matched,
+    overlapping_group,
+    overlapping_pairs,
+    paste_heads,
+)
+from .photographs import group_photograph, read_picture
 
-HELD_OUT_GROUP = 1_000_900
-MAX_YAW = 35.0
-CROP_PER_FACE = 1.5
-HEAD_SCALE = 0.72  # of the rendered square: hair and shoulders are inside
-PROFILE_FACE_PX = 200
-PEOPLE_A_SCENE = 6
 FACE_COUNTS = (1, 2, 3, 6)  # how many of the six are painted when time and memory are taken
-OVERLAPPING = (0.37, 0.4, 0.43)  # steps between neighbours in largest squares, tried one after another
 SAME_RENDERED_PERSON = 0.5  # similarity, see docs/faces.md
 PSNR_LIMIT = 200.0  # stands for an exact copy: JSON has no infinity
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """One rendered head, cut out."""
-
-    person: int
-    picture: np.ndarray  # float32 [S, S, 3] sRGB in [0, 1]
-    alpha: np.ndarray  # float32 [S, S], 0 in the background
-    landmarks: np.ndarray  # [5, 2] pixels: eyes, nose tip, mouth corners; the viewer's left first
-    face_px: float
-
-    def moved(self, x: int, y: int) -> np.ndarray:
-        """The landmarks when the square's corner is at (x, y)."""
-        return self.landmarks + (x, y)
-
-
-class HeadMaker:
-    """Renders held-out people; a person is made once."""
-
-    def __init__(self, seed: int):
-        self._seed, self._people = seed, {}
-
-    def head(self, person: int, view: int, face_px: float) -> Head:
-        """Deterministic from the arguments and the seed."""
-        from .data.heads.camera import portrait_camera
-        from .data.heads.cutout import coverage
-        from .data.heads.generate import seed_of
-        from .data.heads.identity import make_person
-        from .data.heads.render import render
-        from .data.heads.scene import random_scene
-
-        if person not in self._people:
-            self._people[person] = make_person(seed_of(self._seed, HELD_OUT_GROUP, 0, person))
-        rng = np.random.default_rng([self._seed, HELD_OUT_GROUP, person, view])
-        # The profile (view 0) is nearly frontal; all other views turn as far as the paper's heads do.
-        yaw = rng.uniform(-12, 12) if view == 0 else rng.uniform(-MAX_YAW, MAX_YAW)
-        camera = portrait_camera(
-            yaw, rng.uniform(-8, 10), rng.uniform(-6, 6), rng.uniform(14, 30), HEAD_SCALE, (0.0, 0.0)
-        )
-        scene = dataclasses.replace(
-            random_scene(seed_of(self._seed, HELD_OUT_GROUP, 1, 100 * person + view)), camera=camera
-        )
-        shown = render(self._people[person], scene, max(64, round(CROP_PER_FACE * face_px / HEAD_SCALE)))
-        marks = np.asarray(shown.landmarks, np.float64)
-        return Head(person, shown.picture.astype(np.float32) / 255, coverage(shown), marks, float(face_px))
-
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-    """Heads pasted on one canvas."""
-
-    image: torch.Tensor  # float32 [1, H, W, 3]
-    people: tuple[int, ...]
-    landmarks: tuple[np.ndarray, ...]
-    face_px: tuple[float, ...]
-
-
-def backdrop(height: int, width: int, seed: int) -> np.ndarray:
-    """A smooth wall, float32 `[height, width, 3]`."""
-    coarse = torch.from_numpy(np.random.default_rng([seed, 7]).uniform(0.25, 0.75, (1, 3, 4, 5)))
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
-    return smooth[0].movedim(0, -1).clamp(0, 1).float().numpy()
-
-
-def paste_heads(heads: list[Head], across: float, down: float, seed: int, columns: int = 3) -> Scene:
-    """Heads in rows, from the back (top) to the front, so many largest squares apart; below 1 the squares overlap."""
-    side = max(len(head.picture) for head in heads)
-    columns = min(columns, len(heads))
-    rows = -(-len(heads) // columns)
-    step_x, step_y = round(across * side), round(down * side)
-    height, width = side + (rows - 1) * step_y, side + (columns - 1) * step_x
-    canvas = backdrop(height, width, seed)
-    landmarks = []
-    for number, head in enumerate(heads):
-        row, column = divmod(number, columns)
-        margin = (side - len(head.picture)) // 2
-        x, y = column * step_x + margin, row * step_y + side - len(head.picture)
-        place = canvas[y : y + len(head.picture), x : x + len(head.picture)]
-        place += head.alpha[..., None] * (head.picture - place)
-        landmarks.append(head.moved(x, y))
-    return Scene(
-        torch.from_numpy(canvas)[None],
-        tuple(head.person for head in heads),
-        tuple(landmarks),
-        tuple(head.face_px for head in heads),
-    )
-
-
-def matched(scene: Scene, faces: tuple[Face, ...]) -> dict[int, int]:
-    """{head: number of its face}: the nearest whose centre lies within half a box of the head's landmarks."""
-    pairs = sorted(
-        (float(np.hypot(*(np.array(face.centre) - marks.mean(axis=0)))), head, k)
-        for head, marks in enumerate(scene.landmarks)
-        for k, face in enumerate(faces)
-    )
-    found: dict[int, int] = {}
-    used: set[int] = set()
-    for distance, head, k in pairs:
-        if head not in found and k not in used and distance < faces[k].side / 2:
-            found[head] = k
-            used.add(k)
-    return found
 
 
 def landmark_errors(face: Face, truth: np.ndarray) -> tuple[float, float]:
@@ -215,20 +112,6 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def group_photograph(path: Path | None) -> torch.Tensor | None:
-    """insightface's t1.jpg `[1, 886, 1280, 3]` from its package, without importing it; or the given file; None without either."""
-    from PIL import Image
-
-    if path is None:
-        spec = importlib.util.find_spec("insightface")
-        if spec is None or not spec.submodule_search_locations:
-            return None
-        path = Path(next(iter(spec.submodule_search_locations))) / "data" / "images" / "t1.jpg"
-        if not path.is_file():
-            return None
-    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).float()[None] / 255
-
-
 def measure_photograph(image: torch.Tensor, folders: list[str]) -> tuple[dict, Faces | None]:
     """{backend: faces found, or why it did not run}, and the first backend's faces."""
     result, first = {}, None
@@ -249,22 +132,23 @@ def measure_photograph(image: torch.Tensor, folders: list[str]) -> tuple[dict, F
 
 
 def measure_round_trip(image: torch.Tensor, faces: tuple[Face, ...], crop_size: int = 512) -> dict:
-    """Align and stitch with nothing generated: PSNR inside the mask, greatest difference outside, worst face."""
+    """Align and stitch with nothing generated: PSNR inside the mask (worst face; of plain paste also the best), greatest
+    difference outside."""
     canvas = image[0].movedim(-1, 0)
-    worst, outside = {True: PSNR_LIMIT, False: PSNR_LIMIT}, 0.0
+    psnr, outside = {True: [], False: []}, 0.0
     for face in faces:
         placement = alignment.placement_of(face, *image.shape[1:3], alignment.AlignmentSettings(crop_size=crop_size))
         cut = alignment.crop(canvas[None], placement)[0]
-        for keep in worst:
+        for keep, of_faces in psnr.items():
             pasted, mask = stitch(canvas, cut, placement, StitchSettings(keep_detail=keep))
             difference = (pasted - canvas).abs()
             outside = max(outside, float((difference * (mask == 0)).max()))
             square = float((difference.double() ** 2)[:, mask > 0].mean())
-            psnr = min(PSNR_LIMIT, -10 * math.log10(square)) if square > 0 else PSNR_LIMIT
-            worst[keep] = min(worst[keep], psnr)
+            of_faces.append(min(PSNR_LIMIT, -10 * math.log10(square)) if square > 0 else PSNR_LIMIT)
     return {
-        "roundtrip_psnr_db": worst[True],
-        "roundtrip_plain_paste_psnr_db": worst[False],
+        "roundtrip_psnr_db": min(psnr[True]),
+        "roundtrip_plain_paste_psnr_db": min(psnr[False]),
+        "roundtrip_plain_paste_best_psnr_db": max(psnr[False]),
         "outside_max_abs_diff": outside,
         "crop_px": crop_size,
         "faces": len(faces),
@@ -296,32 +180,6 @@ class Peak:
         else:
             self._stop.set()
             self._thread.join()
-
-
-def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed: int) -> tuple[Scene, Faces]:
-    """Six held-out people whose detector boxes overlap, and their faces in the people's order.
-
-    Raises:
-        ValueError: the detector does not see all six, or no boxes overlap, for several sets of people.
-    """
-    for first in range(first_person, first_person + 4 * PEOPLE_A_SCENE, PEOPLE_A_SCENE):
-        heads = [maker.head(first + k, 1, face_px) for k in range(PEOPLE_A_SCENE)]
-        # The detector's box is up to 0.48 of a square: nearer than that, neighbours' boxes overlap. Rows leave the chins free.
-        for across in OVERLAPPING:
-            scene = paste_heads(heads, across, 0.62, seed)
-            faces = detection.find_faces(scene.image)
-            hits = matched(scene, faces.frames[0])
-            if len(hits) < PEOPLE_A_SCENE:
-                continue
-            ordered = tuple(dataclasses.replace(faces.frames[0][hits[k]], number=k) for k in range(PEOPLE_A_SCENE))
-            if overlapping_pairs(ordered):
-                return scene, dataclasses.replace(faces, frames=(ordered,))
-    raise ValueError("no scene of six overlapping heads showed the detector all six: try another --seed")
-
-
-def overlapping_pairs(faces: tuple[Face, ...]) -> int:
-    """Pairs of boxes that share a pixel."""
-    return sum(detection.overlap(faces[a].box, faces[b].box) > 0 for b in range(len(faces)) for a in range(b))
 
 
 def measure_group(
@@ -408,7 +266,7 @@ def measure_faces(arguments) -> dict:
             folders), `identities`, `steps`, `crop_size`, `effort`, `seed`.
     """
     maker = HeadMaker(arguments.seed)
-    image = group_photograph(arguments.photograph)
+    image = read_picture(arguments.photograph) if arguments.photograph else group_photograph()
     photograph, faces = measure_photograph(image, list(arguments.insightface)) if image is not None else ({}, None)
     round_trip = measure_round_trip(image, faces.frames[0]) if faces is not None and faces.count else {}
     heads = measure_heads(maker, arguments.identities, arguments.seed, arguments.effort)

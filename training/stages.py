@@ -183,7 +183,11 @@ def train_recogniser(
 ) -> RecogniserTask:
     """Train the face recogniser of the identity loss; writes `recogniser/recogniser.safetensors`."""
     task = RecogniserTask(samples, seed=loop.seed, **task_options)
-    validate = None if held_out is None else lambda: (verification(task.net, held_out), {})
+
+    def look() -> dict[str, float]:
+        return verification(task.net, held_out)
+
+    validate = None if held_out is None else lambda: (look(), {})
     train(task, loop, run / "recogniser", "recogniser", {"config": task.net.config, **task_options}, validate)
     if PartialState().is_main_process:
         facts = {
@@ -192,8 +196,11 @@ def train_recogniser(
             "people": len(task.people),
             "data": "icportrait heads",
             "license": LICENSE,
-            **({"held_out": verification(task.net, held_out)} if held_out is not None else {}),
         }
+        if held_out is not None:
+            facts["held_out"] = (
+                look()
+            )  # once more: of the running average that is saved, which no look while training saw
         metadata = {"format": RECOGNISER_FORMAT, "config": task.net.config, "training": facts}
         save_tensors(run / "recogniser" / "recogniser.safetensors", task.net.state_dict(), metadata)
     return task

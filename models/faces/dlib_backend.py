@@ -101,14 +101,14 @@ def landmarks(rgb: np.ndarray, box: Box, count: int = 5) -> tuple[np.ndarray, fl
     picture = torch.from_numpy(rgb).permute(2, 0, 1)[None]
     best: tuple[np.ndarray, float, float] | None = None
     for turn in _TURNS:
-        points, scatter = _read(picture, box, turn, 5)
+        points, scatter = read_at_turn(picture, box, turn, 5)
         if best is None or scatter < best[1]:
             best = (points, scatter, turn)
         if is_steady(scatter):
             break
     points, scatter, turn = best
     if count != 5:
-        points, _ = _read(picture, box, turn, count)
+        points, _ = read_at_turn(picture, box, turn, count)
     return points, scatter
 
 
@@ -117,7 +117,7 @@ def is_steady(scatter: float) -> bool:
     return scatter < _STEADY
 
 
-def _read(picture: torch.Tensor, box: Box, turn: float, count: int) -> tuple[np.ndarray, float]:
+def read_at_turn(picture: torch.Tensor, box: Box, turn: float, count: int) -> tuple[np.ndarray, float]:
     """Landmarks read with the surroundings of the box turned by `turn` degrees, in picture pixels, and their scatter."""
     import dlib
 

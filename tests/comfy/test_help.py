@@ -13,6 +13,7 @@ import re
 import urllib.request
 
 import pytest
+import torch
 from PIL import Image
 
 import icportrait.nodes
@@ -155,6 +156,21 @@ class TestMakingPictures:
         for path in paths:
             check_picture(path)
         assert len(list((tmp_path / "readme").iterdir())) == len(help_pictures.README_NAMES)
+
+    def test_rows_are_as_wide_as_the_page_and_files_stay_small(self, tmp_path):
+        rows = [
+            [("one", torch.rand(1, 40, 50, 3))],
+            [("two", torch.rand(1, 40, 30, 3)), ("three", torch.rand(1, 9, 9, 3))],
+        ]
+        picture = help_pictures.page_picture([[(words, image * 0.1) for words, image in row] for row in rows])
+        help_pictures.write_small(picture, tmp_path / "x.jpg")
+        check_picture(tmp_path / "x.jpg")
+
+    def test_a_picture_that_cannot_be_small_is_an_error(self, tmp_path):
+        noise = Image.effect_noise((1200, 1200), 200)
+        with pytest.raises(ValueError, match="x.jpg takes .* bytes at the lowest quality"):
+            help_pictures.write_small(noise, tmp_path / "x.jpg")
+        assert not (tmp_path / "x.jpg").exists()
 
 
 @pytest.mark.parametrize("name", ["{}/en.md", "{}.md"])

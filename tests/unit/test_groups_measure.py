@@ -6,36 +6,37 @@ import torch
 from face_photos import upright_face
 
 from icportrait.models.faces.types import Face
+from icportrait.training import face_scenes
 from icportrait.training import measure_faces as measure
 
 
-def head(person: int, side: int, shade: float) -> measure.Head:
+def head(person: int, side: int, shade: float) -> face_scenes.Head:
     """A square whose middle is opaque."""
     alpha = np.zeros((side, side), np.float32)
     alpha[side // 4 : -(side // 4), side // 4 : -(side // 4)] = 1
     marks = side * np.array([[0.4, 0.4], [0.6, 0.4], [0.5, 0.5], [0.45, 0.6], [0.55, 0.6]])
-    return measure.Head(person, np.full((side, side, 3), shade, np.float32), alpha, marks, 0.48 * side)
+    return face_scenes.Head(person, np.full((side, side, 3), shade, np.float32), alpha, marks, 0.48 * side)
 
 
 def test_heads_lie_where_their_landmarks_say():
     shades = (0.0, 1.0, 0.0, 1.0, 0.0)
-    scene = measure.paste_heads([head(k, 60 - 6 * (k % 2), shade) for k, shade in enumerate(shades)], 0.9, 0.8, 3)
+    scene = face_scenes.paste_heads([head(k, 60 - 6 * (k % 2), shade) for k, shade in enumerate(shades)], 0.9, 0.8, 3)
     assert scene.image.shape == (1, 60 + 48, 60 + 2 * 54, 3)
     for shade, marks in zip(shades, scene.landmarks, strict=True):
         x, y = marks[2].round().astype(int)
         assert float(scene.image[0, y, x, 0]) == shade
-    again = measure.paste_heads([head(k, 60 - 6 * (k % 2), shade) for k, shade in enumerate(shades)], 0.9, 0.8, 3)
+    again = face_scenes.paste_heads([head(k, 60 - 6 * (k % 2), shade) for k, shade in enumerate(shades)], 0.9, 0.8, 3)
     assert torch.equal(again.image, scene.image)
 
 
 def test_each_head_gets_the_nearest_face_once():
-    scene = measure.paste_heads([head(k, 60, 0.5) for k in range(3)], 1.0, 1.0, 0)
+    scene = face_scenes.paste_heads([head(k, 60, 0.5) for k in range(3)], 1.0, 1.0, 0)
     boxes = [
         tuple(np.concatenate([m.mean(axis=0) - 15 + d, m.mean(axis=0) + 15 + d]))
         for m, d in zip(scene.landmarks, (3, -2, 40))
     ]
     faces = tuple(Face(boxes[k]) for k in (1, 0, 2)) + (Face(boxes[0]),)
-    assert measure.matched(scene, faces) == {1: 0, 0: 1}
+    assert face_scenes.matched(scene, faces) == {1: 0, 0: 1}
 
 
 def test_landmark_errors_are_in_eye_distances():

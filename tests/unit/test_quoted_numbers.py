@@ -12,7 +12,9 @@ from icportrait.models.portrait import CropSettings
 from icportrait.training.comfy_server import PACK
 from icportrait.training.evaluation import quoted_numbers as quoted
 
-DOCUMENTS = [PACK / "README.md", *sorted((PACK / "docs").glob("*.md"))]
+DOCUMENTS = [PACK / "README.md", *sorted((PACK / "docs").glob("*.md")), *sorted((PACK / "web" / "docs").glob("*.md"))]
+# Fractions of these are results of measuring, seldom anything else: each needs a quote.
+MEASURED_UNITS = re.compile(r"\d\.\d+ (dB|s|seconds|GB|MiB|MB|TFLOP|M parameters|eye distances)\b")
 # Sections whose tables hold measured figures in the second column: there every decimal must be quoted.
 MEASURED_TABLES = {"docs/model_card.md": "What it reaches"}
 
@@ -23,6 +25,12 @@ def test_quoted_numbers_equal_their_json(path):
     assert not problems, (
         "\n".join(problems) + f"\nRun: python -m icportrait.training.evaluation.quoted_numbers {path.relative_to(PACK)}"
     )
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_fractions_of_measured_units_are_quoted(path):
+    for line in quoted.QUOTE.sub("", path.read_text("utf-8")).splitlines():
+        assert not MEASURED_UNITS.search(line), f"a number without its source: {line}"
 
 
 @pytest.mark.parametrize("name,heading", MEASURED_TABLES.items())

@@ -2,20 +2,22 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
+from ...models.faces.pixels import to_bytes
 from ...models.pictures import labelled_panel
+from .charts import stacked
+
+
+def strip(row: list[tuple[str, torch.Tensor]], height: int, title_size: int | None = None) -> Image.Image:
+    """Pictures `[1, H, W, 3]` beside each other, each under its title and scaled to a height in px; see `labelled_panel`."""
+    return Image.fromarray(to_bytes(labelled_panel(row, height, title_size=title_size)[0]))
 
 
 def grid(rows: list[list[tuple[str, torch.Tensor]]], height: int = 160) -> Image.Image:
     """One row of (title, picture `[1, H, W, 3]`) below the other, all of one height in px; rows may differ in length."""
-    strips = [labelled_panel(row, height) for row in rows]
-    widest = max(strip.shape[2] for strip in strips)
-    padded = [torch.nn.functional.pad(strip, (0, 0, 0, widest - strip.shape[2]), value=1.0) for strip in strips]
-    sheet = torch.cat(padded, dim=1)[0].clamp(0, 1)
-    return Image.fromarray(np.asarray((sheet * 255 + 0.5).to(torch.uint8)))
+    return stacked([strip(row, height) for row in rows], gap=0)
 
 
 def save_grid(rows: list[list[tuple[str, torch.Tensor]]], path: Path) -> None:

@@ -1,0 +1,29 @@
+"""`icportrait measure files`: true sizes, and those of the shipped bundle are the committed ones."""
+
+import json
+
+import pytest
+from tiny_models import portrait_setup
+
+from icportrait.models.net_files import read_tensors
+from icportrait.training import cli
+from icportrait.training.evaluation.quoted_numbers import MEASUREMENTS
+
+
+def test_sizes_are_those_of_the_files(tmp_path, capsys):
+    folder, out = portrait_setup().folder, tmp_path / "files.json"
+    assert cli.main(["measure", "files", "--bundle", str(folder), "--out", str(out)]) == 0
+    figures = json.loads(out.read_text())
+    weights = sum(tensor.numel() for tensor in read_tensors(folder / "vae.safetensors")[0].values())
+    assert figures["files"]["vae"]["million_weights"] == pytest.approx(weights / 1e6)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert len(figures["files"]) == 5 and figures["mib"] == pytest.approx(size / 2**20)
+    assert "total" in capsys.readouterr().out
+
+
+def test_the_committed_sizes_are_the_shipped_bundles(tmp_path):
+    assert cli.main(["measure", "files", "--out", str(tmp_path / "files.json")]) == 0
+    committed = MEASUREMENTS / "files.json"
+    assert json.loads(committed.read_text()) == json.loads((tmp_path / "files.json").read_text()), (
+        f"the bundle has changed: icportrait measure files --out {committed}"
+    )

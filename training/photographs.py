@@ -1,0 +1,32 @@
+"""Photographs that come with installed packages: a group of six people and one portrait. The packages are not imported."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def read_picture(path: Path) -> torch.Tensor:
+    """A picture file as float32 `[1, H, W, 3]` in [0, 1]."""
+    from PIL import Image
+
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).float()[None] / 255
+
+
+def group_photograph() -> torch.Tensor | None:
+    """insightface's t1.jpg, `[1, 886, 1280, 3]`, six people; None where the package is not installed."""
+    return _packaged("insightface", "data", "images", "t1.jpg")
+
+
+def portrait_photograph() -> torch.Tensor | None:
+    """scikit-image's astronaut, `[1, 512, 512, 3]`; None where the package is not installed."""
+    return _packaged("skimage", "data", "astronaut.png")
+
+
+def _packaged(package: str, *parts: str) -> torch.Tensor | None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(next(iter(spec.submodule_search_locations))).joinpath(*parts)
+    return read_picture(path) if path.is_file() else None
