@@ -5,6 +5,7 @@
 
 import asyncio
 import importlib.util
+import inspect
 import os
 import shutil
 import sys
@@ -83,11 +84,11 @@ class InProcessComfy:
 
     def forget(self) -> None:
         """Drop everything the executor has cached."""
-        self.executor = self.execution.PromptExecutor(
-            self.server,
-            cache_type=self.execution.CacheType.CLASSIC,
-            cache_args={"lru": 0, "ram": 0.0, "ram_inactive": 0.0},
-        )
+        make = self.execution.PromptExecutor
+        # An older ComfyUI knows no limits beside the kind of cache.
+        known = "cache_args" in inspect.signature(make).parameters
+        limits = {"cache_args": {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}} if known else {}
+        self.executor = make(self.server, cache_type=self.execution.CacheType.CLASSIC, **limits)
 
     def run(self, prompt: dict) -> dict:
         """Validate and execute a graph in API format. Returns {node id: its ui outputs}.

@@ -100,6 +100,9 @@ def test_all_examples_are_there():
 def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
     committed = workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info)
     drawn = workflow_api.to_api(workflow_examples.draw(name, server.object_info), server.object_info)
+    for node_id, node in drawn.items():
+        if node["_meta"].get("title") in (None, server.object_info[node["class_type"]]["display_name"]):
+            committed[node_id]["_meta"] = node["_meta"]  # ComfyUI's own name of a node, which may change
     assert committed == drawn, "draw it again: python run.py icportrait workflows"
 
 
@@ -145,6 +148,8 @@ class TestEachWorkflow:
         for node in load(path)["nodes"]:
             if node["type"] in server.object_info:
                 names = server.object_info[node["type"]]["output_name"]
+                if not node["type"].startswith("ICPortrait_"):  # a newer ComfyUI may have added outputs
+                    names = names[: len(node["outputs"])]
                 assert [entry["name"] for entry in node["outputs"]] == names, f"{node['type']} {node['id']}"
 
     def test_explains_itself(self, path):

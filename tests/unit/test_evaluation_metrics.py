@@ -1,7 +1,10 @@
 """Every metric of the evaluation on cases whose result can be worked out by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from icportrait.models.faces.types import Face
 from icportrait.training.evaluation import (
@@ -120,13 +123,31 @@ class TestPictures:
         assert picture_metrics.ssim(a, b) == pytest.approx((0.24 + 1e-4) / (0.4 + 1e-4), abs=1e-6)
         assert picture_metrics.ssim(a, a) == pytest.approx(1.0)
 
-    def test_lpips_is_absent_rather_than_downloaded(self):
-        if picture_metrics.why_no_lpips() is None:
-            assert picture_metrics.lpips_distance(np.zeros((64, 64, 3)), np.zeros((64, 64, 3))) == pytest.approx(
-                0, abs=1e-6
-            )
-        else:
-            assert picture_metrics.lpips_distance(np.zeros((64, 64, 3)), np.ones((64, 64, 3))) is None
+    def test_lpips_is_absent_rather_than_downloaded(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+        (
+            tmp_path / "hub" / "checkpoints" / "alexnet-owt-4df8aa71.pth"
+        ).touch()  # an older one: torchvision wants another
+        assert picture_metrics.why_no_lpips().startswith("LPIPS not measured: ")
+        assert picture_metrics.lpips_distance(np.zeros((64, 64, 3)), np.ones((64, 64, 3))) is None
+
+    def test_lpips_runs_where_package_and_weights_are(self, monkeypatch, tmp_path):
+        """With an AlexNet of random weights in the place of the trained one: equal pictures are at 0, farther ones farther."""
+        pytest.importorskip("lpips")
+        from torchvision.models import AlexNet_Weights, alexnet
+
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        weights = tmp_path / "hub" / "checkpoints" / Path(AlexNet_Weights.DEFAULT.url).name
+        weights.parent.mkdir(parents=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            torch.save(alexnet().state_dict(), weights)
+        monkeypatch.setattr(picture_metrics, "_lpips_net", picture_metrics._lpips_net.__wrapped__)
+        rng = np.random.default_rng(0)
+        picture, noise = rng.random((64, 80, 3)) * 0.6 + 0.2, rng.normal(size=(64, 80, 3))
+        distances = [picture_metrics.lpips_distance(picture, picture + share * noise) for share in (0, 0.02, 0.1)]
+        assert distances[0] == 0 < distances[1] < distances[2]
 
 
 def directions(count=400, seed=0):

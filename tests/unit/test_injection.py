@@ -454,9 +454,9 @@ class TestRefusals:
     def model_with(self, setup, kind, **changes):
         model = setup.model.clone()
         model.model = copy.copy(setup.model.model)
-        config = copy.copy(setup.model.model.model_config)
-        config.__class__ = kind
-        config.unet_config = config.unet_config | changes
+        plain = setup.model.model.model_config
+        config = kind.__new__(kind)  # not copy.copy: ComfyUI's newer configs answer to any name
+        vars(config).update(vars(plain), unet_config=plain.unet_config | changes)
         model.model.model_config = config
         return model
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,6 +52,36 @@ def gradients(task: torch.nn.Module) -> tuple[float, dict]:
     loss, _ = task(1, task.items(1, 2))
     loss.backward()
     return loss.item(), {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}
+
+
+def wandb_records(file: Path) -> list[bytes]:
+    """The records of a W&B file: a LevelDB log of 32 KB blocks after a header of 7 bytes."""
+    data, at, records, record = file.read_bytes(), 7, [], b""
+    while at < len(data):
+        if (left := 32768 - at % 32768) < 7:  # no place for a header
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or a last part
+            records.append(record)
+            record = b""
+    return records
+
+
+def wandb_curves(run: Path) -> dict[str, dict[int, float]]:
+    """{curve: {step: value}} of a W&B run's folder, pictures left out."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    curves: dict[str, dict[int, float]] = {}
+    (file,) = run.glob("*.wandb")
+    for history in (Record.FromString(record).history for record in wandb_records(file)):
+        values = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in history.item}
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                curves.setdefault(name, {})[values["_step"]] = value
+    return curves
 
 
 @pytest.mark.parametrize("kind", ["matching flow", "matching paper", "appearance", "base"])
@@ -139,6 +171,19 @@ class TestOptimizers:
         assert same(weights(whole), weights(parts)) and not same(weights(whole), weights(Toy()))
         assert checkpoint(tmp_path / "parts")["optimizer/step/first.weight"] == 4
 
+    @pytest.mark.parametrize("ema", [0.0, 0.9])
+    def test_eight_bit_moments_train_and_survive_resume(self, samples, tmp_path, ema):
+        """The real package; parts of a checkpoint are bytes and tables then, and resume is on the same bits."""
+        pytest.importorskip("bitsandbytes")
+        settings = {"batch": 2, "lr": 1e-3, "optimizer": "adamw8bit", "tracker": "none", "ema": ema}
+        start = weights(task_of("matching flow", samples))
+        whole = train(task_of("matching flow", samples), LoopSettings(steps=4, **settings), tmp_path / "whole", "x")
+        train(task_of("matching flow", samples), LoopSettings(steps=2, **settings), tmp_path / "parts", "x")
+        parts = train(task_of("matching flow", samples), LoopSettings(steps=4, **settings), tmp_path / "parts", "x")
+        assert same(weights(whole), weights(parts)) and not same(weights(whole), start)
+        kept = {name: value for name, value in checkpoint(tmp_path / "parts").items() if "optimizer/state1" in name}
+        assert any(value.dtype == torch.uint8 for value in kept.values())
+
 
 class TestTrackers:
     def test_missing_package_is_one_sentence(self, monkeypatch):
@@ -149,6 +194,25 @@ class TestTrackers:
     def test_unknown_is_refused(self):
         with pytest.raises(ValueError, match="'mlflow'; choose one of tensorboard, wandb, none"):
             LoopSettings(steps=1, tracker="mlflow")
+
+    def test_wandb_offline_holds_curves_and_pictures(self, monkeypatch, tmp_path):
+        pytest.importorskip("wandb")
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        faces = torch.linspace(0, 1, 2 * 8 * 6 * 3).reshape(2, 8, 6, 3)
+
+        def look():
+            return {"epe_px": 1.5}, {"faces": faces}
+
+        settings = LoopSettings(steps=20, batch=4, tracker="wandb", validate_every=10)
+        train(Toy(), settings, tmp_path / "demo" / "matching", "toy", validate=look)
+        (run,) = (tmp_path / "demo" / "matching" / "wandb").glob("offline-run-*")
+        curves = wandb_curves(run)
+        assert curves["loss"].keys() == {10, 20} and curves["validation/epe_px"] == {10: 1.5, 20: 1.5}
+        pictures = sorted((run / "files" / "media" / "images" / "validation").glob("faces_10_*.png"))
+        shown = np.stack([np.asarray(Image.open(picture)) for picture in pictures])
+        assert sorted(frame.tobytes() for frame in shown) == sorted(
+            frame.tobytes() for frame in (faces * 255).round().byte().numpy()
+        )
 
     def test_none_writes_no_log(self, tmp_path):
         train(Toy(), LoopSettings(steps=10, batch=4, tracker="none"), tmp_path / "run", "toy")

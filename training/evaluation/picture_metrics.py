@@ -57,10 +57,12 @@ def why_no_lpips() -> str | None:
     if importlib.util.find_spec("lpips") is None:
         return "LPIPS not measured: the package lpips is not installed"
     import torch
+    from torchvision.models import AlexNet_Weights
 
-    weights = Path(torch.hub.get_dir()) / "checkpoints"
-    if not list(weights.glob("alexnet-owt-*.pth")):
-        return f"LPIPS not measured: AlexNet's weights (alexnet-owt-*.pth) are not in {weights}"
+    # The very file torchvision asks for: it would download another.
+    weights = Path(torch.hub.get_dir(), "checkpoints", Path(AlexNet_Weights.DEFAULT.url).name)
+    if not weights.is_file():
+        return f"LPIPS not measured: AlexNet's weights ({weights.name}) are not in {weights.parent}"
     return None
 
 
