@@ -346,6 +346,15 @@ class TestValidation:
         assert figures["target_loss_without"] == pytest.approx(sum(alone) / 2)
         assert figures["target_loss"] != pytest.approx(figures["target_loss_without"], rel=1e-3)
 
+    def test_a_base_that_learns_along_is_looked_at_again(self, samples, held_out):
+        task = task_of("appearance", samples, base_share=0.2)
+        validator = Validator(task, held_out, draws=1)
+        before, _ = validator()
+        with torch.no_grad():
+            for parameter in task.unet.parameters():
+                parameter.mul_(1.1)
+        assert validator()[0]["target_loss_without"] != before["target_loss_without"]
+
     def test_without_nets_is_the_loss_at_step_0(self, samples, held_out):
         """ControlNet's zero convolutions: an untrained net changes nothing."""
         for kind in ("matching paper", "appearance"):
