@@ -386,11 +386,13 @@ def run_comfyui(python: Path, comfyui: Path, variables: dict[str, str], argument
     if not lies_in_it:
         base = cache_folder() / "comfyui-user"
         link_folder(base / "custom_nodes" / "ComfyUI-IC-Portrait", HERE)
-        for name in ("input", "output", "models", "user"):
-            (base / name).mkdir(exist_ok=True)
+        for name in ("input", "output", "models/loras", "user"):
+            (base / name).mkdir(parents=True, exist_ok=True)
         for sample in (HERE / "bundle").glob("icportrait_*"):  # what the workflows load
             if sample.suffix in (".png", ".jpg"):
                 shutil.copy(sample, base / "input")
+            elif sample.suffix == ".safetensors":
+                shutil.copy(sample, base / "models" / "loras")
         options += ["--base-directory", str(base)]
         # ComfyUI's default lies beside its code, in a folder that the unpacked copy has not got.
         options += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]

@@ -127,7 +127,7 @@ def server(tmp_path_factory, group_photo_path, astronaut_path):
     from icportrait.training.demo import copy_samples
 
     base = tmp_path_factory.mktemp("server")
-    copy_samples(base / "input")
+    copy_samples(base)
     shutil.copy(group_photo_path, base / "input" / "group_photo.jpg")
     shutil.copy(astronaut_path, base / "input" / "astronaut.png")
     Image.new("RGB", (256, 256), (90, 120, 60)).save(base / "input" / "no_face.png")

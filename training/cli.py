@@ -1,5 +1,5 @@
 """The command line: `icportrait data | train | curves | customise | export | measure | evaluate | study | demo | workflows | thumbnails
-| help-pictures`.
+| person-lora | help-pictures`.
 
 Every preset value can be overridden by an option of the same name; `--help` of a stage explains each.
 """
@@ -271,7 +271,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("workflows", help="draw workflows/ and subgraphs/ again")
     thumbnails = commands.add_parser("thumbnails", help="run the example workflows and write their .jpg pictures")
-    thumbnails.add_argument("names", nargs="*", help="workflows without .json; default: all whose models are there")
+    thumbnails.add_argument("names", nargs="*", help="workflows without .json; default: all")
+    lora = commands.add_parser(
+        "person-lora",
+        help="train and measure the LoRA of the sample person anew, for the bundle's base: after every change of the base",
+    )
+    lora.add_argument("--bundle", type=Path, default=None, help="bundle whose base it is for; default: the one shipped")
+    lora.add_argument("--out", type=Path, default=None, help="file to write; default: into the bundle")
+    lora.add_argument(
+        "--work",
+        type=Path,
+        default=None,
+        help="folder for renders, training and customise.png; default: a temporary one",
+    )
+    lora.add_argument("--json", type=Path, default=None, help="JSON to write: the figures")
     pictures = commands.add_parser(
         "help-pictures", help="run every node and write the pictures of the help pages and the README"
     )
@@ -471,10 +484,14 @@ def run_measure(arguments: argparse.Namespace) -> int:
 
     figures = measure(arguments)
     show(figures)
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(figures, indent=1) + "\n")
+    _write_json(figures, arguments.out)
     return 0
+
+
+def _write_json(figures: dict, path: Path | None) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -519,6 +536,21 @@ def run_thumbnails(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_person_lora(arguments: argparse.Namespace) -> int:
+    from ..models import bundle as bundles
+    from .demo import PERSON_LORA
+    from .measure_customise import print_figures
+    from .person_lora import make_person_lora
+
+    bundle = arguments.bundle or bundles.FOLDER
+    out = arguments.out or bundle / PERSON_LORA
+    figures = make_person_lora(bundle, out, arguments.work)
+    print_figures(figures)
+    _write_json(figures, arguments.json)
+    print(out)
+    return 0
+
+
 def run_help_pictures(arguments: argparse.Namespace) -> int:
     from .help_pictures import write_help_pictures
 
@@ -545,6 +577,7 @@ def main(argv: list[str] | None = None) -> int:
             "demo": run_demo,
             "workflows": run_workflows,
             "thumbnails": run_thumbnails,
+            "person-lora": run_person_lora,
             "help-pictures": run_help_pictures,
         }
         return run[arguments.command](arguments)

@@ -22,6 +22,7 @@ from .workflow_api import to_api
 WORKFLOW = PACK / "workflows" / "portrait_step_by_step.json"
 SAMPLES = PACK / "bundle"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+PERSON_LORA = "icportrait_person_lora.safetensors"
 # Titles of nodes in the workflow.
 RESULT = "Result"
 PANEL = (
@@ -35,12 +36,16 @@ PANEL = (
 SIMILARITIES = ("identity_style", "identity_result")
 
 
-def copy_samples(folder: Path) -> None:
-    """Copy the sample pictures to `folder`, where LoadImage finds them."""
-    folder.mkdir(parents=True, exist_ok=True)
+def copy_samples(base: Path) -> None:
+    """Copy what the workflows load into ComfyUI's folders in `base`: the sample pictures and the sample person's LoRA."""
+    pictures, loras = base / "input", base / "models" / "loras"
+    for folder in (pictures, loras):
+        folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(SAMPLES.iterdir()) if SAMPLES.is_dir() else ():
         if path.suffix.lower() in PICTURES:
-            shutil.copy(path, folder)
+            shutil.copy(path, pictures)
+        elif path.name == PERSON_LORA:
+            shutil.copy(path, loras)
 
 
 def stages_of(workflow: dict) -> dict[str, str]:
@@ -181,7 +186,7 @@ def run_demo(out: Path, seed: int | None = None, cpu: bool | None = None) -> int
     stages = stages_of(workflow)
     base = Path(tempfile.mkdtemp(prefix="icportrait-demo-"))
     try:
-        copy_samples(base / "input")
+        copy_samples(base)
         print("Starting ComfyUI ...", flush=True)
         with ComfyServer(base, cpu) as server:
             seconds = {"0 Start ComfyUI": round(time.monotonic() - started, 2)}

@@ -329,7 +329,7 @@ def write_help_pictures(
     paths = []
     with tempfile.TemporaryDirectory(prefix="icportrait-help-") as folder:
         base = Path(folder)
-        copy_samples(base / "input")
+        copy_samples(base)
         nets = base / "models" / "icportrait"
         nets.mkdir(parents=True)
         for name in ("matching.safetensors", "appearance.safetensors"):  # for Load Portrait Nets

@@ -26,6 +26,7 @@ from .evaluation.picture_grid import save_grid
 from .loop import LoopSettings
 
 MEASURED_GROUP = HELD_OUT + 3_000  # nobody trains on it, and no other measurement looks at it
+HEADS = FilterSettings(size=256, same_person=0.45, max_yaw=75.0)  # rendered people look more alike, and turn further
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +37,18 @@ class Subject:
     unseen: list[tuple[torch.Tensor, torch.Tensor]]
 
 
-def make_subject(index: int, photos: int, unseen: int, size: int, seed: int) -> Subject:
-    """Deterministic from the arguments."""
-    people = [make_person(seed_of(seed, MEASURED_GROUP + index, PERSON, k)) for k in (0, 1)]
-    places = [random_scene(seed_of(seed, MEASURED_GROUP + index, SCENE, s)) for s in range(photos + unseen)]
+def make_subject(
+    group: int, photos: int, unseen: int, size: int, seed: int, people: tuple[int, int] = (0, 1), first_scene: int = 0
+) -> Subject:
+    """Deterministic from the arguments.
+
+    Args:
+        group: of the head generator.
+        people: numbers in the group, of the person and of the one whom the style references show.
+        first_scene: number in the group; the photographs' scenes come first, then the unseen ones.
+    """
+    people = [make_person(seed_of(seed, group, PERSON, k)) for k in people]
+    places = [random_scene(seed_of(seed, group, SCENE, first_scene + s)) for s in range(photos + unseen)]
 
     def picture(person: int, scene: int) -> torch.Tensor:
         return torch.from_numpy(render(people[person], places[scene], size).picture)[None].float() / 255
@@ -73,6 +82,60 @@ def similarities(subject: Subject, results: dict[str, list[torch.Tensor]]) -> di
     return scores
 
 
+def before_and_after(
+    subject: Subject,
+    folder: Path,
+    bundle: Path,
+    filters: FilterSettings,
+    loop: LoopSettings,
+    settings: CustomiseSettings,
+    portrait: CropSettings,
+) -> tuple[dict[str, list[torch.Tensor]], Path]:
+    """Customise a bundle's base on the subject's photographs, and paint the unseen views with the base as it was and as it became.
+
+    Args:
+        folder: for the photographs, the training and what it gives.
+
+    Returns:
+        ({"before", "after", "style": a picture for each unseen view}, the customised file).
+    """
+    (folder / "photos").mkdir(parents=True, exist_ok=True)
+    for number, photo in enumerate(subject.photos):
+        rgb = (photo[0].numpy() * 255).round().astype(np.uint8)
+        cv2.imwrite(str(folder / "photos" / f"{number}.png"), rgb[..., ::-1])
+    name = f"lora{settings.rank}.safetensors" if settings.rank else "bundle"
+    made, _ = customise(folder / "photos", folder / name, None, None, bundle, filters, loop, settings)
+    with torch.inference_mode():
+        model, vae, vision, nets = bundles.load_bundle(bundle)
+        painted = {"before": _paint(model, vae, vision, nets, subject, portrait)}
+        painted["after"] = _paint(_customised(model, made, settings), vae, vision, nets, subject, portrait)
+    return painted | {"style": [style for style, _ in subject.unseen]}, made
+
+
+def labelled_rows(subject: Subject, painted: dict[str, list[torch.Tensor]]) -> list[list[tuple[str, torch.Tensor]]]:
+    """A row of a picture grid for each unseen view."""
+    return [
+        [
+            ("photograph", subject.photos[0]),
+            *((name, painted[name][k]) for name in ("style", "before", "after")),
+            ("true render", truth),
+        ]
+        for k, (_, truth) in enumerate(subject.unseen)
+    ]
+
+
+def mean_figures(scores: dict[str, list[float]]) -> dict:
+    """What `similarities` found, in numbers to write down."""
+    mean = {name: float(np.mean(values)) for name, values in scores.items()}
+    risen = float(np.mean(np.array(scores["after"]) > np.array(scores["before"])))
+    return {
+        "similarity_to_unseen_truth": mean,
+        "rise": mean["after"] - mean["before"],
+        "share_of_views_that_rose": risen,
+        "views": len(scores["after"]),
+    }
+
+
 def measure_customise(arguments) -> dict:
     """All figures; see `icportrait measure customise --help`."""
     bundle = arguments.bundle or bundles.FOLDER
@@ -82,37 +145,18 @@ def measure_customise(arguments) -> dict:
     scores: dict[str, list[float]] = {}
     rows = []
     for index in tqdm(range(arguments.identities), desc="people"):
-        subject = make_subject(index, arguments.photos, arguments.unseen, arguments.size, arguments.seed)
+        subject = make_subject(
+            MEASURED_GROUP + index, arguments.photos, arguments.unseen, arguments.size, arguments.seed
+        )
+        filters = dataclasses.replace(HEADS, size=arguments.size)
         folder = arguments.work / f"person{index}"
-        (folder / "photos").mkdir(parents=True, exist_ok=True)
-        for number, photo in enumerate(subject.photos):
-            rgb = (photo[0].numpy() * 255).round().astype(np.uint8)
-            cv2.imwrite(str(folder / "photos" / f"{number}.png"), rgb[..., ::-1])
-        name = f"lora{settings.rank}.safetensors" if settings.rank else "bundle"
-        filters = FilterSettings(size=arguments.size, same_person=0.45, max_yaw=75.0)
-        made, _ = customise(folder / "photos", folder / name, None, None, bundle, filters, loop, settings)
-        with torch.inference_mode():
-            model, vae, vision, nets = bundles.load_bundle(bundle)
-            painted = {"before": _paint(model, vae, vision, nets, subject, crop_settings)}
-            painted["after"] = _paint(_customised(model, made, settings), vae, vision, nets, subject, crop_settings)
-            painted["style"] = [style for style, _ in subject.unseen]
-            for key, values in similarities(subject, painted).items():
-                scores.setdefault(key, []).extend(values)
-        for k, (style, truth) in enumerate(subject.unseen):
-            shown = {"photograph": subject.photos[0], "style": style}
-            shown |= {name: painted[name][k] for name in ("before", "after")}
-            rows.append([*shown.items(), ("true render", truth)])
+        painted, _ = before_and_after(subject, folder, bundle, filters, loop, settings, crop_settings)
+        for key, values in similarities(subject, painted).items():
+            scores.setdefault(key, []).extend(values)
+        rows += labelled_rows(subject, painted)
     save_grid(rows, arguments.work / "customise.png")
-    mean = {name: float(np.mean(values)) for name, values in scores.items()}
-    risen = float(np.mean(np.array(scores["after"]) > np.array(scores["before"])))
     names = ("identities", "photos", "unseen", "size", "steps", "lr", "rank", "seed")
-    return {
-        "similarity_to_unseen_truth": mean,
-        "rise": mean["after"] - mean["before"],
-        "share_of_views_that_rose": risen,
-        "views": len(scores["after"]),
-        "settings": {name: getattr(arguments, name) for name in names},
-    }
+    return mean_figures(scores) | {"settings": {name: getattr(arguments, name) for name in names}}
 
 
 def _customised(model, made: Path, settings: CustomiseSettings):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .comfy_server import PACK, ComfyServer, WorkflowError
 from .demo import copy_samples, node_titled, picture_of
-from .workflow_api import problems, to_api
+from .workflow_api import to_api
 from .workflow_examples import RESULT
 
 FOLDER = PACK / "workflows"
@@ -45,7 +45,7 @@ def write_thumbnails(names: list[str], cpu: bool | None = None, folder: Path = F
     """Run workflows and write their .jpg files into `folder`.
 
     Args:
-        names: file stems; empty takes all. Those that want models which are not there are left out, with a line in the log.
+        names: file stems; empty takes all.
 
     Returns:
         stems of the thumbnails written.
@@ -63,15 +63,12 @@ def write_thumbnails(names: list[str], cpu: bool | None = None, folder: Path = F
         )
     written = []
     with tempfile.TemporaryDirectory(prefix="icportrait-thumbnails-") as base:
-        copy_samples(Path(base) / "input")
+        copy_samples(Path(base))
         with ComfyServer(Path(base), cpu) as server:
             for path in paths:
                 if names and path.stem not in names:
                     continue
                 prompt = to_api(json.loads(path.read_text("utf-8")), server.object_info)
-                if found := problems(prompt, server.object_info):
-                    logging.warning("no thumbnail of %s: %s", path.stem, found[0])
-                    continue
                 run = server.run_workflow(prompt)
                 result = picture_of(server, run, node_titled(prompt, RESULT))
                 file = first_profile(prompt)

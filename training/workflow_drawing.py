@@ -71,14 +71,13 @@ class Drawing:
         self._x, self._y = self._x + WIDTH + GAP, TITLE
         self.groups[-1]["bounding"][2] += WIDTH + GAP
 
-    def add(self, kind: str, title: str = "", bypassed: bool = False, models: list[dict] = (), **inputs) -> Node:
+    def add(self, kind: str, title: str = "", bypassed: bool = False, **inputs) -> Node:
         """A node below the last one.
 
         Args:
             kind: node id.
             title: as shown; empty takes the display name.
             bypassed: whether it is switched off and hands its input on.
-            models: files it wants, each with `name`, `url` and `directory`, which the editor offers to download.
             inputs: values of widgets, and `node["output"]` for links. Widgets left out have their default.
 
         Raises:
@@ -102,7 +101,7 @@ class Drawing:
                 for name, kind_ in zip(described["output_name"], described["output"], strict=True)
             ],
             "title": title or described["display_name"],
-            "properties": {"Node name for S&R": kind} | ({"models": list(models)} if models else {}),
+            "properties": {"Node name for S&R": kind},
             "widgets_values": [],
         }
         for name, spec in specs.items():

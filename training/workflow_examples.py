@@ -1,7 +1,7 @@
 """The example workflows in workflows/ that are drawn from code: `icportrait workflows` writes them.
 
-The others were drawn in the editor. All but two run with the demo bundle as
-they are; the other two need a real SD1.5 checkpoint by their nature, and say so in their notes.
+The others were drawn in the editor. All run with the demo bundle as they are; what only SD1.5 can do is drawn beside it,
+switched off, and a note says how to change over.
 """
 
 import json
@@ -9,64 +9,76 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..models.portrait import CropSettings
+from .demo import PERSON_LORA
 from .workflow_drawing import Drawing, Node, with_current_outputs
 
 PROFILE, STYLE, RESULT = "Profile: the person", "Style reference: pose, light, style", "Result"
 STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
-SAMPLES = (
-    "The two sample pictures are in this pack's `bundle` folder: drop `icportrait_profile.png` and `icportrait_style.png` onto the "
-    "two Load Image nodes, or use your own."
-)
+PROFILE_FILE, STYLE_FILE = "icportrait_profile.png", "icportrait_style.png"
 SWAP = (
     "**For real photographs** replace *Load Demo Bundle* by *Load Checkpoint* (SD1.5), *Load CLIP Vision* (ViT-L/14) and "
     "*Load Portrait Nets*, and set every `crop_size` to 512, `sampler_name` to euler, `steps` to 20 and `cfg` to 3. The demo bundle is "
     "small and knows synthetic heads only."
 )
 # Where ComfyUI's own templates and OpenAI publish these files.
-CHECKPOINT = {
-    "name": "v1-5-pruned-emaonly-fp16.safetensors",
-    "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
-    "directory": "checkpoints",
-}
-CLIP_VISION = {
-    "name": "clip-vit-large-patch14.safetensors",
-    "url": "https://huggingface.co/openai/clip-vit-large-patch14/resolve/main/model.safetensors",
-    "directory": "clip_vision",
-}
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+CHECKPOINT_URL = f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"
+CLIP_VISION = "clip-vit-large-patch14.safetensors"
+CLIP_VISION_URL = "https://huggingface.co/openai/clip-vit-large-patch14/resolve/main/model.safetensors"
 NETS_NOTE = (
     "*Load Portrait Nets* wants a matching and an appearance net trained for SD1.5, in `models/icportrait`. None are published yet: "
     "the pack's training page says how to make them."
 )
-# What the full-size models want; the nodes' defaults suit the demo bundle.
-FOR_SD15 = {"crop_size": 512, "sampler_name": "euler", "steps": 20, "cfg": 3.0}
+CLIP_VISION_NOTE = f"[{CLIP_VISION}]({CLIP_VISION_URL}) (save it under this name) in `models/clip_vision`"
+FOR_SD15 = "in *Portrait* set `crop_size` to 512, `sampler_name` to euler, `steps` to 20 and `cfg` to 3"
 CUSTOMISED = "my_person_sd15.safetensors"
+TO_WORDS = (
+    f"Files: [{CHECKPOINT}]({CHECKPOINT_URL}) in `models/checkpoints`, {CLIP_VISION_NOTE}. {NETS_NOTE}\n\n1. Select all nodes of this "
+    "stage and press Ctrl+B: they are on.\n2. Connect *Style reference from words* to `style_image` of *Portrait*.\n3. Connect this stage's "
+    "MODEL, VAE, CLIP_VISION and nets to *Portrait* in the place of *Load Demo Bundle*'s, and delete stage 2 and *Load Demo "
+    f"Bundle*.\n4. Then {FOR_SD15}."
+)
+TO_CUSTOMISED = (
+    "1. Select this stage's loaders and press Ctrl+B: they are on. In *Load Checkpoint* choose your SD1.5 checkpoint, trained on aligned "
+    f"photos of the person. You need {CLIP_VISION_NOTE}. {NETS_NOTE}\n2. Connect their outputs to *Portrait* in the place of *Load Demo "
+    "Bundle* and of the LoRA, and delete these two. Is yours a LoRA instead of a checkpoint? Then load plain SD1.5, and keep *LoraLoaderModelOnly* "
+    f"between it and *Portrait*.\n3. Then {FOR_SD15}."
+)
+# The demo base, asked for a face from pure noise.
+FROM_NOISE = {"seed": 2, "steps": 12, "cfg": 2.0, "sampler_name": "lcm", "scheduler": "normal", "denoise": 1.0}
+
+
+def samples(first: str, second: str) -> str:
+    """Where the sample pictures are, for a note."""
+    return (
+        f"The two sample pictures are in this pack's `bundle` folder: drop `{first}` and `{second}` onto the two Load Image nodes, or "
+        "use your own."
+    )
+
+
+def demo_models(drawing: Drawing) -> dict:
+    """The demo bundle's outputs by the names of a portrait node's inputs."""
+    bundle = drawing.add("ICPortrait_LoadDemoBundle")
+    return {name: bundle[name] for name in ("model", "vae", "clip_vision", "nets")}
 
 
 def demo_models_and_pictures(drawing: Drawing, about: str, height: int = 330) -> tuple[dict, Node, Node]:
     """Stage 1 of most: the demo bundle's outputs by name, the profile, the style reference."""
     drawing.stage(STAGE_1)
-    bundle = drawing.add("ICPortrait_LoadDemoBundle")
-    profile = drawing.add("LoadImage", PROFILE, image="icportrait_profile.png")
-    style = drawing.add("LoadImage", STYLE, image="icportrait_style.png")
-    drawing.note("Read me", f"{about}\n\n{SAMPLES}\n\n{SWAP}", height)
-    return {name: bundle[name] for name in ("model", "vae", "clip_vision", "nets")}, profile, style
+    models = demo_models(drawing)
+    profile = drawing.add("LoadImage", PROFILE, image=PROFILE_FILE)
+    style = drawing.add("LoadImage", STYLE, image=STYLE_FILE)
+    drawing.note("Read me", f"{about}\n\n{samples(PROFILE_FILE, STYLE_FILE)}\n\n{SWAP}", height)
+    return models, profile, style
 
 
-def sd15_models(drawing: Drawing, checkpoint: dict) -> tuple[Node, dict]:
-    """The three loaders for SD1.5. Returns (checkpoint loader, inputs of a portrait node by name)."""
-    models = [checkpoint] if "url" in checkpoint else []
-    loader = drawing.add("CheckpointLoaderSimple", models=models, ckpt_name=checkpoint["name"])
-    vision = drawing.add("CLIPVisionLoader", models=[CLIP_VISION], clip_name=CLIP_VISION["name"])
-    nets = drawing.add(
-        "ICPortrait_LoadNets", matching_file="matching.safetensors", appearance_file="appearance.safetensors"
-    )
-    inputs = {
-        "model": loader["MODEL"],
-        "vae": loader["VAE"],
-        "clip_vision": vision["CLIP_VISION"],
-        "nets": nets["nets"],
-    }
-    return loader, inputs
+def sd15_loaders(drawing: Drawing, checkpoint: str) -> Node:
+    """The three loaders for SD1.5, switched off. Returns that of the checkpoint."""
+    loader = drawing.add("CheckpointLoaderSimple", bypassed=True, ckpt_name=checkpoint)
+    drawing.add("CLIPVisionLoader", bypassed=True, clip_name=CLIP_VISION)
+    nets = {f"{name}_file": f"{name}.safetensors" for name in ("matching", "appearance")}
+    drawing.add("ICPortrait_LoadNets", bypassed=True, **nets)
+    return loader
 
 
 def detect_and_align(drawing: Drawing, pictures: dict, **options) -> dict[str, Node]:
@@ -88,9 +100,9 @@ def encode_and_sample(drawing: Drawing, profile, style, models: dict) -> tuple[N
     return encoded, drawing.add("ICPortrait_SamplePixels", style_image=style)
 
 
-def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "") -> None:
-    """Stage 3 of the workflows around one Portrait node."""
-    drawing.stage(STAGE_RESULT)
+def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "", title: str = STAGE_RESULT) -> None:
+    """The last stage of the workflows around one Portrait node."""
+    drawing.stage(title)
     drawing.add("SaveImage", RESULT, images=portrait["image"], filename_prefix=f"icportrait/{name}")
     drawing.add("PreviewAny", "Report", source=portrait["report"])
     drawing.add("PreviewImage", "Before and after", images=portrait["panel"])
@@ -123,26 +135,60 @@ def portrait(drawing: Drawing) -> None:
 
 
 def text_to_portrait(drawing: Drawing) -> None:
-    """Prompt, style reference, portrait: as in the paper's comparisons."""
+    """Prompt, style reference, portrait: as in the paper's comparisons. A face stands for the words until SD1.5 is there."""
     drawing.stage(STAGE_1)
-    loader, models = sd15_models(drawing, CHECKPOINT)
-    profile = drawing.add("LoadImage", PROFILE, image="icportrait_profile.png")
+    models = demo_models(drawing)
+    profile = drawing.add("LoadImage", PROFILE, image=PROFILE_FILE)
+    face = drawing.add("LoadImage", "Instead of words: somebody like this", image="icportrait_profile_3.jpg")
     drawing.note(
         "Read me",
-        "A prompt makes the style reference, then the person of the profile goes into it.\n\nThis one **needs an SD1.5 checkpoint**: the "
-        f"demo bundle has no text encoder. {NETS_NOTE}",
+        "**Text to portrait**: a base model paints the style reference from pure noise, then the person of the profile goes into it.\n\nThe "
+        "demo bundle has **no text encoder**: its base model is asked by a picture, and stage 2 asks it for somebody like the one in "
+        "the second picture. What it paints is soft, and nobody's photo. Words need SD1.5: stage 3 is ready, switched off, and says how to "
+        f"change over.\n\n{samples(PROFILE_FILE, 'icportrait_profile_3.jpg')}",
+        420,
     )
-    drawing.stage("2 Style reference from text")
+    drawing.stage("2 Style reference, from noise")
+    aligned = detect_and_align(drawing, {"instead of words": face["IMAGE"]})["instead of words"]
+    asked = drawing.add(
+        "ICPortrait_EncodeProfile", profile_image=aligned["crop"], vae=models["vae"], clip_vision=models["clip_vision"]
+    )
+    drawing.column()
+    empty = drawing.add("EmptyLatentImage", width=256, height=256)
+    latent = drawing.add(
+        "KSampler",
+        model=models["model"],
+        positive=asked["positive"],
+        negative=asked["negative"],
+        latent_image=empty["LATENT"],
+        **FROM_NOISE,
+    )
+    style = drawing.add("VAEDecode", samples=latent["LATENT"], vae=models["vae"])
+    drawing.column()
+    drawing.add("PreviewImage", "Style reference", images=style["IMAGE"])
+    drawing.note(
+        "No face?",
+        "One clear face is needed: otherwise take another `seed`. The demo base needs the sampler `lcm`; euler gives blotches.",
+        140,
+    )
+    drawing.stage("3 With SD1.5: from words (switched off)")
+    loader = sd15_loaders(drawing, CHECKPOINT)
+    drawing.note("To change over", TO_WORDS, 480)
+    drawing.column()
     positive = drawing.add(
         "CLIPTextEncode",
         "Prompt",
+        bypassed=True,
         clip=loader["CLIP"],
         text="portrait photo of a person, head and shoulders, facing the camera, soft window light, 50mm",
     )
-    negative = drawing.add("CLIPTextEncode", "Negative prompt", clip=loader["CLIP"], text="hat, hand, blurry, cropped")
-    empty = drawing.add("EmptyLatentImage", width=512, height=512)
+    negative = drawing.add(
+        "CLIPTextEncode", "Negative prompt", bypassed=True, clip=loader["CLIP"], text="hat, hand, blurry, cropped"
+    )
+    empty = drawing.add("EmptyLatentImage", bypassed=True, width=512, height=512)
     latent = drawing.add(
         "KSampler",
+        bypassed=True,
         model=loader["MODEL"],
         positive=positive["CONDITIONING"],
         negative=negative["CONDITIONING"],
@@ -153,19 +199,19 @@ def text_to_portrait(drawing: Drawing) -> None:
         scheduler="normal",
     )
     drawing.column()
-    style = drawing.add("VAEDecode", samples=latent["LATENT"], vae=loader["VAE"])
-    drawing.add("PreviewImage", "Style reference", images=style["IMAGE"])
-    drawing.note("No face?", "One clear face, at least 150 pixels wide, is needed. Otherwise take another seed.", 120)
-    drawing.stage("3 Portrait")
+    words = drawing.add(
+        "VAEDecode", "Style reference from words", bypassed=True, samples=latent["LATENT"], vae=loader["VAE"]
+    )
+    drawing.add("PreviewImage", "From words", bypassed=True, images=words["IMAGE"])
+    drawing.stage("4 Portrait")
     node = drawing.add(
         "ICPortrait_Portrait",
         **models,
         profile_image=profile["IMAGE"],
         style_image=style["IMAGE"],
         noise_strength=0.7,
-        **FOR_SD15,
     )
-    drawing.stage("4 Result")
+    drawing.stage("5 Result")
     drawing.add("SaveImage", RESULT, images=node["image"], filename_prefix="icportrait/text_to_portrait")
     drawing.add("PreviewAny", "Report", source=node["report"])
 
@@ -347,33 +393,39 @@ def chaining(drawing: Drawing) -> None:
 
 
 def customised_checkpoint(drawing: Drawing) -> None:
-    """A checkpoint that was trained on one person before."""
-    drawing.stage(STAGE_1)
-    _, models = sd15_models(drawing, {"name": CUSTOMISED})
-    profile = drawing.add("LoadImage", PROFILE, image="icportrait_profile.png")
-    style = drawing.add("LoadImage", STYLE, image="icportrait_style.png")
-    drawing.note(
-        "Read me",
-        "**Customised checkpoint**: an SD1.5 checkpoint fine-tuned on aligned photos of the person (the paper's DreamBooth phase), with "
-        f"the same nets. Choose yours in *Load Checkpoint*; put a *LoraLoaderModelOnly* behind it when yours is a LoRA. {NETS_NOTE}\n\nTo "
-        "only see it run: replace the three loaders by *Load Demo Bundle*, set `crop_size` to 256 and `sampler_name` to lcm.",
-        330,
+    """A base model that was trained on one person before: here the demo's with a LoRA."""
+    models, profile, style = demo_models_and_pictures(
+        drawing,
+        "**Customised checkpoint**: a base model that was trained on photos of the person first (the paper's DreamBooth phase) knows "
+        "more of them than one profile shows. The demo's knows the sample person through a LoRA: copy `bundle/"
+        f"{PERSON_LORA}` of this pack into ComfyUI's `models/loras` and press *R*. It suits no other base model.",
+        480,
     )
-    drawing.stage("2 Portrait")
+    drawing.stage("2 Trained on the person")
+    lora = drawing.add("LoraLoaderModelOnly", model=models["model"], lora_name=PERSON_LORA)
+    drawing.note(
+        "To see what it does",
+        "Switch it off (Ctrl+B) and run again. `icportrait person-lora` made it from twelve renders of the sample person; the training "
+        "page says how to make yours.",
+        160,
+    )
+    drawing.stage("3 Portrait")
     node = drawing.add(
         "ICPortrait_Portrait",
-        **models,
+        **models | {"model": lora["MODEL"]},
         profile_image=profile["IMAGE"],
         style_image=style["IMAGE"],
         noise_strength=0.8,
-        **FOR_SD15,
     )
     drawing.note(
         "Why more noise",
-        "A checkpoint that knows the person can paint more by itself: `noise_strength` 0.8 instead of 0.7.",
+        "A base that knows the person can paint more by itself: `noise_strength` 0.8 instead of 0.6.",
         140,
     )
-    result_stage(drawing, node, "customised_checkpoint")
+    result_stage(drawing, node, "customised_checkpoint", title="4 Result")
+    drawing.stage("5 With SD1.5 (switched off)")
+    sd15_loaders(drawing, CUSTOMISED)
+    drawing.note("To change over", TO_CUSTOMISED, 420)
 
 
 def batch_of_frames(drawing: Drawing) -> None:
@@ -503,8 +555,6 @@ EXAMPLES: dict[str, Callable[[Drawing], None]] = {
         batch_of_frames,
     )
 }
-# No thumbnail and no run out of the box: their models are the artist's.
-OWN_MODELS = ("text_to_portrait", "customised_checkpoint")
 
 
 def draw(name: str, object_info: dict) -> dict:

@@ -18,6 +18,7 @@ import pytest
 from icportrait.training import workflow_examples
 from icportrait.training.comfy_server import PACK, ComfyServer
 from icportrait.training.demo import copy_samples
+from icportrait.training.workflow_api import BYPASSED
 
 CHROMIUM = os.environ.get("ICPORTRAIT_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -54,7 +55,6 @@ NOISE = ("favicon.ico", "user.css", "/api/userdata", "api.comfy.org", "huggingfa
          "reading 'id'", "setting 'value'", "api/experiment", "stripe", "PrimeVue",
          "Error fetching file size", "graph accessed before initialization")  # fmt: skip
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
-OWN_FILES = {"ckpt_name", "clip_name", "matching_file", "appearance_file", "lora_name", "control_net_name"}
 
 # The list shows only what is in view: scroll through it until the name comes by.
 FIND_OPTION = """async name => {
@@ -80,7 +80,7 @@ OPEN = """async ([workflow, name]) => {
         let values = widget.options?.values;
         if (typeof values === 'function') values = values(widget, node);
         if (widget.type === 'combo' && Array.isArray(values) && !values.includes(widget.value))
-            wrong.push({node: node.type, widget: widget.name, value: widget.value});
+            wrong.push({node: node.type, mode: node.mode, widget: widget.name, value: widget.value});
     }
     return {count: nodes.length, missing, wrong};
 }"""
@@ -96,9 +96,17 @@ RUN = """async () => {
     return await ended;
 }"""
 FIT = "() => { app.canvas.ds.reset(); app.extensionManager.command.execute('Comfy.Canvas.FitView') }"
+# The editor loads a node's pictures when it draws the node, so the view has to be there.
+SHOWS_PICTURE = """id => {
+    const node = app.graph.getNodeById(id);
+    app.canvas.centerOnNode(node);
+    return node.imgs?.[0]?.naturalWidth > 0;
+}"""
 QUICK = """() => {
     for (const node of app.graph.nodes) for (const widget of node.widgets ?? []) {
-        if (widget.name === 'steps') widget.value = 2;
+        // A sampler that begins with pure noise keeps its steps: two give no face.
+        const fromNoise = node.widgets.some(other => other.name === 'denoise' && other.value === 1);
+        if (widget.name === 'steps' && !fromNoise) widget.value = 2;
         if (widget.name === 'effort') widget.value = 'fast';
     }
 }"""
@@ -117,7 +125,7 @@ def screenshots(tmp_path_factory) -> Path:
 def comfyui(tmp_path_factory):
     """A ComfyUI with this pack and settings that show an empty canvas at once."""
     base = tmp_path_factory.mktemp("browser")
-    copy_samples(base / "input")
+    copy_samples(base)
     with ComfyServer(base, cpu=True, options=("--preview-method", "latent2rgb")) as server:
         yield server
 
@@ -173,9 +181,8 @@ def test_templates_are_listed_with_their_pictures(page, screenshots):
     for path in WORKFLOWS:
         card = page.get_by_test_id(f"template-workflow-{path.stem}")
         card.scroll_into_view_if_needed()
-        if path.with_suffix(".jpg").exists():
-            picture = card.locator("img").first.element_handle()
-            page.wait_for_function("image => image.naturalWidth > 0", arg=picture)
+        picture = card.locator("img").first.element_handle()
+        page.wait_for_function("image => image.naturalWidth > 0", arg=picture)
     page.screenshot(path=screenshots / "templates.jpg", quality=80)
 
 
@@ -184,7 +191,8 @@ def test_workflow_opens_complete(page, path, screenshots):
     found = opened(page, path)
     assert found["count"] == len(json.loads(path.read_text("utf-8"))["nodes"])
     assert found["missing"] == []
-    assert [entry for entry in found["wrong"] if entry["widget"] not in OWN_FILES] == []
+    # What is switched off may name files that only the artist has.
+    assert [entry for entry in found["wrong"] if entry["mode"] != BYPASSED] == []
     shoot(page, screenshots / f"workflow_{path.stem}.jpg")
     assert page.complaints == []
 
@@ -203,7 +211,15 @@ def test_a_broken_workflow_would_be_noticed(page, tmp_path):
     assert [entry["value"] for entry in found["wrong"]] == ["no such choice"]
 
 
-@pytest.mark.parametrize(("name", "width", "pictures"), [("portrait", 1100, 3), ("group_portrait", 1600, 4)])
+@pytest.mark.parametrize(
+    ("name", "width", "pictures"),
+    [
+        ("portrait", 1100, 3),
+        ("group_portrait", 1600, 4),
+        ("text_to_portrait", 1600, 2),
+        ("customised_checkpoint", 1600, 3),
+    ],
+)
 def test_workflow_runs_from_the_page_and_shows_its_pictures(page, name, width, pictures, screenshots):
     page.set_viewport_size({"width": width, "height": 900})
     opened(page, PACK / "workflows" / f"{name}.json")
@@ -213,11 +229,11 @@ def test_workflow_runs_from_the_page_and_shows_its_pictures(page, name, width, p
     kind, detail = page.evaluate(RUN)
     assert kind == "execution_success", detail
     numbers = page.evaluate(
-        "() => app.graph.nodes.filter(n => ['SaveImage', 'PreviewImage'].includes(n.type)).map(n => n.id)"
+        "() => app.graph.nodes.filter(n => n.mode === 0 && ['SaveImage', 'PreviewImage'].includes(n.type)).map(n => n.id)"
     )
     assert len(numbers) == pictures
     for number in numbers:
-        page.wait_for_function("id => app.graph.getNodeById(id).imgs?.[0]?.naturalWidth > 0", arg=number)
+        page.wait_for_function(SHOWS_PICTURE, arg=number)
     shoot(page, screenshots / f"{name}_done.jpg")
     assert page.complaints == []
 

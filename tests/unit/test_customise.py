@@ -11,8 +11,9 @@ from tiny_training import smooth_picture, write_shard
 
 from icportrait.models import bundle as bundles
 from icportrait.models.net_files import read_tensors, save_tensors
-from icportrait.training import cli, customise
+from icportrait.training import cli, customise, person_lora
 from icportrait.training.customise import CustomiseSettings, CustomiseTask, photo_samples, prepare, save_person
+from icportrait.training.data.demo_pictures import PICTURES
 from icportrait.training.diffusion import keyed_generator
 from icportrait.training.loop import LoopSettings
 from icportrait.training.lora import Lora
@@ -213,6 +214,28 @@ class TestDraws:
             task(step, task.items(step, 1))
         assert widths.count(16) / 400 == pytest.approx(0.25, abs=0.09) and set(widths) == {8, 16}
         assert sum(dropped) / 400 == pytest.approx(0.3, abs=0.09)
+
+
+class TestPersonLora:
+    def test_the_person_is_the_sample_profiles_and_no_scene_is(self):
+        people = {name: person for name, person, *_ in PICTURES}
+        assert people["icportrait_profile.png"] == (person_lora.GROUP, person_lora.PERSON)
+        assert people["icportrait_style.png"] == (person_lora.GROUP, person_lora.OTHER)
+        assert all(number < person_lora.FIRST_SCENE for _, _, (_, number), *_ in PICTURES)
+
+    @pytest.mark.slow
+    def test_is_made_and_measured_from_nothing(self, bundle, tmp_path, monkeypatch):
+        """With two photographs, two steps and one view; the pictures are real renders."""
+        monkeypatch.setattr(person_lora, "PHOTOS", 2)
+        monkeypatch.setattr(person_lora, "UNSEEN", 1)
+        loop = dataclasses.replace(person_lora.LOOP, steps=2)
+        figures = person_lora.make_person_lora(bundle, tmp_path / "lora.safetensors", tmp_path / "work", loop)
+        assert set(figures["similarity_to_unseen_truth"]) == {"before", "after", "style", "photographs"}
+        tensors, metadata = read_tensors(tmp_path / "lora.safetensors")
+        assert any(name.endswith("lora_up.weight") and tensor.any() for name, tensor in tensors.items())
+        assert metadata["license"] == "CC0-1.0" and metadata["training"]["steps"] == 2
+        assert metadata["training"]["base_sha256"] == person_lora.fingerprint(bundle / "base.safetensors")
+        assert (tmp_path / "work" / "customise.png").is_file()
 
 
 class TestBadInput:

@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
+from icportrait.models.net_files import read_tensors
 from icportrait.training.comfy_server import PACK
+from icportrait.training.demo import PERSON_LORA
+from icportrait.training.person_lora import fingerprint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,6 +61,23 @@ def test_comfyui_can_read_it():
 def test_the_licence_is_the_whole_gpl():
     text = (PACK / "LICENSE").read_text("utf-8")
     assert "GNU GENERAL PUBLIC LICENSE" in text and "Version 3" in text and "END OF TERMS AND CONDITIONS" in text
+
+
+class TestBundle:
+    """What ships in bundle/."""
+
+    FOLDER = PACK / "bundle"
+
+    def test_is_small(self):
+        assert sum(path.stat().st_size for path in self.FOLDER.iterdir()) <= 64 * 2**20
+
+    def test_the_sample_persons_lora_is_small_free_and_fits_the_base(self):
+        path = self.FOLDER / PERSON_LORA
+        _, metadata = read_tensors(path)
+        assert path.stat().st_size < 1_500_000
+        assert metadata["format"] == "icportrait-lora-1" and metadata["license"] == "CC0-1.0"
+        made_for = metadata["training"]["base_sha256"]
+        assert made_for == fingerprint(self.FOLDER / "base.safetensors"), "another base: icportrait person-lora"
 
 
 class TestReadme:
