@@ -18,7 +18,7 @@ from .loop import LoopSettings
 from .measure_customise import HEADS, before_and_after, labelled_rows, make_subject, mean_figures, similarities
 from .stages import LICENSE
 
-LOOP = LoopSettings(steps=400, batch=1, lr=5e-4, tracker="none")
+LOOP = LoopSettings(steps=900, batch=1, lr=1e-3, tracker="none")
 """The paper's 2e-6 is for the whole UNet and many steps."""
 SETTINGS = CustomiseSettings(rank=8)
 PORTRAIT = CropSettings(noise_strength=0.8)
