@@ -1,5 +1,6 @@
 """Net files: safetensors with ldm key names and everything needed to rebuild the net in the metadata."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 FORMAT = "icportrait-net-1"
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of names and values, in hexadecimal: equal digests mean equal weights, whatever a file's metadata say."""
+    hashed = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        hashed.update(name.encode())
+        hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict) -> None:

@@ -5,11 +5,10 @@ customise --rank` learns them on the bundle's base, and unseen views of the pers
 be run again whenever the base changes: a LoRA fits the base it was trained on.
 """
 
-import hashlib
 import tempfile
 from pathlib import Path
 
-from ..models.net_files import read_tensors, save_tensors
+from ..models.net_files import digest, read_tensors, save_tensors
 from ..models.portrait import CropSettings
 from .customise import CustomiseSettings
 from .data.demo_pictures import PICTURES
@@ -30,12 +29,7 @@ FIRST_SCENE = 10  # of the group; the sample pictures lie in earlier ones
 
 def fingerprint(path: Path) -> str:
     """SHA-256 of a safetensors file's tensors, whatever its metadata say."""
-    digest = hashlib.sha256()
-    tensors, _ = read_tensors(path)
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
+    return digest(read_tensors(path)[0])
 
 
 def make_person_lora(bundle: Path, out: Path, work: Path | None = None, loop: LoopSettings = LOOP) -> dict:

@@ -5,7 +5,6 @@ A run is a folder with one subfolder a stage. The demo's base is trained here; `
 CLIP ViT-L/14 vision model, loaded by ComfyUI's own loaders.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from ..models.loading import load_strictly
-from ..models.net_files import load_net_file, read_metadata, read_tensors, save_tensors
+from ..models.net_files import digest, load_net_file, read_metadata, read_tensors, save_tensors
 from . import presets
 from .appearance import AppearanceTask
 from .autoencoder import AutoencoderTask
@@ -129,11 +128,7 @@ def embed_samples(run: Path, samples: SampleSet, vision: torch.nn.Module) -> Non
 
 def fingerprint(module: torch.nn.Module) -> str:
     """A digest of a module's weights: equal digests mean equal weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return digest(module.state_dict())
 
 
 def validator(run: Path, task: torch.nn.Module, held_out: SampleSet | None, vae: torch.nn.Module) -> Validator | None:
@@ -198,9 +193,8 @@ def train_recogniser(
             "license": LICENSE,
         }
         if held_out is not None:
-            facts["held_out"] = (
-                look()
-            )  # once more: of the running average that is saved, which no look while training saw
+            # Once more: of the running average that is saved, which no look while training saw.
+            facts["held_out"] = look()
         metadata = {"format": RECOGNISER_FORMAT, "config": task.net.config, "training": facts}
         save_tensors(run / "recogniser" / "recogniser.safetensors", task.net.state_dict(), metadata)
     return task

@@ -1,15 +1,12 @@
 """The real photographs with their faces found once a test run: finding six faces takes dlib seconds."""
 
 import functools
-import importlib.util
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from icportrait.models.faces.detection import find_faces
 from icportrait.models.faces.types import Face, Faces
+from icportrait.training.photographs import group_photograph, portrait_photograph
 
 # The six boxes of the group photograph as a person reads them off, left to right (x of the centre of the face).
 GROUP_CENTRES_X = (115, 310, 512, 783, 940, 1170)
@@ -18,14 +15,14 @@ GROUP_CENTRES_X = (115, 310, 512, 783, 940, 1170)
 @functools.cache
 def group() -> tuple[torch.Tensor, Faces]:
     """insightface's t1.jpg, `[1, 886, 1280, 3]`, and its six faces."""
-    image = _picture("insightface", "data", "images", "t1.jpg")
+    image = group_photograph()
     return image, find_faces(image)
 
 
 @functools.cache
 def astronaut() -> tuple[torch.Tensor, Faces]:
     """scikit-image's astronaut, `[1, 512, 512, 3]`, and her face."""
-    image = _picture("skimage", "data", "astronaut.png")
+    image = portrait_photograph()
     return image, find_faces(image)
 
 
@@ -37,8 +34,3 @@ def upright_face(x: float = 100.0, y: float = 100.0, size: float = 60.0) -> Face
     half = 1.25 * size
     box = (x - half, y + 0.3 * size - half, x + half, y + 0.3 * size + half)
     return Face(box, landmarks, "dlib_5", 1.0, "dlib")
-
-
-def _picture(package: str, *parts: str) -> torch.Tensor:
-    root = Path(next(iter(importlib.util.find_spec(package).submodule_search_locations)))
-    return torch.from_numpy(np.array(Image.open(root.joinpath(*parts)).convert("RGB"))).float()[None] / 255
