@@ -1,4 +1,4 @@
-"""The whole method for one pair of crops: sample pixels, encode, match, apply, denoise, decode."""
+"""The whole method for one pair of crops: sample pixels, encode, match, apply, denoise, decode, bring fine detail over."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import torch
 
 from . import encoding
 from .correspondence import METHODS
+from .detail import transfer_detail
 from .injection import Settings, apply_portrait
 from .matching import FLOW_TIMESTEP, estimate_flow
 from .pixel_sampling import sample_pixels
@@ -42,6 +43,9 @@ class CropSettings:
     """Slope of eq. 7; None = as the appearance net was trained."""
     beta: float | None = None
     """Base weight of eq. 7; None = as the appearance net was trained."""
+    detail: float = 0.0
+    """Of the profile's fine detail, 0 .. 1, see `detail.py`. Beyond the paper: 0 here, so that what is measured is the paper's
+    method; the nodes' default is `detail.STRENGTH`."""
 
 
 @dataclass(frozen=True)
@@ -103,4 +107,7 @@ def paint_crop(
         settings.rounds,
         callback,
     )
-    return CropResult(vae.decode(samples), sampled, flow, profile)
+    image = vae.decode(samples)
+    if settings.detail:
+        image, _ = transfer_detail(image, profile.image, flow, settings.detail)
+    return CropResult(image, sampled, flow, profile)

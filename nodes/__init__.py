@@ -2,12 +2,12 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import apply, conditioning, faces, groups, loaders, matching, portrait, sampling
+from . import apply, conditioning, detail, faces, groups, loaders, matching, portrait, sampling
 from .renames import register_renames
 
 NODES: list[type[io.ComfyNode]] = [
     node
-    for topic in (loaders, faces, conditioning, matching, apply, sampling, portrait, groups)
+    for topic in (loaders, faces, conditioning, matching, apply, sampling, detail, portrait, groups)
     for node in topic.NODES
 ]
 

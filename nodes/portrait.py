@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..models.correspondence import METHODS
+from ..models.detail import STRENGTH as DETAIL
 from ..models.faces import alignment, detection, identity
 from ..models.faces.pixels import checked_image
 from ..models.matching import FLOW_TIMESTEP
@@ -15,6 +16,7 @@ from ..models.portrait import CropSettings, paint_crop
 from ..models.stitching import COLOR_MATCHES, StitchSettings, stitch
 from .common import CATEGORY, check_choice, check_nets, model_inputs, naming, net_strength_input, seed_input
 from .conditioning import share_input
+from .detail import detail_input
 from .faces import color_match_input
 from .matching import flow_method_input, flow_pictures, flow_timestep_input
 from .sampling import (
@@ -106,6 +108,7 @@ class Portrait(io.ComfyNode):
                     "Match the crop's colors to the picture's before stitching; it also pulls skin towards the picture's.",
                     optional=True,
                 ),
+                detail_input(optional=True),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The style reference with the person in it."),
@@ -171,6 +174,7 @@ class Portrait(io.ComfyNode):
         flow_timestep=FLOW_TIMESTEP,
         flow_method=METHODS[0],
         color_match=COLOR_MATCHES[0],
+        detail=DETAIL,
     ) -> io.NodeOutput:
         with naming(cls):
             check_choice("no_face", no_face, NO_FACE)
@@ -190,6 +194,7 @@ class Portrait(io.ComfyNode):
                 rounds=rounds,
                 flow_timestep=flow_timestep,
                 flow_method=flow_method,
+                detail=detail,
             )
             profile_image, style_image = (
                 one_picture(profile_image, "profile"),

@@ -35,6 +35,7 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     # Settings classes are imported here because their module needs ComfyUI on the path.
+    from ..models.detail import STRENGTH as DETAIL
     from ..models.portrait import CropSettings
     from .customise import LORA_LR, PAPER, CustomiseSettings
     from .data.folders.faces import FilterSettings
@@ -213,6 +214,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     faces.add_argument(
         "--steps", type=int, default=CropSettings.steps, help="sampling steps a face; 2 for a quick check"
+    )
+    faces.add_argument(
+        "--detail",
+        type=float,
+        default=DETAIL,
+        help="of the photo's fine detail, as in Group Portrait; 0 = the paper's method",
     )
     faces.add_argument("--crop-size", type=int, default=256, help="side of the painted crops in pixels")
     faces.add_argument("--seed", type=int, default=0)

@@ -18,6 +18,7 @@ CROP_PER_FACE = 1.5
 HEAD_SCALE = 0.72  # of the rendered square: hair and shoulders are inside
 PROFILE_FACE_PX = 200
 PEOPLE_A_SCENE = 6
+ROW_STEP = 0.62  # between rows of an overlapping group, in largest squares
 OVERLAPPING = (0.37, 0.4, 0.43)  # steps between neighbours in largest squares, tried one after another
 
 
@@ -42,8 +43,12 @@ class HeadMaker:
     def __init__(self, seed: int):
         self._seed, self._people = seed, {}
 
-    def head(self, person: int, view: int, face_px: float) -> Head:
-        """Deterministic from the arguments and the seed."""
+    def head(self, person: int, view: int, face_px: float, as_in: int | None = None) -> Head:
+        """Deterministic from the arguments and the seed.
+
+        Args:
+            as_in: somebody else, whose camera, light and expression of this view are taken; None = the person's own.
+        """
         from .data.heads.camera import portrait_camera
         from .data.heads.cutout import coverage
         from .data.heads.generate import seed_of
@@ -53,14 +58,15 @@ class HeadMaker:
 
         if person not in self._people:
             self._people[person] = make_person(seed_of(self._seed, HELD_OUT_GROUP, 0, person))
-        rng = np.random.default_rng([self._seed, HELD_OUT_GROUP, person, view])
+        place = person if as_in is None else as_in
+        rng = np.random.default_rng([self._seed, HELD_OUT_GROUP, place, view])
         # The profile (view 0) is nearly frontal; all other views turn as far as the paper's heads do.
         yaw = rng.uniform(-12, 12) if view == 0 else rng.uniform(-MAX_YAW, MAX_YAW)
         camera = portrait_camera(
             yaw, rng.uniform(-8, 10), rng.uniform(-6, 6), rng.uniform(14, 30), HEAD_SCALE, (0.0, 0.0)
         )
         scene = dataclasses.replace(
-            random_scene(seed_of(self._seed, HELD_OUT_GROUP, 1, 100 * person + view)), camera=camera
+            random_scene(seed_of(self._seed, HELD_OUT_GROUP, 1, 100 * place + view)), camera=camera
         )
         shown = render(self._people[person], scene, max(64, round(CROP_PER_FACE * face_px / HEAD_SCALE)))
         marks = np.asarray(shown.landmarks, np.float64)
@@ -124,8 +130,8 @@ def matched(scene: Scene, faces: tuple[Face, ...]) -> dict[int, int]:
     return found
 
 
-def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed: int) -> tuple[Scene, Faces]:
-    """Six held-out people whose detector boxes overlap, and their faces in the people's order.
+def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed: int) -> tuple[Scene, Faces, float]:
+    """Six held-out people whose detector boxes overlap, their faces in the people's order, and the step between neighbours.
 
     Raises:
         ValueError: the detector does not see all six, or no boxes overlap, for several sets of people.
@@ -134,14 +140,14 @@ def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed:
         heads = [maker.head(first + k, 1, face_px) for k in range(PEOPLE_A_SCENE)]
         # The detector's box is up to 0.48 of a square: nearer than that, neighbours' boxes overlap. Rows leave the chins free.
         for across in OVERLAPPING:
-            scene = paste_heads(heads, across, 0.62, seed)
+            scene = paste_heads(heads, across, ROW_STEP, seed)
             faces = detection.find_faces(scene.image)
             hits = matched(scene, faces.frames[0])
             if len(hits) < PEOPLE_A_SCENE:
                 continue
             ordered = tuple(dataclasses.replace(faces.frames[0][hits[k]], number=k) for k in range(PEOPLE_A_SCENE))
             if overlapping_pairs(ordered):
-                return scene, dataclasses.replace(faces, frames=(ordered,))
+                return scene, dataclasses.replace(faces, frames=(ordered,)), across
     raise ValueError("no scene of six overlapping heads showed the detector all six: try another --seed")
 
 

@@ -162,6 +162,7 @@ def draw_one_face(album: Album, models: dict, profile: tuple, style: tuple, step
         )
 
     crop = painted()
+    sharp = add("ICPortrait_TransferDetail", crop=crop, profile=encoded["profile"], flow=flow["flow"])
     style_tile = tile("style crop", crops["style"])
     album.page("ICPortrait_Apply", [style_tile, tile("sampler without it", without), tile("sampler with it", crop)])
     album.page(
@@ -172,7 +173,7 @@ def draw_one_face(album: Album, models: dict, profile: tuple, style: tuple, step
     album.page(
         "ICPortrait_LoadDemoBundle",
         [tile("vae: into a latent and back", decoded(latent)), tile("model and clip_vision alone", imagined)],
-        [tile("nets: the profile, moved", flow["warped_profile"]), tile("all together: a portrait", crop)],
+        [tile("nets: the profile, moved", flow["warped_profile"]), tile("all together, and detail", sharp["image"])],
     )
     by_strength = [tile(f"noise_strength {value}", painted(noise_strength=value)) for value in (0.3, 0.5, 0.7, 0.9)]
     twice = tile("rounds 2", painted(rounds=2))
@@ -183,10 +184,15 @@ def draw_one_face(album: Album, models: dict, profile: tuple, style: tuple, step
         noised.append(tile(f"noise_strength {strength}", decoded(start["start_latent"])))
     album.page("ICPortrait_ProgressiveNoise", noised)
 
-    stitched = add("ICPortrait_StitchFace", canvas=style, crop=crop, stitch=aligned["stitch"])
+    album.page(
+        "ICPortrait_TransferDetail",
+        [tile("profile", crops["profile"]), tile("crop, as painted", crop)],
+        [tile("mask: from the profile, in red", crop, sharp["mask"]), tile("image, detail 1", sharp["image"])],
+    )
+    stitched = add("ICPortrait_StitchFace", canvas=style, crop=sharp["image"], stitch=aligned["stitch"])
     album.page(
         "ICPortrait_StitchFace",
-        [tile("canvas", style), tile("crop", crop)],
+        [tile("canvas", style), tile("crop", sharp["image"])],
         [tile("mask, in red", style, stitched["mask"]), tile("image", stitched["image"])],
     )
     before, after = (

@@ -122,8 +122,9 @@ def portrait(drawing: Drawing) -> None:
     drawing.note(
         "What to turn",
         "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
-        "down to 1.\n\nThe workflow `portrait_step_by_step` does the same with a node for each stage.",
-        260,
+        "down to 1.\n\nStray lines in the face: `detail` down to 0.5.\n\nThe workflow `portrait_step_by_step` does the same with a node "
+        "for each stage.",
+        300,
     )
     result_stage(
         drawing,
@@ -504,13 +505,16 @@ def one_face(drawing: Drawing) -> None:
     )
     drawing.column()
     decoded = drawing.add("VAEDecode", samples=sampler["samples"], vae=outside["vae"])
+    sharp = drawing.add(
+        "ICPortrait_TransferDetail", crop=decoded["IMAGE"], profile=profile["profile"], flow=flow["flow"]
+    )
     stitched = drawing.add(
         "ICPortrait_StitchFace",
         canvas=outside["style_image"],
-        crop=decoded["IMAGE"],
+        crop=sharp["image"],
         stitch=aligned["style"]["stitch"],
     )
-    drawing.give(image=stitched["image"], portrait_crop=decoded["IMAGE"], flow_picture=flow["flow_picture"])
+    drawing.give(image=stitched["image"], portrait_crop=sharp["image"], flow_picture=flow["flow_picture"])
 
 
 def group(drawing: Drawing) -> None:

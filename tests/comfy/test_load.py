@@ -22,6 +22,7 @@ EXPECTED = {
     "ICPortrait_ProgressiveSampler",
     "ICPortrait_SamplePixels",
     "ICPortrait_StitchFace",
+    "ICPortrait_TransferDetail",
 }
 
 

@@ -417,7 +417,12 @@ class TestDemo:
         assert panel.width > 5 * 320 and panel.height > 320
         assert Image.open(tmp_path / "result.png").mode == "RGB"
         printed = capsys.readouterr().out
-        for needed in ("Identity similarity", "Seconds by stage", str(tmp_path / "panel.png"), "6 Inject and denoise"):
+        for needed in (
+            "Identity similarity",
+            "Seconds by stage",
+            str(tmp_path / "panel.png"),
+            "6 Inject, denoise, detail",
+        ):
             assert needed in printed
 
     def test_a_failure_is_one_sentence_and_exit_code_1(self, tmp_path, capsys, monkeypatch):

@@ -93,6 +93,15 @@ def test_the_table_prints(capsys):
             "overlapping_boxes": 4,
             "group_identity": [[0.5] * 6] * 6,
             "mixed_identities": 0,
+            "without_detail": {"mixed_identities": 3},
+            "true_renders": {"mixed_identities": 0},
+            "more_groups": [
+                {
+                    "mixed_identities": 1,
+                    "without_detail": {"mixed_identities": 4},
+                    "true_renders": {"mixed_identities": 2},
+                }
+            ],
             "memory_ratio_6_to_1": 1.01,
             "peak_mb": {"1": 1.0, "6": 1.0},
             "time_a_face_6_to_1": 1.0,

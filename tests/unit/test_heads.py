@@ -20,6 +20,7 @@ from icportrait.training.data.heads.render import render
 from icportrait.training.data.heads.scene import random_scene
 from icportrait.training.data.heads.template import HAT, load_template
 from icportrait.training.data.heads.template_build import build_arrays
+from icportrait.training.face_scenes import HeadMaker
 
 SIZE = 96
 
@@ -240,3 +241,15 @@ class TestGroups:
         assert meta["identity"]["target"] != meta["identity"]["style"]
         assert set(meta["cameras"]) == set(meta["landmarks5"]) == {"target", "profile", "style"}
         assert set(meta["pose"]) == set(meta["light"]) == set(meta["expression"]) == {"target", "profile"}
+
+
+class TestHeadMaker:
+    """Held-out heads for group scenes."""
+
+    def test_somebody_as_in_anothers_scene(self):
+        maker = HeadMaker(0)
+        other, guest, own = maker.head(4, 1, 64.0), maker.head(5, 1, 64.0, as_in=4), maker.head(5, 1, 64.0)
+        assert np.array_equal(maker.head(5, 1, 64.0, as_in=5).picture, own.picture)
+        assert not np.array_equal(guest.picture, own.picture) and not np.array_equal(guest.picture, other.picture)
+        across = [np.hypot(*(head.landmarks - other.landmarks).T).mean() for head in (guest, own)]
+        assert across[0] < 0.06 * len(other.picture) and across[0] < across[1]

@@ -19,6 +19,7 @@ EXPECTED = {
     "Apply",
     "ProgressiveNoise",
     "ProgressiveSampler",
+    "TransferDetail",
     "StitchFace",
     "IdentitySimilarity",
     "Portrait",
@@ -95,7 +96,9 @@ def test_names_are_spelt_as_in_comfyui(node):
     assert [text for text in shown if "colour" in text.lower()] == []
 
 
-@pytest.mark.parametrize("name", ["scheduler", "sampler_name", "crop_size", "steps", "cfg", "share", "noise_strength"])
+@pytest.mark.parametrize(
+    "name", ["scheduler", "sampler_name", "crop_size", "steps", "cfg", "share", "noise_strength", "detail"]
+)
 def test_an_input_has_one_default_in_all_nodes(name):
     entries = [entry for node in NODES for entry in node.GET_SCHEMA().inputs if entry.id == name]
     assert len(entries) >= 2 and len({entry.default for entry in entries}) == 1

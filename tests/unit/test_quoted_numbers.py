@@ -7,6 +7,7 @@ import re
 import pytest
 
 import icportrait.nodes
+from icportrait.models.detail import STRENGTH as DETAIL
 from icportrait.models.injection import Settings
 from icportrait.models.portrait import CropSettings
 from icportrait.training.comfy_server import PACK
@@ -99,6 +100,7 @@ def test_node_defaults_are_the_recommended_ones(name, value):
 
 def test_the_functions_behind_the_nodes_have_the_same_defaults():
     values = recommended()
+    assert values.pop("detail") == DETAIL and CropSettings().detail == 0, "there the paper's method is the default"
     for settings in (CropSettings(), Settings()):
         names = {field.name for field in dataclasses.fields(settings)} & values.keys()
         assert names

@@ -3,7 +3,18 @@
 import argparse
 from pathlib import Path
 
-STUDIES = ("annealing", "flow-steps", "sampling", "noise", "sampler", "side", "tap", "extreme-light", "refine")
+STUDIES = (
+    "annealing",
+    "flow-steps",
+    "sampling",
+    "noise",
+    "sampler",
+    "side",
+    "tap",
+    "extreme-light",
+    "refine",
+    "detail",
+)
 METHOD_NAMES = ("style unchanged", "paste by landmarks", "paste by flow", "embedding only", "ic-portrait")
 
 
