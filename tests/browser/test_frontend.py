@@ -204,7 +204,8 @@ def test_a_broken_workflow_would_be_noticed(page, tmp_path):
     workflow = json.loads((PACK / "workflows" / "portrait.json").read_text("utf-8"))
     for node in workflow["nodes"]:
         if node["type"] == "ICPortrait_Portrait":
-            node["widgets_values"][-1] = "no such choice"
+            values = node["widgets_values"]
+            values[values.index("off")] = "no such choice"  # of color_match
         if node["type"] == "PreviewAny":
             node["type"] = "NoSuchNode"
     path = tmp_path / "broken.json"
