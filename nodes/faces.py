@@ -115,6 +115,8 @@ class DetectFaces(io.ComfyNode):
                 ),
                 io.Custom("BOUNDING_BOX").Input(
                     "bounding_boxes",
+                    # Without it newer editors make a widget of it and send its default box, also when nothing is connected.
+                    extra_dict={"forceInput": True},
                     optional=True,
                     tooltip="Boxes from another detector. No search then: each box becomes a face, with landmarks where dlib sees a face in it.",
                 ),
