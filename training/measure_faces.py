@@ -243,7 +243,6 @@ def measure_group(
     case = _group_case(maker, first_person, seed)
     parts = {count: case.first(count) for count in FACE_COUNTS}
     painter, paint = _painter(bundle, settings)
-    _, paint_plain = _painter(bundle, dataclasses.replace(settings, detail=0.0))
     with torch.inference_mode():
         # Once for what the first run alone allocates, of all six because memory in pieces is kept for later.
         groups.paint_group(case.scene.image, parts[6], functools.partial(paint, steps=1), crop_size)
@@ -256,7 +255,7 @@ def measure_group(
             peaks[count], seconds[count] = peak.bytes, time.perf_counter() - start
 
         def controls(case: _GroupCase) -> dict:
-            plain = groups.paint_group(case.scene.image, case.first(6), paint_plain, crop_size)
+            plain = groups.paint_group(case.scene.image, case.first(6), functools.partial(paint, detail=0.0), crop_size)
             return {"without_detail": _who_is_who(plain.image, case), "true_renders": _who_is_who(case.truth, case)}
 
         own_controls, more = controls(case), []
@@ -291,8 +290,8 @@ def _painter(bundle: Path, settings: CropSettings) -> tuple[str, groups.Paint]:
         return "none: the profile's crop is pasted", lambda profile_crop, *_, **__: profile_crop
     model, vae, vision, nets = bundles.load_bundle(bundle)
 
-    def paint(profile_crop, style_crop, _, face, steps=settings.steps):
-        own = dataclasses.replace(settings, seed=settings.seed + face, steps=steps)
+    def paint(profile_crop, style_crop, _, face, **changes):
+        own = dataclasses.replace(settings, seed=settings.seed + face, **changes)
         return paint_crop(model, vae, vision, nets, profile_crop, style_crop, own).image
 
     return "bundle", paint
