@@ -424,7 +424,7 @@ def main(arguments: list[str]) -> int:
     if options.command == "comfyui":
         return run_comfyui(python, comfyui, variables, options.arguments)
     if options.command == "demo":
-        return call([python, "-m", "icportrait.training.demo", *options.arguments], variables)
+        return call([python, "-m", "icportrait.tools.demo", *options.arguments], variables)
     if options.command == "icportrait":
         return call([python, "-m", "icportrait.training.cli", *options.arguments], variables)
     print(f"Python: {python}\nComfyUI: {comfyui}\nPYTHONPATH: {variables['PYTHONPATH']}")

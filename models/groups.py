@@ -18,9 +18,9 @@ import torch
 from .faces import assignment as rules
 from .faces import detection, dlib_backend, identity
 from .faces.alignment import AlignmentSettings, crop, placement_of
+from .faces.stitching import StitchSettings, stitch
 from .faces.types import Face, Faces, number_of
 from .pictures import labelled_panel
-from .stitching import StitchSettings, stitch
 
 METHODS = ("order", "pairs", "similarity")
 PHOTOGRAPHS = ("nearest pose", "first")

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from . import encoding
-from .correspondence import METHODS
-from .detail import transfer_detail
-from .injection import Settings, apply_portrait
-from .matching import FLOW_TIMESTEP, estimate_flow
-from .pixel_sampling import sample_pixels
-from .progressive import progressive_rounds
+from .method import encoding
+from .method.correspondence import METHODS
+from .method.detail import transfer_detail
+from .method.injection import Settings, apply_portrait
+from .method.matching import FLOW_TIMESTEP, estimate_flow
+from .method.pixel_sampling import sample_pixels
+from .method.progressive import progressive_rounds
 from .types import Flow, PortraitNets, Profile
 
 

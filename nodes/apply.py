@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..models.encoding import check_picture
-from ..models.injection import FLOW_MODES, Settings, apply_portrait
+from ..models.method.encoding import check_picture
+from ..models.method.injection import FLOW_MODES, Settings, apply_portrait
 from ..models.types import Flow as FlowData
 from ..models.types import Profile as ProfileData
 from .common import (

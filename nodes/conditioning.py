@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..models import encoding
-from ..models.pixel_sampling import PATTERNS, sample_pixels
+from ..models.method import encoding
+from ..models.method.pixel_sampling import PATTERNS, sample_pixels
 from .common import CATEGORY, Profile, check_choice, generator, naming, seed_input, vae_input
 
 

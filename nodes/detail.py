@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..models.detail import RADIUS, STRENGTH, transfer_detail
 from ..models.faces.pixels import checked_image
+from ..models.method.detail import RADIUS, STRENGTH, transfer_detail
 from ..models.types import Flow as FlowData
 from ..models.types import Profile as ProfileData
 from .common import CATEGORY, Flow, Profile, check_type, naming

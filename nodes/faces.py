@@ -19,9 +19,9 @@ from ..models.faces.alignment import TEMPLATES, AlignmentSettings, crop, placeme
 from ..models.faces.detection import DetectionSettings
 from ..models.faces.ordering import ORDERS, order_faces
 from ..models.faces.pixels import checked_image, checked_mask
+from ..models.faces.stitching import COLOR_MATCHES, HAIR, StitchSettings, face_mask, stitch
 from ..models.faces.types import Face, Faces, Placements
 from ..models.pictures import draw_faces, labelled_panel
-from ..models.stitching import COLOR_MATCHES, HAIR, StitchSettings, face_mask, stitch
 from .common import CATEGORY, check_choice, check_type, naming
 
 FacesType = io.Custom("ICPORTRAIT_FACES")

@@ -16,17 +16,17 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..models import groups
-from ..models.correspondence import METHODS as FLOW_METHODS
-from ..models.detail import STRENGTH as DETAIL
-from ..models.encoding import encode_prompt
 from ..models.faces import detection, identity, selection
 from ..models.faces.pixels import checked_image, checked_mask
+from ..models.faces.stitching import COLOR_MATCHES, StitchSettings
 from ..models.faces.types import Faces
-from ..models.matching import FLOW_TIMESTEP
+from ..models.method.correspondence import METHODS as FLOW_METHODS
+from ..models.method.detail import STRENGTH as DETAIL
+from ..models.method.encoding import encode_prompt
+from ..models.method.matching import FLOW_TIMESTEP
+from ..models.method.pixel_sampling import PATTERNS
 from ..models.pictures import draw_faces, overlay_mask
-from ..models.pixel_sampling import PATTERNS
 from ..models.portrait import CropSettings, paint_crop
-from ..models.stitching import COLOR_MATCHES, StitchSettings
 from .common import CATEGORY, check_choice, check_nets, check_type, model_inputs, naming, net_strength_input, seed_input
 from .conditioning import share_input
 from .detail import detail_input

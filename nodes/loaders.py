@@ -5,8 +5,8 @@ import os
 import folder_paths
 from comfy_api.latest import io
 
-from ..models import bundle
-from ..models.loading import load_portrait_nets
+from ..models.nets import bundle
+from ..models.nets.loading import load_portrait_nets
 from .common import CATEGORY, Nets, check_choice, naming
 
 FOLDER = "icportrait"

@@ -3,12 +3,12 @@
 import torch.nn.functional as functional
 from comfy_api.latest import io
 
-from ..models import encoding
-from ..models.correspondence import METHODS, resize_flow, warp
-from ..models.injection import check_model
-from ..models.matching import FLOW_TIMESTEP, estimate_flow
+from ..models.method import encoding
+from ..models.method.correspondence import METHODS, resize_flow, warp
+from ..models.method.injection import check_model
+from ..models.method.matching import FLOW_TIMESTEP, estimate_flow
+from ..models.method.pixel_sampling import sample_pixels
 from ..models.pictures import confidence_to_color, flow_to_color, match_lines
-from ..models.pixel_sampling import sample_pixels
 from ..models.types import Flow as FlowData
 from ..models.types import Profile as ProfileData
 from .common import (

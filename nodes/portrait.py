@@ -6,14 +6,14 @@ import latent_preview
 import torch
 from comfy_api.latest import io
 
-from ..models.correspondence import METHODS
-from ..models.detail import STRENGTH as DETAIL
 from ..models.faces import alignment, detection, identity
 from ..models.faces.pixels import checked_image
-from ..models.matching import FLOW_TIMESTEP
+from ..models.faces.stitching import COLOR_MATCHES, StitchSettings, stitch
+from ..models.method.correspondence import METHODS
+from ..models.method.detail import STRENGTH as DETAIL
+from ..models.method.matching import FLOW_TIMESTEP
 from ..models.pictures import before_after
 from ..models.portrait import CropSettings, paint_crop
-from ..models.stitching import COLOR_MATCHES, StitchSettings, stitch
 from .common import CATEGORY, check_choice, check_nets, model_inputs, naming, net_strength_input, seed_input
 from .conditioning import share_input
 from .detail import detail_input

@@ -4,8 +4,8 @@ import comfy.samplers
 import latent_preview
 from comfy_api.latest import io
 
+from ..models.method.progressive import noised_start, progressive_rounds, progressive_sigmas
 from ..models.portrait import CropSettings
-from ..models.progressive import noised_start, progressive_rounds, progressive_sigmas
 from .common import CATEGORY, check_choice, check_latent, naming, seed_input
 
 SCHEDULER = CropSettings.scheduler

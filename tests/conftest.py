@@ -117,14 +117,14 @@ def comfy():
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, group_photo_path, astronaut_path):
-    """A real ComfyUI process that serves this pack on a free port; see training/comfy_server.py for its methods.
+    """A real ComfyUI process that serves this pack on a free port; see tools/comfy_server.py for its methods.
 
     Its input folder holds the demo's sample pictures, group_photo.jpg, astronaut.png and no_face.png.
     """
     from PIL import Image
 
-    from icportrait.training.comfy_server import ComfyServer
-    from icportrait.training.demo import copy_samples
+    from icportrait.tools.comfy_server import ComfyServer
+    from icportrait.tools.demo import copy_samples
 
     base = tmp_path_factory.mktemp("server")
     copy_samples(base)

@@ -11,7 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
-from .comfy_runtime import start_comfy
+from .core.comfy_runtime import start_comfy
 
 PRESET_TEXT = (
     "Each option overrides one number of the preset; what the presets say stands in brackets. sd15 is the paper's recipe "
@@ -35,12 +35,12 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     # Settings classes are imported here because their module needs ComfyUI on the path.
-    from ..models.detail import STRENGTH as DETAIL
+    from ..models.method.detail import STRENGTH as DETAIL
     from ..models.portrait import CropSettings
-    from .customise import LORA_LR, PAPER, CustomiseSettings
     from .data.folders.faces import FilterSettings
     from .data.folders.write import PairSettings
     from .options import add_field_options, add_preset_options, add_settings_options
+    from .tasks.customise import LORA_LR, PAPER, CustomiseSettings
 
     parser = argparse.ArgumentParser(
         prog="icportrait", description="Data, training, export, measurement and demo of IC-Portrait."
@@ -322,7 +322,7 @@ def run_data(arguments: argparse.Namespace) -> int:
 
         contact_sheet(arguments.shards, arguments.out, arguments.rows)
     elif arguments.data == "demo-pictures":
-        from .data.demo_pictures import write_demo_pictures
+        from ..tools.demo_pictures import write_demo_pictures
 
         print("\n".join(str(path) for path in write_demo_pictures(arguments.out)))
     else:
@@ -401,7 +401,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def _load(shards: list[Path], size: int | None, limit: int | None):
-    from .samples import SampleSet
+    from .data.samples import SampleSet
 
     samples = SampleSet(shards, size, limit)
     people = len({sample.identity for sample in samples.samples})
@@ -425,7 +425,7 @@ def _base(arguments: argparse.Namespace):
 
 
 def run_curves(arguments: argparse.Namespace) -> int:
-    from .curves import draw_curves
+    from .evaluation.curves import draw_curves
 
     draw_curves(arguments.folders, arguments.out, arguments.json)
     print(arguments.out)
@@ -433,12 +433,12 @@ def run_curves(arguments: argparse.Namespace) -> int:
 
 
 def run_customise(arguments: argparse.Namespace) -> int:
-    from ..models import bundle as bundles
+    from ..models.nets import bundle as bundles
     from . import stages
-    from .customise import LORA_LR, PAPER, CustomiseSettings, customise
     from .data.folders.faces import FilterSettings
+    from .data.samples import SampleSet
     from .options import overridden
-    from .samples import SampleSet
+    from .tasks.customise import LORA_LR, PAPER, CustomiseSettings, customise
 
     settings = overridden(CustomiseSettings(), arguments)
     loop = overridden(dataclasses.replace(PAPER, lr=LORA_LR) if settings.rank else PAPER, arguments)
@@ -465,29 +465,29 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_measure(arguments: argparse.Namespace) -> int:
     if arguments.measure == "faces":
-        from .measure_faces import measure_faces as measure
-        from .measure_faces import print_table as show
+        from .evaluation.measure.faces import measure_faces as measure
+        from .evaluation.measure.faces import print_table as show
     elif arguments.measure == "thresholds":
-        from .measure_thresholds import measure_thresholds as measure
-        from .measure_thresholds import print_figures as show
+        from .evaluation.measure.thresholds import measure_thresholds as measure
+        from .evaluation.measure.thresholds import print_figures as show
     elif arguments.measure == "files":
-        from .measure_files import measure_files as measure
-        from .measure_files import print_figures as show
+        from .evaluation.measure.files import measure_files as measure
+        from .evaluation.measure.files import print_figures as show
     elif arguments.measure == "matching":
-        from .evaluation.measure_matching import measure_matching as measure
-        from .evaluation.measure_matching import print_table as show
+        from .evaluation.measure.matching import measure_matching as measure
+        from .evaluation.measure.matching import print_table as show
     elif arguments.measure == "data":
-        from .measure_data import measure_data as measure
-        from .measure_data import print_figures as show
+        from .evaluation.measure.data import measure_data as measure
+        from .evaluation.measure.data import print_figures as show
     elif arguments.measure == "customise":
-        from .measure_customise import measure_customise as measure
-        from .measure_customise import print_figures as show
+        from .evaluation.measure.customise import measure_customise as measure
+        from .evaluation.measure.customise import print_figures as show
     elif arguments.measure == "flops":
-        from .measure_flops import measure_flops as measure
-        from .measure_flops import print_figures as show
+        from .evaluation.measure.flops import measure_flops as measure
+        from .evaluation.measure.flops import print_figures as show
     else:
-        from .measure_bundle import measure_bundle as measure
-        from .measure_bundle import print_table as show
+        from .evaluation.measure.bundle import measure_bundle as measure
+        from .evaluation.measure.bundle import print_table as show
 
     figures = measure(arguments)
     show(figures)
@@ -518,7 +518,7 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    from .demo import run_demo as demo
+    from ..tools.demo import run_demo as demo
 
     return demo(arguments.out, arguments.seed)
 
@@ -526,8 +526,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
 def run_workflows(arguments: argparse.Namespace) -> int:
     import tempfile
 
-    from .comfy_server import PACK, ComfyServer
-    from .workflow_examples import write_blueprints, write_examples
+    from ..tools.comfy_server import PACK, ComfyServer
+    from ..tools.workflow_examples import write_blueprints, write_examples
 
     with tempfile.TemporaryDirectory(prefix="icportrait-workflows-") as base, ComfyServer(Path(base)) as server:
         paths = write_examples(PACK / "workflows", server.object_info)
@@ -537,17 +537,17 @@ def run_workflows(arguments: argparse.Namespace) -> int:
 
 
 def run_thumbnails(arguments: argparse.Namespace) -> int:
-    from .thumbnails import write_thumbnails
+    from ..tools.thumbnails import write_thumbnails
 
     write_thumbnails(arguments.names)
     return 0
 
 
 def run_person_lora(arguments: argparse.Namespace) -> int:
-    from ..models import bundle as bundles
-    from .demo import PERSON_LORA
-    from .measure_customise import print_figures
-    from .person_lora import make_person_lora
+    from ..models.nets import bundle as bundles
+    from ..tools.demo import PERSON_LORA
+    from ..tools.person_lora import make_person_lora
+    from .evaluation.measure.customise import print_figures
 
     bundle = arguments.bundle or bundles.FOLDER
     out = arguments.out or bundle / PERSON_LORA
@@ -559,7 +559,7 @@ def run_person_lora(arguments: argparse.Namespace) -> int:
 
 
 def run_help_pictures(arguments: argparse.Namespace) -> int:
-    from .help_pictures import write_help_pictures
+    from ..tools.help_pictures import write_help_pictures
 
     write_help_pictures(steps=arguments.steps)
     return 0

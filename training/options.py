@@ -124,15 +124,15 @@ def _task_value(stage: str, table: dict, name: str):
     if name in table:
         return table[name]
     if stage == "base":
-        from .base import BaseTask as task
+        from .tasks.base import BaseTask as task
     elif stage == "recogniser":
-        from .recogniser import RecogniserTask as task
+        from .tasks.recogniser import RecogniserTask as task
     elif stage == "hint":
-        from .hint import HintTask as task
+        from .tasks.hint import HintTask as task
     elif stage == "matching":
-        from .matching import MatchingTask as task
+        from .tasks.matching import MatchingTask as task
     else:
-        from .appearance import AppearanceTask as task
+        from .tasks.appearance import AppearanceTask as task
     return inspect.signature(task.__init__).parameters[name].default
 
 

@@ -4,8 +4,8 @@
 `demo` is the small bundle that ships with the pack; its header figures are those of docs/model_card.md.
 """
 
-from .conditioning import ConditioningSettings
-from .loop import LoopSettings
+from .core.loop import LoopSettings
+from .tasks.conditioning import ConditioningSettings
 
 STAGES = ("autoencoder", "base", "recogniser", "hint", "matching", "appearance")
 

@@ -13,21 +13,21 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from ..models.loading import load_strictly
-from ..models.net_files import digest, load_net_file, read_metadata, read_tensors, save_tensors
+from ..models.nets.files import digest, load_net_file, read_metadata, read_tensors, save_tensors
+from ..models.nets.loading import load_strictly
 from . import presets
-from .appearance import AppearanceTask
-from .autoencoder import AutoencoderTask
-from .base import BaseTask
-from .diffusion import LATENT_SCALE
-from .hint import HintTask
-from .identity_loss import IdentityLoss
-from .loop import LoopSettings, load_weights, train
-from .matching import MatchingTask
-from .modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
-from .recogniser import Recogniser, RecogniserTask, build_recogniser, verification
-from .samples import SampleSet
-from .validation import Validator
+from .core.diffusion import LATENT_SCALE
+from .core.loop import LoopSettings, load_weights, train
+from .core.modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
+from .data.samples import SampleSet
+from .tasks.appearance import AppearanceTask
+from .tasks.autoencoder import AutoencoderTask
+from .tasks.base import BaseTask
+from .tasks.hint import HintTask
+from .tasks.identity_loss import IdentityLoss
+from .tasks.matching import MatchingTask
+from .tasks.recogniser import Recogniser, RecogniserTask, build_recogniser, verification
+from .tasks.validation import Validator
 
 LICENSE = "CC0-1.0"
 DEMO_BASE = "demo base"
@@ -427,7 +427,7 @@ def _save_stage(path: Path, task, loop: LoopSettings, base: Base, extra: dict) -
 
 def load_stage_net(path: Path) -> tuple[torch.nn.Module, dict]:
     """A trained net in float32 and its config."""
-    from ..models.nets import build_net
+    from ..models.nets.portrait_net import build_net
 
     tensors, metadata = read_tensors(path)
     net = build_net(metadata["config"])

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from icportrait.training import workflow_examples
-from icportrait.training.comfy_server import PACK, ComfyServer
-from icportrait.training.demo import copy_samples
-from icportrait.training.workflow_api import BYPASSED
+from icportrait.tools import workflow_examples
+from icportrait.tools.comfy_server import PACK, ComfyServer
+from icportrait.tools.demo import copy_samples
+from icportrait.tools.workflow_api import BYPASSED
 
 CHROMIUM = os.environ.get("ICPORTRAIT_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

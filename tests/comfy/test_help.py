@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import icportrait.nodes
-from icportrait.training import comfy_server, help_pictures, workflow_api
+from icportrait.tools import comfy_server, help_pictures, workflow_api
 
 FOLDER = comfy_server.PACK / "web" / "docs"
 NODES = {node.GET_SCHEMA().node_id: node for node in icportrait.nodes.NODES}

@@ -3,7 +3,7 @@
 import inspect
 import subprocess
 
-from icportrait.training import comfy_server
+from icportrait.tools import comfy_server
 
 FAILURES = ("IMPORT FAILED", "Cannot import", "Error while calling comfy_entrypoint", "Skip ", "Traceback")
 

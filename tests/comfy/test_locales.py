@@ -11,7 +11,7 @@ import re
 import pytest
 
 import icportrait.nodes
-from icportrait.training.comfy_server import PACK
+from icportrait.tools.comfy_server import PACK
 
 FOLDER = PACK / "locales"
 TRANSLATED = ("zh", "ja", "fr")

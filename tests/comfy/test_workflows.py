@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from icportrait.training import demo, thumbnails, workflow_api, workflow_examples
-from icportrait.training.comfy_server import PACK, WorkflowError
+from icportrait.tools import demo, thumbnails, workflow_api, workflow_examples
+from icportrait.tools.comfy_server import PACK, WorkflowError
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 

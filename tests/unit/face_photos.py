@@ -6,7 +6,7 @@ import torch
 
 from icportrait.models.faces.detection import find_faces
 from icportrait.models.faces.types import Face, Faces
-from icportrait.training.photographs import group_photograph, portrait_photograph
+from icportrait.training.data.photographs import group_photograph, portrait_photograph
 
 # The six boxes of the group photograph as a person reads them off, left to right (x of the centre of the face).
 GROUP_CENTRES_X = (115, 310, 512, 783, 940, 1170)

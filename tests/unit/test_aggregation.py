@@ -5,7 +5,7 @@ import plain_method as plain
 import pytest
 import torch
 
-from icportrait.models.aggregation import aggregate_residuals, annealed_weights
+from icportrait.models.method.aggregation import aggregate_residuals, annealed_weights
 
 
 def random(seed: int, *shape: int) -> torch.Tensor:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from tiny_models import UNET, VAE, VISION, portrait_setup, random_net, random_unet, write_bundle, write_nets
 
-from icportrait.models import bundle, loading, net_files, nets
+from icportrait.models.nets import bundle, loading
+from icportrait.models.nets import files as net_files
+from icportrait.models.nets import portrait_net as nets
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import plain_method as plain
 import pytest
 import torch
 
-from icportrait.models import correspondence
+from icportrait.models.method import correspondence
 
 HEIGHT, WIDTH = 5, 4  # not square: a swap of x and y shows
 

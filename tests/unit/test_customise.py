@@ -9,15 +9,17 @@ import torch
 from tiny_models import write_bundle
 from tiny_training import smooth_picture, write_shard
 
-from icportrait.models import bundle as bundles
-from icportrait.models.net_files import read_tensors, save_tensors
-from icportrait.training import cli, customise, person_lora
-from icportrait.training.customise import CustomiseSettings, CustomiseTask, photo_samples, prepare, save_person
-from icportrait.training.data.demo_pictures import PICTURES
-from icportrait.training.diffusion import keyed_generator
-from icportrait.training.loop import LoopSettings
-from icportrait.training.lora import Lora
-from icportrait.training.samples import SampleSet
+from icportrait.models.nets import bundle as bundles
+from icportrait.models.nets.files import read_tensors, save_tensors
+from icportrait.tools import person_lora
+from icportrait.tools.demo_pictures import PICTURES
+from icportrait.training import cli
+from icportrait.training.core.diffusion import keyed_generator
+from icportrait.training.core.loop import LoopSettings
+from icportrait.training.core.lora import Lora
+from icportrait.training.data.samples import SampleSet
+from icportrait.training.tasks import customise
+from icportrait.training.tasks.customise import CustomiseSettings, CustomiseTask, photo_samples, prepare, save_person
 
 FACTS = {"steps": 1}
 ASKED = ("attn2_to_q", "attn2_to_k")

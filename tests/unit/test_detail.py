@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from icportrait.models.detail import RADIUS, transfer_detail
+from icportrait.models.method.detail import RADIUS, transfer_detail
 from icportrait.models.types import Flow
 
 SIZE = 128

@@ -9,14 +9,15 @@ import torch
 pytest.importorskip("anny")
 pytest.importorskip("numba")
 
-from icportrait.models.correspondence import cost_volume
+from icportrait.models.method.correspondence import cost_volume
 from icportrait.training.data.heads.generate import generate_group
 from icportrait.training.data.heads.lights import random_light
 from icportrait.training.data.shards import write_shard
-from icportrait.training.evaluation import baselines, measure_matching, scoring
+from icportrait.training.evaluation import baselines, scoring
 from icportrait.training.evaluation.cases import heads_cases
-from icportrait.training.evaluation.light_metrics import dominant_direction, sh_light_distance
 from icportrait.training.evaluation.match_bench import dis_flow, pixel_features, truth_of
+from icportrait.training.evaluation.measure import matching as measure_matching
+from icportrait.training.evaluation.metrics.light import dominant_direction, sh_light_distance
 from icportrait.training.evaluation.render_truth import person_and_scene, relit, target_truth
 from icportrait.training.evaluation.render_truth import truth_of as render_truth
 

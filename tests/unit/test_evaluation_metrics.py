@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from icportrait.models.faces.types import Face
-from icportrait.training.evaluation import (
-    flow_metrics,
-    landmark_metrics,
-    light_metrics,
-    likeness_metrics,
-    picture_metrics,
-)
+from icportrait.training.evaluation.metrics import flow as flow_metrics
+from icportrait.training.evaluation.metrics import landmarks as landmark_metrics
+from icportrait.training.evaluation.metrics import light as light_metrics
+from icportrait.training.evaluation.metrics import likeness as likeness_metrics
+from icportrait.training.evaluation.metrics import pictures as picture_metrics
 from icportrait.training.evaluation.statistics import summary
 
 

@@ -10,7 +10,7 @@ import torch
 
 from icportrait.training.evaluation import charts, evaluate, options, result_cache, statistics
 from icportrait.training.evaluation.cases import Case, Shot, face_from_five, photo_cases
-from icportrait.training.evaluation.likeness_metrics import one_minus_distance
+from icportrait.training.evaluation.metrics.likeness import one_minus_distance
 from icportrait.training.evaluation.recognisers import Recogniser, find_arcface
 from icportrait.training.evaluation.report import Page
 from icportrait.training.evaluation.results import Maker, run_results

@@ -11,8 +11,8 @@ from icportrait.models import groups
 from icportrait.models.faces import detection
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
 from icportrait.models.faces.ordering import order_faces
+from icportrait.models.faces.stitching import stitch
 from icportrait.models.faces.types import Face, Faces
-from icportrait.models.stitching import stitch
 from icportrait.nodes import faces as face_nodes
 from icportrait.nodes import groups as group_nodes
 
@@ -51,7 +51,7 @@ def test_importing_the_pack_needs_no_detector():
     import subprocess
     import sys
 
-    from icportrait.training.comfy_server import PACK
+    from icportrait.tools.comfy_server import PACK
 
     code = (
         "import sys, importlib.util as u\n"

@@ -15,7 +15,7 @@ from icportrait.training.data.folders import write as folders
 from icportrait.training.data.folders.faces import AlignedFace, FilterSettings, _centre, sharpness
 from icportrait.training.data.folders.pictures import identity_folders, pictures_of
 from icportrait.training.data.folders.write import PairSettings, choose_pairs, pose_gap, report_text, write_folders
-from icportrait.training.samples import SampleSet
+from icportrait.training.data.samples import SampleSet
 
 SIZE = 256
 FILTERS = FilterSettings(size=128, same_person=0.5, effort="fast")  # 0.5: docs/faces.md, rendered heads

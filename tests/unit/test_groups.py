@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from icportrait.models import groups
 from icportrait.models.faces import assignment, selection
+from icportrait.models.faces.stitching import StitchSettings
 from icportrait.models.faces.types import Face, Faces
-from icportrait.models.stitching import StitchSettings
 
 HEIGHT, WIDTH, SIZE = 240, 360, 64
 
@@ -161,7 +161,7 @@ class TestPrompts:
     def test_embedding_first_then_words(self):
         from tiny_models import portrait_setup, text_encoder
 
-        from icportrait.models import encoding
+        from icportrait.models.method import encoding
 
         profile = portrait_setup().profile
         with torch.inference_mode():

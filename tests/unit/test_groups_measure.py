@@ -6,8 +6,8 @@ import torch
 from face_photos import upright_face
 
 from icportrait.models.faces.types import Face
-from icportrait.training import face_scenes
-from icportrait.training import measure_faces as measure
+from icportrait.training.evaluation import face_scenes
+from icportrait.training.evaluation.measure import faces as measure
 
 
 def head(person: int, side: int, shade: float) -> face_scenes.Head:

@@ -20,7 +20,7 @@ from icportrait.training.data.heads.render import render
 from icportrait.training.data.heads.scene import random_scene
 from icportrait.training.data.heads.template import HAT, load_template
 from icportrait.training.data.heads.template_build import build_arrays
-from icportrait.training.face_scenes import HeadMaker
+from icportrait.training.evaluation.face_scenes import HeadMaker
 
 SIZE = 96
 

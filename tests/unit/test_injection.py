@@ -11,8 +11,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from tiny_models import UNET, portrait_setup, random_unet, sample, stock_controlnet, with_control, write_nets
 
-from icportrait.models import injection, loading, matching
-from icportrait.models.injection import Settings, apply_portrait
+from icportrait.models.method import injection, matching
+from icportrait.models.method.injection import Settings, apply_portrait
+from icportrait.models.nets import loading
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import pytest
 pytest.importorskip("anny")
 pytest.importorskip("numba")
 
-from icportrait.training import cli, measure_data
+from icportrait.training import cli
 from icportrait.training.data.heads import generate
 from icportrait.training.data.heads.identity import make_person
 from icportrait.training.data.heads.render import render
 from icportrait.training.data.heads.scene import random_scene
+from icportrait.training.evaluation.measure import data as measure_data
 
 
 def test_figures(tmp_path, capsys):

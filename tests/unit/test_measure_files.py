@@ -5,9 +5,9 @@ import json
 import pytest
 from tiny_models import portrait_setup
 
-from icportrait.models.net_files import read_tensors
+from icportrait.models.nets.files import read_tensors
+from icportrait.tools.quoted_numbers import MEASUREMENTS
 from icportrait.training import cli
-from icportrait.training.evaluation.quoted_numbers import MEASUREMENTS
 
 
 def test_sizes_are_those_of_the_files(tmp_path, capsys):

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from icportrait.models.nets import SD15_UNET
-from icportrait.training import cli, measure_flops
+from icportrait.models.nets.portrait_net import SD15_UNET
+from icportrait.training import cli
+from icportrait.training.evaluation.measure import flops as measure_flops
 
 
 def test_a_layer_by_hand():

@@ -11,9 +11,9 @@ pytest.importorskip("numba")
 from icportrait.models.faces import dlib_backend, identity
 from icportrait.models.faces.detection import overlap
 from icportrait.models.faces.pixels import to_bytes
-from icportrait.training import measure_thresholds as measure
+from icportrait.tools.quoted_numbers import MEASUREMENTS
 from icportrait.training.data.folders.faces import FilterSettings
-from icportrait.training.evaluation.quoted_numbers import MEASUREMENTS
+from icportrait.training.evaluation.measure import thresholds as measure
 
 
 def test_the_best_border_divides():

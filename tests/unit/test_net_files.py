@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import UNET, random_net
 
-from icportrait.models import net_files, nets
+from icportrait.models.nets import files as net_files
+from icportrait.models.nets import portrait_net as nets
 
 CONFIG = nets.net_config("matching", UNET | {"num_heads": 4, "num_head_channels": -1}, alpha=0.75, beta=0.125)
 FACTS = {"steps": 200, "data": "heads", "license": "CC0-1.0", "objective": "paper"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import UNET, random_net, random_unet
 
-from icportrait.models import nets
+from icportrait.models.nets import portrait_net as nets
 
 BLOCKS = 12
 TAP = 5

@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny_models import picture, portrait_setup, sample, write_bundle, write_nets
 
-from icportrait.models import bundle
-from icportrait.models.correspondence import warp
+from icportrait.models.method.correspondence import warp
+from icportrait.models.nets import bundle
 from icportrait.nodes import apply, conditioning, loaders, matching, sampling
 
 

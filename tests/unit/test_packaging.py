@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from icportrait.models.net_files import read_tensors
-from icportrait.training.comfy_server import PACK
-from icportrait.training.demo import PERSON_LORA
-from icportrait.training.person_lora import fingerprint
+from icportrait.models.nets.files import read_tensors
+from icportrait.tools.comfy_server import PACK
+from icportrait.tools.demo import PERSON_LORA
+from icportrait.tools.person_lora import fingerprint
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from icportrait.models.pixel_sampling import PATTERNS, sample_pixels, sampled_positions
+from icportrait.models.method.pixel_sampling import PATTERNS, sample_pixels, sampled_positions
 
 
 def seeded(seed: int) -> torch.Generator:

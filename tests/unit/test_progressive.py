@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import portrait_setup, sample
 
-from icportrait.models import progressive
+from icportrait.models.method import progressive
 
 
 @pytest.fixture

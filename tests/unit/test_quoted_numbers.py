@@ -7,11 +7,11 @@ import re
 import pytest
 
 import icportrait.nodes
-from icportrait.models.detail import STRENGTH as DETAIL
-from icportrait.models.injection import Settings
+from icportrait.models.method.detail import STRENGTH as DETAIL
+from icportrait.models.method.injection import Settings
 from icportrait.models.portrait import CropSettings
-from icportrait.training.comfy_server import PACK
-from icportrait.training.evaluation import quoted_numbers as quoted
+from icportrait.tools import quoted_numbers as quoted
+from icportrait.tools.comfy_server import PACK
 
 DOCUMENTS = [PACK / "README.md", *sorted((PACK / "docs").glob("*.md")), *sorted((PACK / "web" / "docs").glob("*.md"))]
 # Fractions of these are results of measuring, seldom anything else: each needs a quote.
@@ -24,7 +24,7 @@ MEASURED_TABLES = {"docs/model_card.md": "What it reaches"}
 def test_quoted_numbers_equal_their_json(path):
     problems = quoted.problems(path.read_text("utf-8"))
     assert not problems, (
-        "\n".join(problems) + f"\nRun: python -m icportrait.training.evaluation.quoted_numbers {path.relative_to(PACK)}"
+        "\n".join(problems) + f"\nRun: python -m icportrait.tools.quoted_numbers {path.relative_to(PACK)}"
     )
 
 

@@ -19,10 +19,13 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from safetensors.torch import save_file
 from tiny_models import picture
 
-from icportrait.models import encoding, injection, loading, matching, net_files, nets
-from icportrait.models.pixel_sampling import sample_pixels
+from icportrait.models.method import encoding, injection, matching
+from icportrait.models.method.pixel_sampling import sample_pixels
+from icportrait.models.nets import files as net_files
+from icportrait.models.nets import loading
+from icportrait.models.nets import portrait_net as nets
 from icportrait.models.types import Profile
-from icportrait.training.measure_flops import SD15_VAE
+from icportrait.training.evaluation.measure.flops import SD15_VAE
 
 # The published checkpoint's own figures: tensors and parameters of each part.
 PARTS = {

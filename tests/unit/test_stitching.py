@@ -7,8 +7,7 @@ from face_photos import group, upright_face
 
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
 from icportrait.models.faces.resampling import transform
-from icportrait.models.faces.types import Face
-from icportrait.models.stitching import (
+from icportrait.models.faces.stitching import (
     StitchSettings,
     crop_mask,
     face_mask,
@@ -17,6 +16,7 @@ from icportrait.models.stitching import (
     match_colors,
     stitch,
 )
+from icportrait.models.faces.types import Face
 
 
 def photograph(face: int = 0, size: int = 512):

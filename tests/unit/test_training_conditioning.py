@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_training import random_base, sample_set
 
-from icportrait.training import conditioning
-from icportrait.training.conditioning import ConditioningSettings, draw_batch
-from icportrait.training.modules import embed_images
+from icportrait.training.core.modules import embed_images
+from icportrait.training.tasks import conditioning
+from icportrait.training.tasks.conditioning import ConditioningSettings, draw_batch
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icportrait.training import curves
 from icportrait.training.cli import build_parser, run_curves
-from icportrait.training.curves import charts_of, draw_curves, read_validation, short_names
+from icportrait.training.evaluation import curves
+from icportrait.training.evaluation.curves import charts_of, draw_curves, read_validation, short_names
 
 
 def run_folder(path, looks: list[dict]):

@@ -7,8 +7,8 @@ import comfy.supported_models
 import pytest
 import torch
 
-from icportrait.training import diffusion
-from icportrait.training.samples import batch_indices
+from icportrait.training.core import diffusion
+from icportrait.training.data.samples import batch_indices
 
 
 def random(seed: int, *shape: int) -> torch.Tensor:

@@ -5,13 +5,13 @@ import torch
 from test_training_objectives import loud
 from tiny_training import CONTEXT, UNET, random_base, random_matching, sample_set
 
-from icportrait.models.loading import load_net
-from icportrait.models.net_files import read_tensors, save_tensors
+from icportrait.models.nets.files import read_tensors, save_tensors
+from icportrait.models.nets.loading import load_net
 from icportrait.training import stages
-from icportrait.training.appearance import AppearanceTask
-from icportrait.training.diffusion import keyed_generator
-from icportrait.training.loop import LoopSettings
-from icportrait.training.matching import MatchingTask
+from icportrait.training.core.diffusion import keyed_generator
+from icportrait.training.core.loop import LoopSettings
+from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.tasks.matching import MatchingTask
 
 
 def trained(role: str, folder):

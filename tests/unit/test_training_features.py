@@ -15,18 +15,19 @@ from test_training_objectives import EpsSampling, beside, loud, redraw
 from tiny_models import randomise
 from tiny_training import UNET, VISION, random_base, random_matching, sample_set, with_latents, write_shard
 
-from icportrait.models.net_files import read_tensors
-from icportrait.training import loop, optimizers, stages, tracking
-from icportrait.training.acceleration import blocks_of, compile_blocks, use_checkpointing
-from icportrait.training.appearance import AppearanceTask
-from icportrait.training.base import BaseTask
-from icportrait.training.conditioning import ConditioningSettings, draw_batch
-from icportrait.training.diffusion import min_snr_weights
-from icportrait.training.loop import LoopSettings, train
-from icportrait.training.matching import MatchingTask, true_flow
-from icportrait.training.modules import embed_images
-from icportrait.training.samples import SampleSet
-from icportrait.training.validation import Validator
+from icportrait.models.nets.files import read_tensors
+from icportrait.training import stages
+from icportrait.training.core import loop, optimizers, tracking
+from icportrait.training.core.acceleration import blocks_of, compile_blocks, use_checkpointing
+from icportrait.training.core.diffusion import min_snr_weights
+from icportrait.training.core.loop import LoopSettings, train
+from icportrait.training.core.modules import embed_images
+from icportrait.training.data.samples import SampleSet
+from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.tasks.base import BaseTask
+from icportrait.training.tasks.conditioning import ConditioningSettings, draw_batch
+from icportrait.training.tasks.matching import MatchingTask, true_flow
+from icportrait.training.tasks.validation import Validator
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +379,7 @@ class TestValidation:
             return torch.zeros(3, 2, 4, 4), torch.zeros(3, 2, 4, 4)
 
         monkeypatch.setattr(task, "features", told)
-        monkeypatch.setattr("icportrait.training.validation.match", lambda a, b: (wanted["flow"], None))
+        monkeypatch.setattr("icportrait.training.tasks.validation.match", lambda a, b: (wanted["flow"], None))
         validator = Validator(task, held_out, draws=1)
         wanted["off"] = 0.0
         assert validator._match_error() == {"epe_px": pytest.approx(0, abs=1e-5), "pck_0.05": 100.0}
@@ -389,7 +390,9 @@ class TestValidation:
 
     @pytest.mark.parametrize("kind,name,columns", [("matching paper", "match", 3), ("appearance", "portraits", 4)])
     def test_pictures_are_kept(self, samples, held_out, kind, name, columns, tmp_path, monkeypatch):
-        monkeypatch.setattr("icportrait.training.portrait_figures.dlib_backend.why_unavailable", lambda: "not sought")
+        monkeypatch.setattr(
+            "icportrait.training.tasks.portrait_figures.dlib_backend.why_unavailable", lambda: "not sought"
+        )
         task = task_of(kind, samples)
         decode = lambda z: torch.nn.functional.interpolate(z[:, :3], scale_factor=8).sigmoid()  # noqa: E731
         validator = Validator(task, held_out, decode, draws=1, pictures=2, steps=2)
@@ -406,12 +409,12 @@ class TestValidation:
         batch = validator._batch(validator.shown)
 
         def knowing(noisy, timesteps, context, hint, flow, confidence, side):
-            from icportrait.training.diffusion import noise_for
+            from icportrait.training.core.diffusion import noise_for
 
             return noise_for(noisy, batch.side_by_side(batch.target, batch.profile), timesteps)
 
         task.predict = knowing
-        from icportrait.training.validation import paint
+        from icportrait.training.tasks.validation import paint
 
         assert torch.allclose(paint(task, batch, 5), batch.target, atol=2e-3)
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_training import UNET, random_base, sample_set
 
-from icportrait.models import nets
+from icportrait.models.nets import portrait_net as nets
 from icportrait.training import stages
-from icportrait.training.hint import HintTask
-from icportrait.training.loop import LoopSettings
+from icportrait.training.core.loop import LoopSettings
+from icportrait.training.tasks.hint import HintTask
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ from tiny_training import UNET, face_shard, random_base, random_matching, with_l
 
 from icportrait.models.faces.alignment import arcface_transform
 from icportrait.models.faces.resampling import invert, transform
-from icportrait.models.net_files import save_net, save_tensors
+from icportrait.models.nets.files import save_net, save_tensors
 from icportrait.training import stages
-from icportrait.training.conditioning import ConditioningSettings
-from icportrait.training.diffusion import LATENT_SCALE, noise_for
-from icportrait.training.identity_loss import MARGIN, IdentityLoss, face_windows
-from icportrait.training.loop import LoopSettings
-from icportrait.training.recogniser import new_recogniser
-from icportrait.training.samples import SampleSet
+from icportrait.training.core.diffusion import LATENT_SCALE, noise_for
+from icportrait.training.core.loop import LoopSettings
+from icportrait.training.data.samples import SampleSet
+from icportrait.training.tasks.conditioning import ConditioningSettings
+from icportrait.training.tasks.identity_loss import MARGIN, IdentityLoss, face_windows
+from icportrait.training.tasks.recogniser import new_recogniser
 
 CONFIG = {"widths": (8, 16), "dimensions": 16, "side": 32}
 

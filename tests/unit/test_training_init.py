@@ -7,11 +7,11 @@ import torch
 from test_training_objectives import loud
 from tiny_training import UNET, random_base, random_matching, sample_set
 
-from icportrait.models import nets
-from icportrait.models.net_files import read_metadata, save_net
+from icportrait.models.nets import portrait_net as nets
+from icportrait.models.nets.files import read_metadata, save_net
 from icportrait.training import stages
-from icportrait.training.conditioning import ConditioningSettings
-from icportrait.training.loop import LoopSettings
+from icportrait.training.core.loop import LoopSettings
+from icportrait.training.tasks.conditioning import ConditioningSettings
 
 NO_STEP = LoopSettings(steps=0, batch=2)
 

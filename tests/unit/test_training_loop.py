@@ -8,14 +8,14 @@ import torch
 from tiny_models import randomise
 from tiny_training import UNET, VISION, random_base, random_matching, sample_set
 
-from icportrait.models.net_files import read_tensors
-from icportrait.training import loop
-from icportrait.training.appearance import AppearanceTask
-from icportrait.training.base import BaseTask
-from icportrait.training.conditioning import ConditioningSettings
-from icportrait.training.diffusion import keyed_generator
-from icportrait.training.loop import LoopSettings, TrainingStopped, train
-from icportrait.training.matching import MatchingTask
+from icportrait.models.nets.files import read_tensors
+from icportrait.training.core import loop
+from icportrait.training.core.diffusion import keyed_generator
+from icportrait.training.core.loop import LoopSettings, TrainingStopped, train
+from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.tasks.base import BaseTask
+from icportrait.training.tasks.conditioning import ConditioningSettings
+from icportrait.training.tasks.matching import MatchingTask
 
 
 class Toy(torch.nn.Module):

@@ -6,8 +6,8 @@ import torch
 from tiny_models import randomise
 from tiny_training import UNET, VISION
 
-from icportrait.training import modules
-from icportrait.training.diffusion import LATENT_SCALE, keyed_generator
+from icportrait.training.core import modules
+from icportrait.training.core.diffusion import LATENT_SCALE, keyed_generator
 
 
 def pictures(count: int = 2, size: int = 64) -> torch.Tensor:

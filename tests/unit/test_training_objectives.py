@@ -12,12 +12,12 @@ import torch
 from tiny_models import randomise
 from tiny_training import UNET, random_base, random_matching, sample_set
 
-from icportrait.models.pairs import target_and_profile
-from icportrait.training import appearance
-from icportrait.training.appearance import AppearanceTask
-from icportrait.training.base import identity_contrast
-from icportrait.training.conditioning import ConditioningSettings, draw_batch
-from icportrait.training.matching import MatchingTask, flow_loss, true_flow
+from icportrait.models.method.pairs import target_and_profile
+from icportrait.training.tasks import appearance
+from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.tasks.base import identity_contrast
+from icportrait.training.tasks.conditioning import ConditioningSettings, draw_batch
+from icportrait.training.tasks.matching import MatchingTask, flow_loss, true_flow
 
 
 @pytest.fixture(scope="module")

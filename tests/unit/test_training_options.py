@@ -6,10 +6,10 @@ import inspect
 import pytest
 
 from icportrait.training import cli, options, presets, stages
-from icportrait.training.appearance import AppearanceTask
-from icportrait.training.base import BaseTask
-from icportrait.training.matching import MatchingTask
-from icportrait.training.recogniser import RecogniserTask
+from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.tasks.base import BaseTask
+from icportrait.training.tasks.matching import MatchingTask
+from icportrait.training.tasks.recogniser import RecogniserTask
 
 STAGES = ("autoencoder", "base", "recogniser", "matching", "appearance")
 

@@ -5,14 +5,14 @@ import torch
 from tiny_models import randomise
 from tiny_training import UNET, VISION, random_base, random_matching, sample_set, write_shard
 
-from icportrait.models.correspondence import match
-from icportrait.training.appearance import AppearanceTask
-from icportrait.training.autoencoder import AutoencoderTask
-from icportrait.training.base import BaseTask
-from icportrait.training.conditioning import ConditioningSettings, draw_batch
-from icportrait.training.loop import LoopSettings, train
-from icportrait.training.matching import MatchingTask, true_flow
-from icportrait.training.samples import SampleSet
+from icportrait.models.method.correspondence import match
+from icportrait.training.core.loop import LoopSettings, train
+from icportrait.training.data.samples import SampleSet
+from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.tasks.autoencoder import AutoencoderTask
+from icportrait.training.tasks.base import BaseTask
+from icportrait.training.tasks.conditioning import ConditioningSettings, draw_batch
+from icportrait.training.tasks.matching import MatchingTask, true_flow
 
 ALWAYS = ConditioningSettings(drop=0.0)
 

@@ -10,10 +10,10 @@ from test_training_features import task_of
 from tiny_training import sample_set
 
 from icportrait.models.faces.types import Face
-from icportrait.training import portrait_figures
-from icportrait.training.conditioning import ConditioningSettings
-from icportrait.training.portrait_figures import PortraitFigures
-from icportrait.training.validation import Validator
+from icportrait.training.tasks import portrait_figures
+from icportrait.training.tasks.conditioning import ConditioningSettings
+from icportrait.training.tasks.portrait_figures import PortraitFigures
+from icportrait.training.tasks.validation import Validator
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_the_validator_paints_everybody_from_the_style(samples, no_dlib, triplet
         by_latents = {samples.latents[s.target].float().sum().item(): s.target for s in samples.samples}
         return samples.images([by_latents[latent.sum().item()] for latent in latents])
 
-    monkeypatch.setattr("icportrait.training.validation.paint", paint)
+    monkeypatch.setattr("icportrait.training.tasks.validation.paint", paint)
     figures, pictures = Validator(task, samples, decode, draws=1, pictures=2)()
     assert figures["psnr_db"] == 100.0 and figures["psnr_db_style"] < 30
     assert pictures["portraits"].shape == (2, 64, 4 * 64, 3)

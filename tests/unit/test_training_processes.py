@@ -20,10 +20,10 @@ def train_tiny(data: Path, run: Path, steps: int, kill_at: int | None = None) ->
     from tiny_models import randomise
     from tiny_training import UNET, random_base, with_latents
 
-    from icportrait.training.conditioning import ConditioningSettings
-    from icportrait.training.loop import LoopSettings, train
-    from icportrait.training.matching import MatchingTask
-    from icportrait.training.samples import SampleSet
+    from icportrait.training.core.loop import LoopSettings, train
+    from icportrait.training.data.samples import SampleSet
+    from icportrait.training.tasks.conditioning import ConditioningSettings
+    from icportrait.training.tasks.matching import MatchingTask
 
     samples = with_latents(SampleSet([data / "tiny.tar"]))
     task = MatchingTask(samples, *random_base(), UNET, "paper", ConditioningSettings(drop=0.5), seed=2)
@@ -68,7 +68,7 @@ def data(tmp_path_factory):
 
 
 def state(run: Path) -> dict:
-    from icportrait.models.net_files import read_tensors
+    from icportrait.models.nets.files import read_tensors
 
     return read_tensors(run / "checkpoint.safetensors")[0]
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from tiny_training import face_shard
 
-from icportrait.models.net_files import read_tensors
+from icportrait.models.nets.files import read_tensors
 from icportrait.training import stages
-from icportrait.training.loop import LoopSettings, train
-from icportrait.training.recogniser import (
+from icportrait.training.core.loop import LoopSettings, train
+from icportrait.training.data.samples import SampleSet
+from icportrait.training.tasks.recogniser import (
     RecogniserTask,
     aligned_faces,
     area_under_roc,
@@ -20,7 +21,6 @@ from icportrait.training.recogniser import (
     pictures_of_people,
     verification,
 )
-from icportrait.training.samples import SampleSet
 
 NET = {"widths": (8, 16), "dimensions": 16, "side": 32}
 

@@ -6,7 +6,7 @@ import torch
 from tiny_training import smooth_picture, write_shard
 
 from icportrait.training.data import shards
-from icportrait.training.samples import SampleSet
+from icportrait.training.data.samples import SampleSet
 
 
 def shard_of(folder, flow, visible, hair, face, keys=("a",)):

@@ -15,8 +15,11 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from icportrait.models import bundle, encoding, matching, net_files, nets
-from icportrait.models.pixel_sampling import sample_pixels
+from icportrait.models.method import encoding, matching
+from icportrait.models.method.pixel_sampling import sample_pixels
+from icportrait.models.nets import bundle
+from icportrait.models.nets import files as net_files
+from icportrait.models.nets import portrait_net as nets
 
 UNET = {
     "image_size": 32,

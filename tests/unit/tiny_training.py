@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as functional
 from tiny_models import randomise
 
-from icportrait.models import nets
-from icportrait.training import modules
+from icportrait.models.nets import portrait_net as nets
+from icportrait.training.core import modules
 from icportrait.training.data import shards
-from icportrait.training.samples import SampleSet
+from icportrait.training.data.samples import SampleSet
 
 CONTEXT = 24
 

@@ -10,16 +10,16 @@ import dataclasses
 import numpy as np
 import torch
 
-from ...models.correspondence import warp
-from ...models.encoding import encode_picture, encode_profile
 from ...models.faces import alignment
 from ...models.faces.landmarks import named_points
 from ...models.faces.resampling import resample
+from ...models.faces.stitching import StitchSettings, crop_mask, match_colors
 from ...models.faces.types import Face, Placement
-from ...models.matching import estimate_flow
-from ...models.pixel_sampling import sample_pixels
+from ...models.method.correspondence import warp
+from ...models.method.encoding import encode_picture, encode_profile
+from ...models.method.matching import estimate_flow
+from ...models.method.pixel_sampling import sample_pixels
 from ...models.portrait import CropSettings, paint_crop
-from ...models.stitching import StitchSettings, crop_mask, match_colors
 from .cases import Case
 from .models_used import Models
 

@@ -17,9 +17,9 @@ from ...models.portrait import CropSettings
 from . import charts
 from .baselines import METHODS
 from .cases import Case, heads_cases, photo_cases
+from .metrics.pictures import why_no_lpips, why_no_ssim
 from .models_used import load_models
 from .picture_grid import grid
-from .picture_metrics import why_no_lpips, why_no_ssim
 from .recognisers import Recogniser, recognisers
 from .report import Page
 from .result_cache import ResultCache, write_atomically, write_json

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from ...models.correspondence import cost_volume
-from ...models.encoding import encode_picture, encode_profile
 from ...models.faces.pixels import to_bytes
-from ...models.matching import hint_pair, net_inputs, noisy_pair
-from ...models.nets import taps as own_taps
-from ...models.pairs import side_by_side, target_and_profile
-from ...models.pixel_sampling import sample_pixels
+from ...models.method.correspondence import cost_volume
+from ...models.method.encoding import encode_picture, encode_profile
+from ...models.method.matching import hint_pair, net_inputs, noisy_pair
+from ...models.method.pairs import side_by_side, target_and_profile
+from ...models.method.pixel_sampling import sample_pixels
+from ...models.nets.portrait_net import taps as own_taps
 from ...models.types import LoadedNet, Profile
-from ..diffusion import keyed_generator
+from ..core.diffusion import keyed_generator
 from .cases import Case
 from .models_used import Models
 

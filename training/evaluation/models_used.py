@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from ...models import bundle as bundles
-from ...models.loading import load_portrait_nets
-from ...models.net_files import read_metadata
-from ...models.nets import build_net, initialise_from_unet
+from ...models.nets import bundle as bundles
+from ...models.nets.files import read_metadata
+from ...models.nets.loading import load_portrait_nets
+from ...models.nets.portrait_net import build_net, initialise_from_unet
 from ...models.types import LoadedNet, PortraitNets
-from ..diffusion import keyed_generator
+from ..core.diffusion import keyed_generator
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 
 from ...models.faces import alignment, identity
 from ...models.faces.types import Face
-from .likeness_metrics import cosine, one_minus_distance
+from .metrics.likeness import cosine, one_minus_distance
 
 # Recognisers of the published packs: buffalo_l/s/sc hold w600k_*.onnx, antelopev2 glintr100.onnx.
 ARCFACE_FILES = ("w600k_*.onnx", "glintr100.onnx")

@@ -16,7 +16,7 @@ from ..data.heads.lights import Light
 from ..data.heads.materials import SKIN_FACE
 from ..data.heads.render import render, view_normals
 from ..data.heads.scene import Scene, random_scene
-from .light_metrics import fit_light, linear_radiance
+from .metrics.light import fit_light, linear_radiance
 
 BRIGHTEST = 0.97  # sRGB; above it the tone curve cannot be inverted
 DARKEST_ALBEDO = 0.02  # below it a division says nothing

@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from .cases import Case
-from .picture_metrics import why_no_lpips, why_no_ssim
+from .metrics.pictures import why_no_lpips, why_no_ssim
 from .result_cache import ResultCache, fingerprint, picture_hash
 from .scoring import Scorer
 

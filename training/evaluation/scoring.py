@@ -8,9 +8,11 @@ import torch
 from ...models.faces import dlib_backend
 from ...models.faces.pixels import to_bytes
 from ...models.faces.types import Face
-from . import landmark_metrics, light_metrics, picture_metrics
 from .cases import Case, Shot
-from .likeness_metrics import copy_paste, sim_gt, sim_ref
+from .metrics import landmarks as landmark_metrics
+from .metrics import light as light_metrics
+from .metrics import pictures as picture_metrics
+from .metrics.likeness import copy_paste, sim_gt, sim_ref
 from .recognisers import Recogniser
 from .render_truth import RenderTruth, target_truth
 

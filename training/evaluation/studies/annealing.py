@@ -4,7 +4,7 @@
 trained with its own alpha and beta; a net trained without annealing (`train appearance --alpha 0 --beta ...`) is another `--nets`.
 """
 
-from ....models.aggregation import annealed_weights
+from ....models.method.aggregation import annealed_weights
 from .. import charts
 from ..evaluate import table1
 from .common import Study

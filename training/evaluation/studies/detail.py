@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from ....models.detail import RADIUS, STRENGTH, TOLERANCE, transfer_detail
+from ....models.method.detail import RADIUS, STRENGTH, TOLERANCE, transfer_detail
 from ....models.portrait import CropResult, paint_crop
 from .. import charts
 from ..cases import Case

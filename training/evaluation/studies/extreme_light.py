@@ -16,7 +16,7 @@ from ...data.heads.scene import random_scene
 from .. import charts
 from ..baselines import icportrait, paste_by_landmarks, style_unchanged
 from ..cases import Case, Shot
-from ..light_metrics import light_leakage
+from ..metrics.light import light_leakage
 from ..picture_grid import grid
 from ..render_truth import RenderTruth, person_and_scene, relit, truth_of
 from ..result_cache import fingerprint, picture_hash

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ....models.correspondence import METHODS, cost_volume, resize_flow, warp
-from ....models.loading import load_net
-from ....models.nets import net_config
+from ....models.method.correspondence import METHODS, cost_volume, resize_flow, warp
+from ....models.nets.loading import load_net
+from ....models.nets.portrait_net import net_config
 from ....models.pictures import flow_to_color
-from .. import charts, flow_metrics
+from .. import charts
 from ..match_bench import Draw, MatchBench, truth_of
-from ..measure_matching import in_pixels, read_out
+from ..measure.matching import in_pixels, read_out
+from ..metrics import flow as flow_metrics
 from ..models_used import step0_net
 from ..picture_grid import grid
 from .common import GRID_CASES, Study

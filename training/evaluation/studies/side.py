@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ....models import encoding
-from ....models.aggregation import aggregate_residuals
-from ....models.correspondence import METHODS, cost_volume
-from ....models.injection import KEY, PortraitPatch, Settings, apply_portrait
-from ....models.matching import estimate_flow, noised
-from ....models.pixel_sampling import sample_pixels
+from ....models.method import encoding
+from ....models.method.aggregation import aggregate_residuals
+from ....models.method.correspondence import METHODS, cost_volume
+from ....models.method.injection import KEY, PortraitPatch, Settings, apply_portrait
+from ....models.method.matching import estimate_flow, noised
+from ....models.method.pixel_sampling import sample_pixels
+from ....models.method.progressive import progressive_rounds
 from ....models.portrait import CropSettings
-from ....models.progressive import progressive_rounds
-from .. import charts, flow_metrics
+from .. import charts
 from ..cases import Case
 from ..match_bench import Draw, MatchBench, mean_cost, truth_of
-from ..measure_matching import in_pixels, read_out
+from ..measure.matching import in_pixels, read_out
+from ..metrics import flow as flow_metrics
 from ..models_used import Models
 from ..results import Maker
 from .common import Study

@@ -5,10 +5,11 @@ The net is trained up to its own tap only (flow supervision), so later blocks ar
 
 import numpy as np
 
-from ....models.correspondence import METHODS, cost_volume
-from .. import charts, flow_metrics
+from ....models.method.correspondence import METHODS, cost_volume
+from .. import charts
 from ..match_bench import Draw, MatchBench, truth_of
-from ..measure_matching import TIMESTEPS, in_pixels, read_out
+from ..measure.matching import TIMESTEPS, in_pixels, read_out
+from ..metrics import flow as flow_metrics
 from .common import Study
 
 LARGEST_GRID = 40  # cells a side; a finer volume costs memory with the fourth power

@@ -1,0 +1,401 @@
+"""The MODEL patch: a clone of MODEL that denoises an in-context pair while every other node sees one normal-width latent.
+
+A `WrappersMP.APPLY_MODEL` wrapper appends the profile half to the sampler's latent, runs the two nets, adds their
+residuals and hands back the target half. Names: `x` is what the sampler holds (model scale, before
+`calculate_input`), `W` is one view's latent width, `rows` = chunks * batch (ComfyUI stacks cond and uncond rows).
+"""
+
+from dataclasses import dataclass, field
+
+import comfy.model_management
+import torch
+import torch.nn.functional as functional
+from comfy.patcher_extension import WrappersMP
+
+from ..types import Flow, LoadedNet, PortraitNets, Profile
+from .aggregation import aggregate_residuals
+from .correspondence import METHODS
+from .matching import (
+    FLOW_TIMESTEP,
+    check_style_latent,
+    flow_at_timestep,
+    hint_pair,
+    matching_flow,
+    net_inputs,
+    noised,
+    pair_noise,
+)
+
+KEY = "icportrait"
+FLOW_MODES = ("once", "each step")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the nets are applied. Checked at construction (ValueError)."""
+
+    strength: float = 1.0
+    """Multiplies all residuals; 0 leaves MODEL as it was, bit for bit."""
+    start_percent: float = 0.0
+    """Share of the schedule at which the pair starts, 0 .. 1."""
+    end_percent: float = 1.0
+    """Share at which it ends; start = end switches it off."""
+    alpha: float | None = None
+    """Slope of eq. 7; None = the value the appearance net was trained with."""
+    beta: float | None = None
+    """Base weight of eq. 7; None = the value the appearance net was trained with."""
+    flow_mode: str = "once"
+    """`once`: one flow a run, from the style crop's latent at `flow_timestep`. `each step`: from the sampler's own
+    noisy latent at its own t, as the paper writes it."""
+    flow_timestep: int = FLOW_TIMESTEP
+    """Noise level for `once`, 0 .. 999."""
+    flow_method: str = METHODS[0]
+    """One of `correspondence.METHODS`."""
+    use_confidence: bool | None = None
+    """Scale the warped features by the flow's confidence; False is eq. 7 as the paper writes it, None = as the appearance
+    net was trained."""
+    seed: int = 0
+    """Decides the profile half's noise (and the style crop's, for `once`)."""
+
+    def __post_init__(self):
+        if self.flow_mode not in FLOW_MODES:
+            raise ValueError(f"Unknown flow mode {self.flow_mode!r}; choose one of {', '.join(FLOW_MODES)}.")
+        if self.flow_method not in METHODS:
+            raise ValueError(f"Unknown flow method {self.flow_method!r}; choose one of {', '.join(METHODS)}.")
+        if not 0 <= self.flow_timestep <= 999:
+            raise ValueError(f"The flow's timestep must lie in 0 .. 999; got {self.flow_timestep}.")
+        for name in ("start_percent", "end_percent"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0 .. 1; got {getattr(self, name)}.")
+
+
+def check_model(model, nets: PortraitNets | None = None) -> None:
+    """Refuse a MODEL the method cannot patch.
+
+    Raises:
+        ValueError: not SD1.5 (naming what it is), an inpainting model, or nets of another width.
+    """
+    config = model.model.model_config
+    unet = config.unet_config
+    kind = type(config).__name__
+    if unet.get("context_dim") != 768 or "model_channels" not in unet or unet.get("adm_in_channels") is not None:
+        raise ValueError(f"The MODEL must be SD1.5 or a fine-tune of it; got {kind}. Load an SD1.5 checkpoint.")
+    if unet["in_channels"] != 4:
+        raise ValueError(
+            f"The MODEL has {unet['in_channels']} input channels, so it is an inpainting or editing variant of {kind}; "
+            "load a plain SD1.5 checkpoint (a noise mask works with it too)."
+        )
+    for net in (nets.matching, nets.appearance) if nets else ():
+        for key in ("model_channels", "channel_mult", "num_res_blocks", "context_dim"):
+            if list_of(net.config["unet"][key]) != list_of(unet[key]):
+                raise ValueError(
+                    f"The {net.config['role']} net was made for another UNet: {key} is {net.config['unet'][key]} in the net and "
+                    f"{unet[key]} in the MODEL. Load the nets that belong to this MODEL."
+                )
+
+
+def list_of(value) -> list:
+    """Sequences of a config compare equal whether they came from JSON (list) or from ComfyUI (tuple)."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def level_shapes(unet: dict, height: int, width: int) -> list[tuple[int, int, int]]:
+    """(channels, height, width) of each residual of an ldm UNet in encoder order, the middle block last.
+
+    Args:
+        unet: config with `model_channels`, `channel_mult`, `num_res_blocks`.
+        height, width: of the latent, in cells; multiples of 8.
+    """
+    channels = unet["model_channels"]
+    shapes = [(channels, height, width)]
+    for level, (multiplier, blocks) in enumerate(zip(unet["channel_mult"], unet["num_res_blocks"], strict=True)):
+        if level > 0:
+            height, width = height // 2, width // 2
+            shapes.append((channels, height, width))  # the downsampling convolution
+        channels = unet["model_channels"] * multiplier
+        shapes += [(channels, height, width)] * blocks
+    return shapes + [(channels, height, width)]
+
+
+def _check_shape(residual: torch.Tensor, rows: int, expected: tuple[int, int, int], what: str) -> None:
+    # The UNet itself only logs a mismatch and goes on without the residual.
+    if residual.ndim != 4 or residual.shape[0] not in (1, rows) or tuple(residual.shape[1:]) != expected:
+        raise ValueError(
+            f"IC-Portrait: {what} has the shape {list(residual.shape)}, but the UNet needs {[rows, *expected]} there. "
+            "The net or ControlNet was made for another model or another size."
+        )
+
+
+def merge_control(own: list[torch.Tensor], control: dict | None, rows: int, shapes: list[tuple[int, int, int]]) -> dict:
+    """ComfyUI's control dict for the pair: our residuals plus those of other ControlNets, which ran on the target alone.
+
+    Args:
+        own: residuals of the pair in encoder order, the middle block last.
+        control: what ComfyUI computed at width W, or None; not modified. Its lists are consumed from the end, so
+            entry i of a list of n belongs n - i places before the end of the encoder.
+        shapes: from `level_shapes` at width 2W.
+
+    Raises:
+        ValueError: a residual whose shape does not fit.
+    """
+    for level, (residual, shape) in enumerate(zip(own, shapes, strict=True)):
+        _check_shape(residual, rows, shape, f"the appearance net's residual of level {level}")
+    merged = {"input": [], "middle": own[-1:], "output": own[:-1]}
+    blocks = len(own) - 1
+    for name, residuals in (control or {}).items():
+        count = len(residuals)
+        for index, residual in enumerate(residuals):
+            if residual is None:
+                continue
+            if name == "middle":
+                level, slot = blocks, index
+            elif name == "output":
+                level = slot = index + blocks - count
+            else:  # 'input': the list's end belongs to the first block
+                level, slot = count - 1 - index, index
+            if not 0 <= level <= blocks or (name == "middle" and index > 0):
+                raise ValueError(
+                    f"IC-Portrait: another ControlNet brings {count} '{name}' residuals, but this UNet takes {blocks}."
+                )
+            channels, height, width = shapes[level]
+            _check_shape(
+                residual, rows, (channels, height, width // 2), f"another ControlNet's '{name}' residual {index}"
+            )
+            padded = functional.pad(residual, (0, width // 2))  # zeros over the profile half
+            if name == "input":
+                merged["input"] += [None] * (count - len(merged["input"]))
+                merged["input"][slot] = padded
+            else:
+                merged[name][slot] = merged[name][slot] + padded
+    return merged
+
+
+def is_cond(chunk: int, context: torch.Tensor | None, embedding: torch.Tensor) -> bool:
+    """Whether rows are conditioned on the profile or belong to the zero embedding of classifier-free guidance.
+
+    Rows that carry the profile's embedding or zeros say so themselves, whatever place a guider gave them; others (text
+    prompts) go by ComfyUI's order, in which chunk 0 is the positive one.
+
+    Args:
+        chunk: from `cond_or_uncond`.
+        context: what the UNet gets for these rows, `[B, tokens, C]`.
+        embedding: the profile's, `[1, 1, 768]`.
+    """
+    if context is not None:
+        if not bool(context.any()):
+            return False
+        if context.shape[-1] == embedding.shape[-1] and torch.allclose(context.to(embedding), embedding):
+            return True
+    return chunk == 0
+
+
+@dataclass
+class _Run:
+    """What one sampling run computes once. Dropped when the run ends, however it ends."""
+
+    latent: torch.Tensor | None = None  # z', model scale
+    noise: torch.Tensor | None = None
+    hints: dict[str, torch.Tensor] = field(default_factory=dict)
+    flow: tuple[torch.Tensor, torch.Tensor] | None = None
+    flow_of: tuple[float, torch.Tensor] | None = None  # (sigma, x) the flow was computed from, in 'each step'
+
+
+class PortraitPatch:
+    """The wrappers of one Apply. Holds no tensors of its own beyond a run."""
+
+    def __init__(
+        self,
+        nets: PortraitNets,
+        profile: Profile,
+        hint: torch.Tensor,
+        settings: Settings,
+        flow: Flow | None = None,
+        style_latent: torch.Tensor | None = None,
+    ):
+        self.nets = nets
+        self.profile = profile
+        self.hint = hint  # [1, 3, H, 2W]
+        self.settings = settings
+        self.flow = flow
+        self.style_latent = style_latent
+        config = nets.appearance.config
+        self.alpha = config["alpha"] if settings.alpha is None else settings.alpha
+        self.beta = config["beta"] if settings.beta is None else settings.beta
+        self.gate = config.get("gate", False) if settings.use_confidence is None else settings.use_confidence
+        self.run = _Run()
+
+    @property
+    def used_nets(self) -> list[LoadedNet]:
+        """A flow that came in ready needs no matching net, so it is not loaded then."""
+        return [self.nets.appearance] if self.flow is not None else [self.nets.matching, self.nets.appearance]
+
+    # Wrappers. ComfyUI's signatures have grown over time, so all but the needed arguments pass through.
+
+    def outer_sample(self, executor, *args, **kwargs):
+        """`WrappersMP.OUTER_SAMPLE`: one run; ComfyUI's own clean-up is skipped on errors and on Cancel."""
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            self.run = _Run()
+
+    def prepare_sampling(self, executor, model, noise_shape, *args, **kwargs):
+        """`WrappersMP.PREPARE_SAMPLING`: the UNet will see twice the width, so the memory estimate must."""
+        return executor(model, [*noise_shape[:-1], 2 * noise_shape[-1]], *args, **kwargs)
+
+    def apply_model(
+        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, *args, **kwargs
+    ):
+        """`WrappersMP.APPLY_MODEL`: denoise the pair, return the target half.
+
+        Args:
+            x: `[rows, 4, h, W]`, the sampler's latent.
+            t: sigma `[rows]`.
+            control: other ControlNets' residuals at width W.
+        """
+        # Older versions only look for Cancel in the server's progress hook.
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        transformer_options = {} if transformer_options is None else transformer_options
+        base = executor.class_obj
+        if not self._active(base, float(t[0])):
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, *args, **kwargs)
+        self._check(x, c_concat)
+        self._prepare(base, x)
+
+        rows, _, height, width = x.shape
+        chunks = list(transformer_options.get("cond_or_uncond") or [0])
+        batch = rows // len(chunks)
+        profile_half = noised(base.model_sampling, self.run.latent, self.run.noise, t).to(x.dtype)
+        pair = torch.cat((x, profile_half.expand(rows, -1, -1, -1)), dim=-1)
+
+        offsets, confidence = self._flow(base, pair[:batch], t[:batch])
+        repeats = rows // offsets.shape[0]
+        residuals = aggregate_residuals(
+            self._residuals(base, pair, t, chunks, c_crossattn),
+            offsets.repeat(repeats, 1, 1, 1),
+            self.alpha,
+            self.beta,
+            confidence.repeat(repeats, 1, 1, 1) if self.gate else None,
+        )
+        residuals = [residual * self.settings.strength for residual in residuals]
+        shapes = level_shapes(base.model_config.unet_config, height, 2 * width)
+        merged = merge_control(residuals, control, rows, shapes)
+        return executor(pair, t, c_concat, c_crossattn, merged, transformer_options, *args, **kwargs)[..., :width]
+
+    # Steps of apply_model
+
+    def _active(self, base, sigma: float) -> bool:
+        settings = self.settings
+        if settings.strength == 0 or settings.start_percent >= settings.end_percent:
+            return False
+        start = base.model_sampling.percent_to_sigma(settings.start_percent)
+        end = base.model_sampling.percent_to_sigma(settings.end_percent)
+        return end <= sigma <= start
+
+    def _check(self, x, c_concat) -> None:
+        height, width = self.profile.latent.shape[-2:]
+        if x.shape[-2:] != self.profile.latent.shape[-2:]:
+            raise ValueError(
+                f"IC-Portrait: the sampler works on {x.shape[-1] * 8} x {x.shape[-2] * 8} pixels, but the profile is "
+                f"{width * 8} x {height * 8}. Make the latent from a style crop of the profile crop's size; area conditioning and "
+                "tiled sampling cannot be combined with IC-Portrait."
+            )
+        if c_concat is not None:
+            raise ValueError(
+                "IC-Portrait: the conditioning carries an extra latent (inpainting model); use a plain SD1.5 model instead."
+            )
+
+    def _prepare(self, base, x) -> None:
+        """Once a run: the profile's latent and noise, and both nets' hint features."""
+        run = self.run
+        if run.latent is None or run.latent.device != x.device:
+            run.latent = base.process_latent_in(self.profile.latent).to(x.device)
+            run.noise = pair_noise(self.profile.latent, self.settings.seed)[0].to(x.device)
+            run.hints = {net.config["role"]: self._encode_hint(net, x.device) for net in self.used_nets}
+
+    def _encode_hint(self, net: LoadedNet, device) -> torch.Tensor:
+        return net.module.encode_hint(self.hint.to(device=device, dtype=net.dtype))
+
+    def _flow(self, base, pair, sigma) -> tuple[torch.Tensor, torch.Tensor]:
+        """(offsets, confidence) for one chunk's rows: `[1 or B, 2, fh, fw]` and `[1 or B, 1, fh, fw]`.
+
+        All chunks hold the same latents, so the first chunk's rows with the profile's embedding are the cond rows,
+        also when ComfyUI runs cond and uncond in two calls.
+        """
+        run, settings = self.run, self.settings
+        if self.flow is not None:
+            if run.flow is None:
+                run.flow = self.flow.offsets.to(pair.device), self.flow.confidence.to(pair.device)
+        elif settings.flow_mode == "once":
+            if run.flow is None:
+                hint = run.hints["matching"]
+                arguments = (self.style_latent, hint, settings.flow_timestep, settings.flow_method, settings.seed)
+                run.flow = flow_at_timestep(base, self.nets.matching, self.profile, *arguments)
+        elif run.flow_of is None or run.flow_of[0] != float(sigma[0]) or not torch.equal(run.flow_of[1], pair):
+            # Second-order samplers ask for the same sigma with another x, hence both in the key.
+            arguments = (self.profile.embedding, run.hints["matching"], settings.flow_method)
+            run.flow = matching_flow(self.nets.matching, base.model_sampling, pair, sigma, *arguments)
+            run.flow_of = (float(sigma[0]), pair)
+        return run.flow
+
+    def _residuals(self, base, pair, sigma, chunks: list[int], crossattn) -> list[torch.Tensor]:
+        """The appearance net on all rows: the profile's embedding for cond rows, zeros for uncond rows."""
+        embedding = self.profile.embedding.to(pair.device)
+        batch = pair.shape[0] // len(chunks)
+        contexts = [None] * len(chunks) if crossattn is None else crossattn.split(batch)
+        context = torch.cat(
+            [
+                (embedding if is_cond(chunk, own, embedding) else torch.zeros_like(embedding)).expand(batch, -1, -1)
+                for chunk, own in zip(chunks, contexts, strict=True)
+            ]
+        )
+        net = self.nets.appearance
+        inputs = net_inputs(net, base.model_sampling, pair, sigma, context)
+        return net.module.residuals(*inputs, self.run.hints["appearance"])
+
+
+def apply_portrait(
+    model,
+    nets: PortraitNets,
+    profile: Profile,
+    sampled: torch.Tensor,
+    settings: Settings,
+    flow: Flow | None = None,
+    style_latent: torch.Tensor | None = None,
+):
+    """A clone of MODEL with the profile applied; the MODEL that came in stays as it was.
+
+    Args:
+        model: ComfyUI MODEL (ModelPatcher), SD1.5.
+        sampled: style crop after pixel sampling, `[1, H, W, 3]`, of the profile's size.
+        flow: ready flow, used as it is when given.
+        style_latent: `[1, 4, H / 8, W / 8]`, VAE scale; needed for `flow_mode` `once` when no flow is given.
+
+    Raises:
+        ValueError: a MODEL, nets or sizes that do not fit, or a MODEL that carries a profile already.
+    """
+    check_model(model, nets)
+    if model.get_wrappers(WrappersMP.APPLY_MODEL, KEY):
+        raise ValueError(
+            "The MODEL carries an IC-Portrait profile already; connect the MODEL from before the first 'Apply Portrait'."
+        )
+    hint = hint_pair(sampled, profile.image)
+    if flow is not None:
+        if (flow.height, flow.width) != tuple(profile.image.shape[1:3]) or flow.offsets.shape[0] != 1:
+            raise ValueError(
+                f"The flow was estimated for one {flow.width} x {flow.height} crop, but the profile is "
+                f"{profile.image.shape[2]} x {profile.image.shape[1]}. Estimate it from these crops."
+            )
+    elif settings.flow_mode == "once":
+        if style_latent is None:
+            raise ValueError(
+                "A flow computed once needs the style crop: connect `flow` from 'Estimate flow', or `style_latent` from "
+                "'VAE Encode', or set the flow mode to 'each step'."
+            )
+        check_style_latent(style_latent, profile)
+    patch = PortraitPatch(nets, profile, hint, settings, flow, style_latent)
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, patch.outer_sample)
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, patch.prepare_sampling)
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, patch.apply_model)
+    patched.set_additional_models(KEY, [net.patcher for net in patch.used_nets])
+    return patched

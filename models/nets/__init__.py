@@ -1,0 +1,1 @@
+"""The nets, their files, and how they are loaded."""

@@ -1,0 +1,125 @@
+"""The demo bundle: small models of SD1.5's interfaces that ship with the pack, as ComfyUI's own objects.
+
+A bundle is a folder with `base.safetensors` (UNet, ldm keys), `vae.safetensors`, `vision.safetensors` with
+`vision.json` beside it, `matching.safetensors` and `appearance.safetensors`. Each file's metadata hold the config that
+rebuilds its model; nothing is guessed from tensor shapes.
+"""
+
+from pathlib import Path
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+
+from ..types import PortraitNets
+from .files import read_tensors
+from .loading import SUPPORTED_DTYPES, check_keys, load_portrait_nets, load_strictly, patcher_class
+
+FOLDER = Path(__file__).resolve().parents[2] / "bundle"
+BASE_FORMAT = "icportrait-base-1"
+VAE_FORMAT = "icportrait-vae-1"
+FILES = (
+    "base.safetensors",
+    "vae.safetensors",
+    "vision.safetensors",
+    "vision.json",
+    "matching.safetensors",
+    "appearance.safetensors",
+)
+
+
+def check_bundle(folder: Path) -> None:
+    """Raises ValueError when a file of the bundle is missing, naming all that are."""
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"The demo bundle in {folder} lacks {', '.join(missing)}; restore the pack's `bundle` folder.")
+
+
+def _config(path: Path, metadata: dict) -> dict:
+    config = metadata.get("config")
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not part of an IC-Portrait bundle: its metadata hold no config.")
+    return config
+
+
+def load_base(path: Path):
+    """The bundle's UNet as MODEL (ModelPatcher).
+
+    ComfyUI's loaders only recognise SD1.5's own width, so the model is built from the stored config.
+
+    Raises:
+        ValueError: not a readable base file, or tensors that do not fit its config.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != BASE_FORMAT:
+        raise ValueError(f"{path} is not an IC-Portrait base model (its metadata lack format {BASE_FORMAT}).")
+    unet = _config(path, metadata)
+    config = comfy.supported_models.SD15(dict(unet))
+    # The class sets SD1.5's own 8 heads; ours are in the file.
+    config.unet_config["num_heads"] = unet["num_heads"]
+    config.unet_config["num_head_channels"] = unet["num_head_channels"]
+    load_device = comfy.model_management.get_torch_device()
+    offload_device = comfy.model_management.unet_offload_device()
+    weight_dtype = comfy.utils.weight_dtype(tensors)
+    dtype = comfy.model_management.unet_dtype(
+        model_params=-1, supported_dtypes=SUPPORTED_DTYPES, weight_dtype=weight_dtype
+    )
+    config.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, load_device, SUPPORTED_DTYPES))
+    base = config.get_model(tensors, "", device=offload_device)
+    load_strictly(lambda: base.diffusion_model.load_state_dict(tensors, strict=False), path)
+    base.diffusion_model.eval()
+    return patcher_class()(base, load_device=load_device, offload_device=offload_device)
+
+
+def load_vae(path: Path):
+    """The bundle's autoencoder as VAE.
+
+    Raises:
+        ValueError: not a readable file, or tensors that do not fit its config.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != VAE_FORMAT:
+        raise ValueError(f"{path} is not an IC-Portrait autoencoder (its metadata lack format {VAE_FORMAT}).")
+    # TAESD's structure is known by its keys; an AutoencoderKL of unusual width needs its config.
+    config = {"params": _config(path, metadata)} if "config" in metadata else None
+    try:
+        vae = comfy.sd.VAE(sd=dict(tensors), config=config)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} does not fit the configuration in its own metadata: {str(error).strip().splitlines()[-1].strip()}"
+        ) from error
+    # ComfyUI loads what it finds and only logs the rest.
+    wanted = vae.first_stage_model.state_dict().keys()
+    check_keys(wanted - tensors.keys(), tensors.keys() - wanted, path)
+    return vae
+
+
+def load_vision(path: Path):
+    """The bundle's vision encoder as CLIP_VISION. ComfyUI reads its config from the .json beside the file.
+
+    Raises:
+        ValueError: not a readable file, or tensors that do not fit its config.
+    """
+    tensors, _ = read_tensors(path)
+    vision = comfy.clip_vision.ClipVisionModel(str(path.with_suffix(".json")))
+    load_strictly(lambda: vision.load_sd(tensors), path)
+    return vision
+
+
+def load_bundle(folder: Path = FOLDER) -> tuple[object, object, object, PortraitNets]:
+    """(MODEL, VAE, CLIP_VISION, nets) of a bundle folder.
+
+    Raises:
+        ValueError: a missing, unreadable or unfitting file.
+    """
+    folder = Path(folder)
+    check_bundle(folder)
+    nets = load_portrait_nets(folder / "matching.safetensors", folder / "appearance.safetensors")
+    return (
+        load_base(folder / "base.safetensors"),
+        load_vae(folder / "vae.safetensors"),
+        load_vision(folder / "vision.safetensors"),
+        nets,
+    )

@@ -1,0 +1,1 @@
+"""What maintains this repository; neither packaged nor part of the users' command line."""

@@ -1,0 +1,1 @@
+"""`icportrait measure`: one file a command."""

@@ -1,0 +1,390 @@
+"""`icportrait measure faces`: finding, assigning and group painting, on a real group photograph and on held-out rendered heads.
+
+Everything goes through the functions the nodes call.
+"""
+
+import dataclasses
+import functools
+import gc
+import math
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ....models import groups
+from ....models.faces import alignment, detection, insightface_backend
+from ....models.faces import assignment as rules
+from ....models.faces.landmarks import named_points
+from ....models.faces.stitching import StitchSettings, stitch
+from ....models.faces.types import Face, Faces
+from ....models.nets import bundle as bundles
+from ....models.portrait import CropSettings, paint_crop
+from ...data.photographs import group_photograph, read_picture
+from ..face_scenes import (
+    PEOPLE_A_SCENE,
+    PROFILE_FACE_PX,
+    ROW_STEP,
+    HeadMaker,
+    Scene,
+    matched,
+    overlapping_group,
+    overlapping_pairs,
+    paste_heads,
+)
+
+GROUP_FACE_PX = 200.0
+GROUPS = 4  # sets of people; the first is measured in full
+FACE_COUNTS = (1, 2, 3, 6)  # how many of the six are painted when time and memory are taken
+SAME_RENDERED_PERSON = 0.5  # similarity, see docs/faces.md
+PSNR_LIMIT = 200.0  # stands for an exact copy: JSON has no infinity
+
+
+def landmark_errors(face: Face, truth: np.ndarray) -> tuple[float, float]:
+    """(eyes, mouth): mean distance from the truth in shares of its eye distance; the mouth may come from the fitted head."""
+    points, head = named_points(face), alignment.head_of(face)
+    eye_distance = float(np.hypot(*(truth[1] - truth[0])))
+    errors = []
+    for names, rows in ((("eye_left", "eye_right"), (0, 1)), (("mouth_left", "mouth_right"), (3, 4))):
+        at = [points[name] if name in points else head.point(name) for name in names]
+        errors.append(float(np.mean([np.hypot(*(p - truth[row])) for p, row in zip(at, rows, strict=True)])))
+    return errors[0] / eye_distance, errors[1] / eye_distance
+
+
+def measure_heads(maker: HeadMaker, identities: int, seed: int, effort: str) -> dict:
+    """Detection, landmarks and assignment on scenes of 1 to 6 heads, faces of 64 to 512 px."""
+    rng = np.random.default_rng([seed, 3])
+    profiles = {}
+    for person in tqdm(range(identities), desc="profiles", unit="person"):
+        picture = torch.from_numpy(maker.head(person, 0, PROFILE_FACE_PX).picture)[None]
+        profiles[person] = groups.photographs_of(picture, "fast")
+    total = found = extra = right = wrong = 0
+    errors, by_size = [], {"64 to 127": [0, 0], "128 to 255": [0, 0], "256 to 512": [0, 0]}
+    todo, count, seconds, scenes = list(range(identities)), 0, 0.0, 0
+    bar = tqdm(total=identities, desc="scenes", unit="head")
+    while todo:
+        count = count % PEOPLE_A_SCENE + 1
+        people, todo = todo[:count], todo[count:]
+        base = 64 * 8 ** rng.random()
+        heads = [maker.head(person, 1, float(np.clip(base * rng.uniform(0.8, 1.25), 64, 512))) for person in people]
+        scene = paste_heads(heads, 0.85, 0.85, seed + scenes)
+        scenes += 1
+        start = time.perf_counter()
+        faces = detection.find_faces(scene.image, detection.DetectionSettings(effort=effort))
+        seconds += time.perf_counter() - start
+        hits = matched(scene, faces.frames[0])
+        total, found, extra = total + len(heads), found + len(hits), extra + len(faces.frames[0]) - len(hits)
+        for head, size in enumerate(scene.face_px):
+            row = by_size["64 to 127" if size < 128 else "128 to 255" if size < 256 else "256 to 512"]
+            row[0], row[1] = row[0] + (head in hits), row[1] + 1
+        errors += [landmark_errors(faces.frames[0][k], scene.landmarks[head]) for head, k in hits.items()]
+        # Six people to choose from: those of the scene and others.
+        others = [person for person in rng.permutation(identities).tolist() if person not in people]
+        choice = sorted(people + others[: max(0, PEOPLE_A_SCENE - len(people))])
+        whole = groups.Profiles(tuple(groups.Person(f"person {p}", profiles[p]) for p in choice))
+        group, _ = groups.assign(scene.image, faces, whole, "similarity", threshold=SAME_RENDERED_PERSON)
+        for head, k in hits.items():
+            person = group.frames[0][k].person
+            right += person is not None and choice[person] == people[head]
+            wrong += person is not None and choice[person] != people[head]
+        bar.update(len(heads))
+    bar.close()
+    eyes, mouth = (np.array(column) for column in zip(*errors, strict=True)) if errors else (np.array([]),) * 2
+    return {
+        "heads": total,
+        "scenes": scenes,
+        "effort": effort,
+        "detection_rate": found / total,
+        "detection_rate_by_face_px": {name: hit / n if n else None for name, (hit, n) in by_size.items()},
+        "false_detections": extra,
+        "landmark_error": {
+            "eyes_mean": _mean(eyes),
+            "eyes_max": float(eyes.max()) if len(eyes) else None,
+            "mouth_mean": _mean(mouth),
+            "unit": "eye distances",
+        },
+        "assignment_accuracy": right / found if found else None,
+        "assigned_to_somebody_else": wrong,
+        "seconds_a_scene": seconds / scenes if scenes else None,
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def measure_photograph(image: torch.Tensor, folders: list[str]) -> tuple[dict, Faces | None]:
+    """{backend: faces found, or why it did not run}, and the first backend's faces."""
+    result, first = {}, None
+    for backend in ("dlib", "insightface"):
+        if backend == "insightface" and insightface_backend.why_unavailable(folders):
+            result[backend] = insightface_backend.why_unavailable(folders)
+            continue
+        try:
+            faces = detection.find_faces(
+                image, detection.DetectionSettings(backend=backend), insightface_folders=folders
+            )
+        except ValueError as error:
+            result[backend] = str(error)
+            continue
+        result[backend] = faces.count
+        first = first or faces
+    return result, first
+
+
+def measure_round_trip(image: torch.Tensor, faces: tuple[Face, ...], crop_size: int = 512) -> dict:
+    """Align and stitch with nothing generated: PSNR inside the mask (worst face; of plain paste also the best), greatest
+    difference outside."""
+    canvas = image[0].movedim(-1, 0)
+    psnr, outside = {True: [], False: []}, 0.0
+    for face in faces:
+        placement = alignment.placement_of(face, *image.shape[1:3], alignment.AlignmentSettings(crop_size=crop_size))
+        cut = alignment.crop(canvas[None], placement)[0]
+        for keep, of_faces in psnr.items():
+            pasted, mask = stitch(canvas, cut, placement, StitchSettings(keep_detail=keep))
+            difference = (pasted - canvas).abs()
+            outside = max(outside, float((difference * (mask == 0)).max()))
+            square = float((difference.double() ** 2)[:, mask > 0].mean())
+            of_faces.append(min(PSNR_LIMIT, -10 * math.log10(square)) if square > 0 else PSNR_LIMIT)
+    return {
+        "roundtrip_psnr_db": min(psnr[True]),
+        "roundtrip_plain_paste_psnr_db": min(psnr[False]),
+        "roundtrip_plain_paste_best_psnr_db": max(psnr[False]),
+        "outside_max_abs_diff": outside,
+        "crop_px": crop_size,
+        "faces": len(faces),
+    }
+
+
+class Peak:
+    """Peak memory of a block in bytes: the GPU's allocations where there is one, else this process's resident memory."""
+
+    def __enter__(self) -> "Peak":
+        self.bytes, self._stop = 0, threading.Event()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        import psutil
+
+        process = psutil.Process()
+        while not self._stop.wait(0.005):
+            self.bytes = max(self.bytes, process.memory_info().rss)
+
+    def __exit__(self, *_) -> None:
+        if torch.cuda.is_available():
+            self.bytes = torch.cuda.max_memory_allocated()
+        else:
+            self._stop.set()
+            self._thread.join()
+
+
+@dataclasses.dataclass(frozen=True)
+class _GroupCase:
+    """Six overlapping faces, and six other people to put there."""
+
+    scene: Scene
+    faces: Faces
+    people: groups.Profiles
+    truth: torch.Tensor
+    """`[1, H, W, 3]`: the scene with the six other people rendered in it."""
+
+    def first(self, count: int) -> groups.GroupAssignment:
+        """Person k onto face k, for the first so many."""
+        pairs = ",".join(f"{k}:{k}" for k in range(count))
+        return groups.assign(self.scene.image, self.faces, self.people, "pairs", pairs)[0]
+
+
+def _group_case(maker: HeadMaker, first_person: int, seed: int) -> _GroupCase:
+    scene, faces, across = overlapping_group(maker, GROUP_FACE_PX, first_person, seed)
+    people, heads = [], []
+    for k, shown in enumerate(scene.people):
+        who = first_person + 4 * PEOPLE_A_SCENE + k  # nobody of the scene
+        picture = torch.from_numpy(maker.head(who, 0, PROFILE_FACE_PX).picture)[None]
+        people.append(groups.Person(f"person {k}", groups.photographs_of(picture, "fast")))
+        heads.append(maker.head(who, 1, GROUP_FACE_PX, as_in=shown))
+    return _GroupCase(scene, faces, groups.Profiles(tuple(people)), paste_heads(heads, across, ROW_STEP, seed).image)
+
+
+def _who_is_who(image: torch.Tensor, case: _GroupCase) -> dict:
+    """Similarity face x person of a painted group, how many faces are nearest to another's person, and the least lead of the own."""
+    unread = tuple(dataclasses.replace(face, embedding=None) for face in case.faces.frames[0])
+    after = groups.embedded(image, dataclasses.replace(case.faces, frames=(unread,))).frames[0]
+    matrix = groups.person_scores(after, case.people)
+    own, others = np.diag(matrix), np.where(np.eye(len(matrix)), -np.inf, matrix)
+    lead = own - np.nanmax(others, axis=1)
+    found = rules.by_similarity(matrix, SAME_RENDERED_PERSON)
+    return {
+        "group_identity": [[None if np.isnan(v) else round(float(v), 4) for v in row] for row in matrix],
+        "mixed_identities": int(sum(not value > 0 for value in lead)),  # a face that cannot be read counts
+        "least_lead": float(np.nanmin(lead)),
+        "found_again_at_0.5": sum(entry.person == entry.face for entry in found),
+    }
+
+
+def measure_group(
+    maker: HeadMaker, first_person: int, seed: int, bundle: Path, settings: CropSettings, crop_size: int, work: Path
+) -> dict:
+    """Six overlapping faces, each replaced by another person: who is who, peak memory and time by the number of faces.
+
+    `without_detail` is the paper's method alone, `true_renders` the right people rendered in their places: a recogniser
+    mistakes some of these too. `more_groups` does the same with other people.
+
+    Without a bundle the profile's crop itself is pasted (`painter` says so): that shows what the pasting does to identities, and
+    nothing about the nets.
+    """
+    case = _group_case(maker, first_person, seed)
+    parts = {count: case.first(count) for count in FACE_COUNTS}
+    painter, paint = _painter(bundle, settings)
+    with torch.inference_mode():
+        # Once for what the first run alone allocates, of all six because memory in pieces is kept for later.
+        groups.paint_group(case.scene.image, parts[6], functools.partial(paint, steps=1), crop_size)
+        peaks, seconds = {}, {}
+        for count, group in tqdm(parts.items(), desc="painting", unit="picture"):
+            gc.collect()
+            start = time.perf_counter()
+            with Peak() as peak:
+                result = groups.paint_group(case.scene.image, group, paint, crop_size)
+            peaks[count], seconds[count] = peak.bytes, time.perf_counter() - start
+
+        def controls(case: _GroupCase) -> dict:
+            plain = groups.paint_group(case.scene.image, case.first(6), functools.partial(paint, detail=0.0), crop_size)
+            return {"without_detail": _who_is_who(plain.image, case), "true_renders": _who_is_who(case.truth, case)}
+
+        own_controls, more = controls(case), []
+        for number in tqdm(range(1, GROUPS), desc="more groups", unit="group"):
+            other = _group_case(maker, first_person + 8 * PEOPLE_A_SCENE * number, seed)
+            painted = groups.paint_group(other.scene.image, other.first(6), paint, crop_size)
+            more.append(_who_is_who(painted.image, other) | controls(other))
+    _save(case.scene.image, work / "group_before.png")
+    _save(case.truth, work / "group_truth.png")
+    _save(result.image, work / "group_after.png")
+    _save(result.panel, work / "group_panel.png")
+    outside = (result.image - case.scene.image).abs() * (result.mask == 0)[..., None]
+    return {
+        "painter": painter,
+        "detail": settings.detail,
+        "overlapping_boxes": overlapping_pairs(case.faces.frames[0]),
+        **_who_is_who(result.image, case),
+        **own_controls,
+        "more_groups": more,
+        "outside_max_abs_diff": float(outside.max()),
+        "memory_ratio_6_to_1": peaks[6] / peaks[1] if peaks[1] else None,
+        "peak_mb": {str(count): round(value / 2**20, 1) for count, value in peaks.items()},
+        "seconds": {str(count): round(value, 3) for count, value in seconds.items()},
+        "time_a_face_6_to_1": seconds[6] / 6 / seconds[1],
+    }
+
+
+def _painter(bundle: Path, settings: CropSettings) -> tuple[str, groups.Paint]:
+    try:
+        bundles.check_bundle(bundle)
+    except ValueError:
+        return "none: the profile's crop is pasted", lambda profile_crop, *_, **__: profile_crop
+    model, vae, vision, nets = bundles.load_bundle(bundle)
+
+    def paint(profile_crop, style_crop, _, face, **changes):
+        own = dataclasses.replace(settings, seed=settings.seed + face, **changes)
+        return paint_crop(model, vae, vision, nets, profile_crop, style_crop, own).image
+
+    return "bundle", paint
+
+
+def _save(picture: torch.Tensor, path: Path) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((picture[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()).save(path)
+
+
+def measure_faces(arguments) -> dict:
+    """All figures; see `icportrait measure faces --help`.
+
+    Args:
+        arguments: `bundle` (folder or None), `work` (folder for pictures), `photograph` (file or None), `insightface` (list of
+            folders), `identities`, `steps`, `detail`, `crop_size`, `effort`, `seed`.
+    """
+    maker = HeadMaker(arguments.seed)
+    image = read_picture(arguments.photograph) if arguments.photograph else group_photograph()
+    photograph, faces = measure_photograph(image, list(arguments.insightface)) if image is not None else ({}, None)
+    round_trip = measure_round_trip(image, faces.frames[0]) if faces is not None and faces.count else {}
+    heads = measure_heads(maker, arguments.identities, arguments.seed, arguments.effort)
+    settings = CropSettings(seed=arguments.seed, steps=arguments.steps, detail=arguments.detail)
+    group = measure_group(
+        maker,
+        arguments.identities,
+        arguments.seed,
+        Path(arguments.bundle or bundles.FOLDER),
+        settings,
+        arguments.crop_size,
+        Path(arguments.work),
+    )
+    outside = [part["outside_max_abs_diff"] for part in (round_trip, group) if "outside_max_abs_diff" in part]
+    return {
+        "t1": photograph,
+        "detection_rate": heads["detection_rate"],
+        "landmark_error": heads["landmark_error"],
+        "assignment_accuracy": heads["assignment_accuracy"],
+        "roundtrip_psnr_db": round_trip.get("roundtrip_psnr_db"),
+        "outside_max_abs_diff": max(outside),
+        "group_identity": group["group_identity"],
+        "seconds_by_faces": group["seconds"],
+        "memory_ratio_6_to_1": group["memory_ratio_6_to_1"],
+        "round_trip": round_trip,
+        "heads": heads,
+        "group": group,
+        "seed": arguments.seed,
+    }
+
+
+def print_table(figures: dict) -> None:
+    """The figures for people."""
+
+    def number(value, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    heads, group, trip = figures["heads"], figures["group"], figures["round_trip"]
+    print("\nsix faces of t1.jpg")
+    for backend, found in figures["t1"].items():
+        print(f"  {backend:34s} {found if isinstance(found, str) else f'{found} found'}")
+    print(f"\n{heads['heads']} held-out heads in {heads['scenes']} scenes, effort {heads['effort']}")
+    print(f"  {'detection rate':34s} {number(heads['detection_rate'])}   ({heads['false_detections']} false)")
+    for name, value in heads["detection_rate_by_face_px"].items():
+        print(f"  {'  faces of ' + name + ' px':34s} {number(value)}")
+    error = heads["landmark_error"]
+    print(
+        f"  {'landmark error, eyes (eye distances)':34s} {number(error['eyes_mean'])}   (largest {number(error['eyes_max'])})"
+    )
+    print(f"  {'landmark error, mouth (fitted)':34s} {number(error['mouth_mean'])}")
+    print(
+        f"  {'assignment accuracy':34s} {number(heads['assignment_accuracy'])}   "
+        f"({heads['assigned_to_somebody_else']} to somebody else)"
+    )
+    if trip:
+        print(f"\nalign and stitch, nothing generated, {trip['crop_px']}-px crops, worst of {trip['faces']} faces")
+        print(f"  {'PSNR inside, dB':34s} {number(trip['roundtrip_psnr_db'], 1)}   (exact: {PSNR_LIMIT:.0f})")
+        print(f"  {'  plain paste':34s} {number(trip['roundtrip_plain_paste_psnr_db'], 1)}")
+    print(f"  {'largest difference outside':34s} {figures['outside_max_abs_diff']:g}")
+    print(f"\nsix overlapping faces ({group['overlapping_boxes']} pairs of boxes overlap), painter: {group['painter']}")
+    print("  similarity      " + " ".join(f"person {k}" for k in range(PEOPLE_A_SCENE)))
+    for k, row in enumerate(group["group_identity"]):
+        print(f"  face {k}          " + " ".join(f"{number(value):>8s}" for value in row))
+    every = [group, *group["more_groups"]]
+    for what, rows in (
+        ("mixed identities, group by group", every),
+        ("  without detail", [one["without_detail"] for one in every]),
+        ("  true renders", [one["true_renders"] for one in every]),
+    ):
+        print(f"  {what:34s} " + " ".join(f"{one['mixed_identities']:>8d}" for one in rows))
+    print(f"  {'faces painted':34s} " + " ".join(f"{count:>8s}" for count in group["seconds"]))
+    print(f"  {'  seconds':34s} " + " ".join(f"{value:8.2f}" for value in group["seconds"].values()))
+    print(f"  {'  peak memory, MB':34s} " + " ".join(f"{value:8.1f}" for value in group["peak_mb"].values()))
+    print(f"  {'peak memory, six to one':34s} {number(group['memory_ratio_6_to_1'])}")
+    print(f"  {'time a face, six to one':34s} {number(group['time_a_face_6_to_1'])}")

@@ -1,0 +1,1 @@
+"""Pure functions from pictures, points or flows to figures."""

@@ -1,0 +1,191 @@
+"""The appearance net: its profile residuals, warped by the matching net's flow and blended by eq. 7, steer the frozen UNet."""
+
+import torch
+
+from ...models.method.aggregation import aggregate_residuals
+from ...models.method.correspondence import match
+from ...models.method.pairs import target_and_profile
+from ...models.nets.portrait_net import build_net, initialise_from_unet, net_config, taps
+from ..core.diffusion import add_noise, denoised, keyed_generator, min_snr_weights, noise_for, uniform
+from ..data.samples import SampleSet, batch_of
+from .conditioning import Batch, ConditioningSettings, draw_batch
+from .identity_loss import IdentityLoss
+from .matching import as_control, true_flow
+
+
+class AppearanceTask(torch.nn.Module):
+    """The appearance net over a frozen UNet, vision encoder and matching net."""
+
+    def __init__(
+        self,
+        samples: SampleSet,
+        unet: torch.nn.Module,
+        vision: torch.nn.Module,
+        matching: torch.nn.Module,
+        matching_config: dict,
+        unet_config: dict,
+        settings: ConditioningSettings = ConditioningSettings(),
+        seed: int = 0,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        gate: bool = False,
+        flow_timestep: int = 100,
+        true_flow: float = 0.0,
+        profile_weight: float = 1.0,
+        face_weight: float = 1.0,
+        min_snr: float = 0.0,
+        base_share: float = 0.0,
+        identity_weight: float = 0.0,
+        identity_timestep: int = 400,
+        identity: IdentityLoss | None = None,
+    ):
+        """
+        Args:
+            gate: scale the warped features by the flow's cycle confidence (beyond the paper).
+            flow_timestep: the flow is computed once from features at this timestep (tiny.md's finding: matching is
+                good at low t and useless above 600).
+            true_flow: share of steps that warp by the exact flow where all samples have one, its visible part as
+                confidence: cheaper than the matching net, and good at picture sizes that net was not trained on.
+            profile_weight: loss weight of the profile half (1 = eq. 3 as written; it is easy and teaches little).
+            face_weight: loss weight of face cells against the rest (1 = eq. 3 as written).
+            min_snr: gamma of `diffusion.min_snr_weights`; 0 = off (eq. 3 as written).
+            base_share: 0 = the UNet is frozen (the paper). Above 0 it learns along with the net, and this share of steps
+                shows it single pictures without nets, so that it stays a base of its own: for a UNet that is itself
+                still half trained, as the demo's is.
+            identity_weight: of `identity` (beyond the paper); 0 = off. A sample that has no such loss counts as 0 in its mean.
+            identity_timestep: only samples below this timestep have it: above, one prediction says little about the face.
+            identity: needed where the weight is not 0.
+
+        Raises:
+            ValueError: an identity loss without a recogniser or without landmarks.
+        """
+        super().__init__()
+        self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta, gate=gate)
+        self.net = build_net(self.config)
+        initialise_from_unet(self.net, unet, keyed_generator(seed, "appearance"))
+        self.base_share = base_share
+        self.tuned = torch.nn.ModuleDict({"unet": unet.requires_grad_(True)} if base_share else {})
+        frozen = {"vision": vision, "matching": matching} | ({} if base_share else {"unet": unet})
+        if identity_weight:
+            if identity is None:
+                raise ValueError("The identity loss needs a recogniser; `icportrait train recogniser` makes one.")
+            if all(sample.target not in samples.landmarks for sample in samples.samples):
+                raise ValueError(
+                    "The identity loss needs landmarks, and none of these samples has any: make shards with `icportrait data "
+                    "heads` or `icportrait data folder`, or leave out --identity-weight."
+                )
+            frozen["identity"] = identity
+        self.frozen = {name: module.requires_grad_(False).eval() for name, module in frozen.items()}
+        self.taps = taps(matching_config)
+        self.samples, self.settings, self.seed = samples, settings, seed
+        self.flow_timestep, self.true_flow = flow_timestep, true_flow
+        self.profile_weight, self.face_weight = profile_weight, face_weight
+        self.min_snr = min_snr
+        self.identity_weight, self.identity_timestep = identity_weight, identity_timestep
+
+    @property
+    def unet(self) -> torch.nn.Module:
+        """The UNet, frozen or learning along."""
+        return self.tuned["unet"] if self.base_share else self.frozen["unet"]
+
+    def items(self, step: int, batch: int) -> list:
+        """(position, sample) of a step's global batch."""
+        return batch_of(self.samples.samples, batch, step, self.seed)
+
+    @torch.no_grad()
+    def flow(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Flow and confidence from the matching net, as inference computes them: lightly noised style beside the profile."""
+        net = self.frozen["matching"]
+        timesteps = torch.full_like(batch.timesteps, self.flow_timestep)
+        noise = torch.stack([torch.randn(batch.noise.shape[1:], generator=g) for g in batch.generators]).to(batch.noise)
+        noisy = add_noise(batch.side_by_side(batch.style, batch.profile), noise, timesteps)
+        hint = net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
+        features = net.features(noisy, timesteps, batch.context, hint, *self.taps)
+        with torch.autocast(features.device.type, enabled=False):  # half precision would round the positions
+            return match(*target_and_profile(features.float(), batch.profile_side))
+
+    def predict(self, noisy, timesteps, context, hint, flow, confidence, profile_side: str) -> torch.Tensor:
+        """The UNet's eps of a noisy pair `[B, 4, h, 2w]`, steered by the warped and blended residuals (eq. 7)."""
+        residuals = self.net.residuals(noisy, timesteps, context, hint)
+        gate = confidence if self.config["gate"] else None
+        residuals = aggregate_residuals(
+            residuals, flow, self.config["alpha"], self.config["beta"], gate, profile_side=profile_side
+        )
+        options = {"transformer_options": out_of_place()} if self.base_share else {}
+        return self.unet(noisy, timesteps, context, control=as_control(residuals), **options)
+
+    def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures; `nets=False` gives those of the UNet alone, to compare with."""
+        batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
+        if nets and self.is_base_step(step):
+            return self.base_step(batch)
+        exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.true_flow
+        if exact and all(sample.flow is not None for _, sample in items):
+            flow, confidence = exact_flow([sample for _, sample in items], batch)
+        else:
+            flow, confidence = self.flow(batch)  # also without nets: the draws stay the same
+        noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
+        noisy = add_noise(batch.side_by_side(batch.start, batch.profile), noise, batch.timesteps)
+        wanted = noise_for(noisy, batch.side_by_side(batch.target, batch.profile), batch.timesteps)
+        hint = self.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
+        if nets:
+            predicted = self.predict(noisy, batch.timesteps, batch.context, hint, flow, confidence, batch.profile_side)
+        else:
+            predicted = self.unet(noisy, batch.timesteps, batch.context)
+        error = (predicted.float() - wanted).pow(2).mean(dim=1)
+        error = error * min_snr_weights(batch.timesteps, self.min_snr)[:, None, None]
+        target_error, profile_error = target_and_profile(error, batch.profile_side)
+        faces = torch.stack(
+            [s.face if s.face is not None else torch.zeros(error.shape[-2], error.shape[-1] // 2) for _, s in items]
+        ).to(error)
+        weight = 1 + (self.face_weight - 1) * faces
+        target_loss = (target_error * weight).sum() / weight.sum()
+        loss = (target_loss + self.profile_weight * profile_error.mean()) / (1 + self.profile_weight)
+        figures = {
+            "target_loss": target_loss.item(),
+            "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
+        }
+        if self.identity_weight:
+            cosines = self.identity_cosines(noisy, predicted.float(), batch, [sample for _, sample in items])
+            if len(cosines):
+                loss = loss + self.identity_weight * (1 - cosines).sum() / len(items)
+                figures["identity"] = cosines.mean().item()
+        return loss, figures
+
+    def identity_cosines(self, noisy, predicted, batch: Batch, samples: list) -> torch.Tensor:
+        """Cosine between the faces that an eps `[B, 4, h, 2w]` implies and the true ones, of the samples that have this loss."""
+        known = self.samples.landmarks
+        low = (batch.timesteps < self.identity_timestep).tolist()
+        chosen = [i for i, sample in enumerate(samples) if low[i] and sample.target in known]
+        if not chosen:
+            return predicted.new_zeros(0)
+        z_t, epsilon = (target_and_profile(pair, batch.profile_side)[0][chosen] for pair in (noisy, predicted))
+        keys = [samples[i].target for i in chosen]
+        clean = denoised(z_t, epsilon, batch.timesteps[chosen])
+        return self.frozen["identity"](clean, self.samples.images(keys).to(clean), [known[key] for key in keys])
+
+    def is_base_step(self, step: int) -> bool:
+        """Whether a step is for the UNet alone; looks at held-out samples (steps below 0) never are."""
+        return step >= 0 and uniform(keyed_generator(self.seed, step, "base")) < self.base_share
+
+    def base_step(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Eq. 3 for the UNet alone on the targets alone: what keeps a UNet that learns along a base of its own."""
+        noise = batch.noise.chunk(2, dim=-1)[0]
+        predicted = self.unet(add_noise(batch.target, noise, batch.timesteps), batch.timesteps, batch.context)
+        error = (predicted.float() - noise).pow(2).flatten(1).mean(dim=1)
+        loss = (error * min_snr_weights(batch.timesteps, self.min_snr)).mean()
+        unused = sum(parameter.sum() for parameter in self.net.parameters())  # processes wait for every gradient
+        return loss + 0 * unused, {"single_loss": loss.item()}
+
+
+def out_of_place() -> dict:
+    """ComfyUI's UNet adds residuals to its skip connections in place. While it learns, the later encoder blocks' backward
+    needs them as they were, so these go on with a copy."""
+    return {"patches": {"input_block_patch_after_skip": [lambda h, _: h.clone()]}}
+
+
+def exact_flow(samples: list, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """(flow `[B, 2, h, w]` in latent cells, confidence `[B, 1, h, w]`: 1 where the flow is valid, else 0)."""
+    size = batch.target.shape[-2:]
+    flow, valid = true_flow(samples, size, batch.target.device)
+    return flow * (size[1] / batch.profile_image.shape[-1]), valid[:, None].float()

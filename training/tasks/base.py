@@ -1,0 +1,79 @@
+"""The demo's base UNet and vision encoder, trained together from nothing on single views and in-context pairs.
+
+The SD1.5 recipe does not need this: there the artist's checkpoint and CLIP ViT-L/14 are the base.
+"""
+
+import torch
+import torch.nn.functional as functional
+
+from ..core.diffusion import NUM_TIMESTEPS, add_noise, keyed_generator, min_snr_weights
+from ..core.modules import DEMO_UNET, DEMO_VISION, embed_images, new_unet, new_vision
+from ..data.samples import SampleSet, batch_of
+
+
+class BaseTask(torch.nn.Module):
+    """Epsilon prediction of a target given the image embedding of the same person's other view (the profile), alone or
+    side by side with it; and a contrastive term that pulls two views of a person together in the embedding."""
+
+    def __init__(
+        self,
+        samples: SampleSet,
+        seed: int = 0,
+        pair_share: float = 0.5,
+        drop: float = 0.1,
+        contrast: float = 0.05,
+        min_snr: float = 0.0,
+        unet_config: dict = DEMO_UNET,
+        vision_config: dict = DEMO_VISION,
+    ):
+        super().__init__()
+        self.unet = new_unet(unet_config, keyed_generator(seed, "unet"))
+        self.vision = new_vision(vision_config, keyed_generator(seed, "vision"))
+        self.samples, self.seed = samples, seed
+        self.pair_share, self.drop, self.contrast, self.min_snr = pair_share, drop, contrast, min_snr
+
+    def items(self, step: int, batch: int) -> list:
+        """(position, sample) of a step's global batch."""
+        return batch_of(self.samples.samples, batch, step, self.seed)
+
+    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
+        shared = keyed_generator(self.seed, step, "batch")
+        pair = torch.rand((), generator=shared).item() < self.pair_share
+        left = torch.rand((), generator=shared).item() < 0.5
+        generators = [keyed_generator(self.seed, step, position) for position, _ in items]
+        samples = [sample for _, sample in items]
+        device = next(self.unet.parameters()).device
+        target = torch.stack([self.samples.latents[s.target].float() for s in samples]).to(device)
+        profile_embedding = embed_images(self.vision, self.samples.images([s.profile for s in samples]).to(device))
+        keep = torch.tensor([torch.rand((), generator=g).item() >= self.drop for g in generators]).to(device)
+        context = profile_embedding * keep[:, None, None].to(profile_embedding.dtype)
+        latents = target
+        if pair:
+            profile = torch.stack([self.samples.latents[s.profile].float() for s in samples]).to(device)
+            latents = torch.cat((target, profile) if left else (profile, target), dim=-1)
+        timesteps = torch.tensor([int(torch.randint(0, NUM_TIMESTEPS, (), generator=g)) for g in generators]).to(device)
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(device)
+        predicted = self.unet(add_noise(latents, noise, timesteps), timesteps, context)
+        error = (predicted.float() - noise).pow(2).flatten(1).mean(dim=1)
+        loss = (error * min_snr_weights(timesteps, self.min_snr)).mean()
+        figures = {"pair_loss" if pair else "single_loss": loss.item()}
+        if self.contrast and len(samples) > 1:
+            target_embedding = embed_images(self.vision, self.samples.images([s.target for s in samples]).to(device))
+            term = identity_contrast(profile_embedding[:, 0], target_embedding[:, 0], [s.identity for s in samples])
+            loss = loss + self.contrast * term
+            figures["contrast"] = term.item()
+        return loss, figures
+
+
+def identity_contrast(
+    first: torch.Tensor, second: torch.Tensor, identities: list[str], temperature: float = 0.1
+) -> torch.Tensor:
+    """InfoNCE between two views' embeddings `[B, D]`: each should be nearest to the same person's other view.
+    Pairs of one identity that is in the batch twice are not counted as negatives."""
+    scores = functional.normalize(first.float(), dim=-1) @ functional.normalize(second.float(), dim=-1).T / temperature
+    same = torch.tensor([[a == b for b in identities] for a in identities], device=scores.device)
+    scores = scores.masked_fill(
+        same & ~torch.eye(len(identities), dtype=torch.bool, device=scores.device), float("-inf")
+    )
+    labels = torch.arange(len(identities), device=scores.device)
+    return (functional.cross_entropy(scores, labels) + functional.cross_entropy(scores.T, labels)) / 2

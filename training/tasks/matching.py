@@ -1,0 +1,160 @@
+"""The matching net: 100 to 200 steps tune copied UNet features for in-context matching (paper, section 3.3).
+
+Two objectives. `paper` is eq. 3, self-supervised: predict the pair's noise with the net's residuals. `flow` goes beyond
+the paper where the exact flow is known: cross-entropy of the cost volume's rows against a Gaussian around the true cell.
+"""
+
+import torch
+import torch.nn.functional as functional
+
+from ...models.method.correspondence import cell_grid, cost_volume
+from ...models.method.pairs import target_and_profile
+from ...models.nets.portrait_net import build_net, initialise_from_unet, net_config, taps
+from ..core.diffusion import add_noise, keyed_generator, min_snr_weights, noise_for
+from ..data.samples import SampleSet, batch_of
+from .conditioning import Batch, ConditioningSettings, draw_batch
+
+OBJECTIVES = ("paper", "flow")
+
+
+def flow_loss(
+    target_features: torch.Tensor,
+    profile_features: torch.Tensor,
+    flow_px: torch.Tensor,
+    valid: torch.Tensor,
+    cell_px: float,
+    sigma: float = 1.0,
+    temperature: float = 0.05,
+) -> torch.Tensor:
+    """Cross-entropy of each valid target cell's match distribution against a Gaussian around the true position.
+
+    Args:
+        target_features, profile_features: `[B, C, h, w]`.
+        flow_px: exact flow at these cells' centres `[B, 2, h, w]` in pixels, target <- profile.
+        valid: bool `[B, h, w]`.
+        cell_px: pixels a cell.
+        sigma: of the Gaussian, in cells (MARCO and ImCorr anneal it from 3 to 1).
+        temperature: of the softmax over cosine similarities.
+    """
+    height, width = target_features.shape[-2:]
+    grid = cell_grid(height, width, flow_px.device)
+    truth = (grid + flow_px / cell_px).flatten(2)  # [B, 2, N], in cells
+    inside = ((truth >= -0.5) & (truth <= truth.new_tensor([width - 0.5, height - 0.5])[None, :, None])).all(dim=1)
+    valid = valid.flatten(1) & inside
+    with torch.autocast(target_features.device.type, enabled=False):
+        logits = cost_volume(target_features, profile_features)[valid] / temperature  # [M, N]
+        positions = truth.transpose(1, 2)[valid]  # [M, 2]
+        squared = (positions[:, :, None] - grid.flatten(1)[None]).pow(2).sum(dim=1)
+        wanted = torch.softmax(-squared / (2 * sigma**2), dim=-1)
+        if not len(logits):
+            return (target_features.sum() + profile_features.sum()).float() * 0
+        return -(wanted * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+class MatchingTask(torch.nn.Module):
+    """The matching net over a frozen UNet and a frozen vision encoder."""
+
+    def __init__(
+        self,
+        samples: SampleSet,
+        unet: torch.nn.Module,
+        vision: torch.nn.Module,
+        unet_config: dict,
+        objective: str = "flow",
+        settings: ConditioningSettings = ConditioningSettings(),
+        seed: int = 0,
+        tap: int | None = None,
+        fine_tap: int | None = None,
+        steps: int = 200,
+        sigma_start: float = 3.0,
+        sigma_end: float = 1.0,
+        min_snr: float = 0.0,
+    ):
+        """
+        Args:
+            tap: encoder block that feeds the cost volume; None = the last at the second resolution.
+            fine_tap: earlier block that refines it (objective `flow` only; eq. 5 knows one block); -1 or None = none.
+            steps: over which the Gaussian of the objective `flow` narrows.
+            sigma_start, sigma_end: its first and last width, in cells; equal for a net that goes on from another run.
+            min_snr: gamma of `diffusion.min_snr_weights` for the paper's objective; 0 = off.
+        """
+        super().__init__()
+        if objective not in OBJECTIVES:
+            raise ValueError(f"Unknown objective {objective!r}; choose one of {', '.join(OBJECTIVES)}.")
+        if fine_tap == -1 or objective == "paper":
+            fine_tap = None
+        self.config = net_config("matching", unet_config, tap, fine_tap=fine_tap)
+        self.net = build_net(self.config)
+        initialise_from_unet(self.net, unet, keyed_generator(seed, "matching"))
+        self.frozen = {"unet": unet.requires_grad_(False).eval(), "vision": vision.requires_grad_(False).eval()}
+        self.samples, self.objective, self.settings, self.seed = samples, objective, settings, seed
+        self.steps, self.sigma_start, self.sigma_end, self.min_snr = steps, sigma_start, sigma_end, min_snr
+        if objective == "flow" and all(sample.flow is None for sample in samples.samples):
+            raise ValueError(
+                "The flow objective needs samples with exact flow (`icportrait data heads` makes them); for pictures of your "
+                "own use --objective paper, or put shards of both into one folder."
+            )
+        if objective == "flow":  # what lies behind the tap gets no gradient
+            self.net.requires_grad_(False)
+            for module in (
+                self.net.time_embed,
+                self.net.input_hint_block,
+                *self.net.input_blocks[: self.config["tap"] + 1],
+            ):
+                module.requires_grad_(True)
+
+    def items(self, step: int, batch: int) -> list:
+        """(position, sample) of a step's global batch."""
+        return batch_of(self.samples.samples, batch, step, self.seed)
+
+    def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures; `nets=False` gives the paper's loss of the UNet alone, to compare with."""
+        batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
+        hint = self.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
+        if self.objective == "paper":
+            noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
+            noisy = add_noise(batch.side_by_side(batch.start, batch.profile), noise, batch.timesteps)
+            # The noise that leads to the target: the added one, except where a bridge starts elsewhere.
+            wanted = noise_for(noisy, batch.side_by_side(batch.target, batch.profile), batch.timesteps)
+            control = as_control(self.net.residuals(noisy, batch.timesteps, batch.context, hint)) if nets else None
+            predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context, control=control)
+            error = (predicted.float() - wanted).pow(2).flatten(1).mean(dim=1)
+            loss = (error * min_snr_weights(batch.timesteps, self.min_snr)).mean()
+            return loss, {"loss": loss.item()}
+        features = self.features(batch, hint)
+        cell_px = batch.profile_image.shape[-1] / features[0].shape[-1]
+        flow, valid = true_flow([sample for _, sample in items], features[0].shape[-2:], features[0].device)
+        progress = min(1.0, max(0, step) / max(1, self.steps))  # validation's steps lie below 0
+        sigma = self.sigma_start + (self.sigma_end - self.sigma_start) * progress
+        loss = flow_loss(*features, flow, valid, cell_px, sigma)
+        return loss, {"loss": loss.item()}
+
+    def features(self, batch: Batch, hint: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tap features of the (target, profile) halves. The target half is the noised *style*: what inference has."""
+        noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
+        noisy = add_noise(batch.side_by_side(batch.style, batch.profile), noise, batch.timesteps)
+        features = self.net.features(noisy, batch.timesteps, batch.context, hint, *taps(self.config))
+        return target_and_profile(features, batch.profile_side)
+
+
+def true_flow(samples: list, size: tuple[int, int], device=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Exact flow in pixels `[B, 2, h, w]` and validity `[B, h, w]` on a coarser grid than the samples' own."""
+    known = next((sample for sample in samples if sample.flow is not None), None)
+    if known is None:
+        return torch.zeros(len(samples), 2, *size, device=device), torch.zeros(
+            len(samples), *size, dtype=torch.bool, device=device
+        )
+    # Samples of photographs have no exact flow: none of their cells is valid.
+    none = torch.zeros_like(known.flow), torch.zeros_like(known.visible)
+    pairs = [none if sample.flow is None else (sample.flow, sample.visible) for sample in samples]
+    flow = torch.stack([flow for flow, _ in pairs]).to(device)
+    visible = torch.stack([visible for _, visible in pairs]).float()[:, None].to(device)
+    weight = functional.adaptive_avg_pool2d(visible, size)
+    # Averaging a locally linear flow over the valid part of a cell would shift it, so only full cells count.
+    mean = functional.adaptive_avg_pool2d(flow * visible, size) / weight.clamp_min(1e-6)
+    return mean, weight[:, 0] > 0.99
+
+
+def as_control(residuals: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+    """Residuals in the form ComfyUI's UNet takes; fresh lists, because it empties them."""
+    return {"output": list(residuals[:-1]), "middle": [residuals[-1]]}
