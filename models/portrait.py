@@ -11,7 +11,8 @@ from .method.injection import Settings, apply_portrait
 from .method.matching import FLOW_TIMESTEP, estimate_flow
 from .method.pixel_sampling import sample_pixels
 from .method.progressive import progressive_rounds
-from .types import Flow, PortraitNets, Profile
+from .painting import CropResult
+from .types import PortraitNets
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,6 @@ class CropSettings:
     detail: float = 0.0
     """Of the profile's fine detail, 0 .. 1, see `detail.py`. Beyond the paper: 0 here, so that what is measured is the paper's
     method; the nodes' default is `detail.STRENGTH`."""
-
-
-@dataclass(frozen=True)
-class CropResult:
-    """What the stages made; pictures are float32 `[1, H, W, 3]` in [0, 1]."""
-
-    image: torch.Tensor
-    sampled: torch.Tensor
-    flow: Flow
-    profile: Profile
 
 
 def paint_crop(

@@ -132,7 +132,7 @@ def panel(pictures: dict, similarities: dict):
     import torch
     from PIL import Image
 
-    from ..models.pictures import labelled_panel
+    from ..models.pictures.panels import labelled_panel
 
     notes = dict(zip(("Panel: style reference", RESULT), (similarities[name] for name in SIMILARITIES), strict=True))
     items = []

@@ -275,7 +275,7 @@ def tile_tensor(tile: Tile, server: ComfyServer, run: Run):
     import numpy as np
     import torch
 
-    from ..models.pictures import overlay_mask
+    from ..models.pictures.faces import overlay_mask
 
     def shown(node_id: str) -> torch.Tensor:
         return torch.from_numpy(np.asarray(picture_of(server, run, node_id), dtype=np.float32) / 255)[None]

@@ -11,7 +11,7 @@ import torch
 from ....models.method.correspondence import METHODS, cost_volume, resize_flow, warp
 from ....models.nets.loading import load_net
 from ....models.nets.portrait_net import net_config
-from ....models.pictures import flow_to_color
+from ....models.pictures.flow import flow_to_color
 from .. import charts
 from ..match_bench import Draw, MatchBench, truth_of
 from ..measure.matching import in_pixels, read_out
