@@ -117,7 +117,7 @@ def _cut(image: torch.Tensor, placement: Placement) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class IdentityChange:
-    """Identity similarity to the profile; 1 is the same picture, NaN says that a face could not be read."""
+    """Identity similarity to the profile; 1 is the same picture, NaN where a face could not be read."""
 
     before: float
     """Of the face on the canvas as it was."""

@@ -20,7 +20,7 @@ class CropSettings:
     """How one crop is painted; the fields are those of the stage nodes."""
 
     seed: int = 0
-    """Decides the kept pixels, the profile half's noise and the sampler's noise."""
+    """Of the kept pixels, the profile half's noise and the sampler's noise."""
     share: float = 0.2
     """Share of the style crop's pixels the nets see, 0 .. 1."""
     pattern: str = "random"

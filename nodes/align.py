@@ -15,7 +15,7 @@ ON_NO_FACE = ("error", "pass through")
 
 
 class AlignFace(io.ComfyNode):
-    """Cut one face out, upright and in the size the nets want."""
+    """One face as an upright crop of the nets' size."""
 
     @classmethod
     def define_schema(cls):

@@ -1,4 +1,4 @@
-"""What the nets are shown: sampled style pixels and the encoded profile."""
+"""The nets' inputs: sampled style pixels and the encoded profile."""
 
 from comfy_api.latest import io
 

@@ -226,16 +226,10 @@ class GroupPortrait(io.ComfyNode):
                 flow_method=flow_method,
                 detail=_one(detail, "detail"),
             )
-            size, most = _one(crop_size, "crop_size"), assignment.places
-            each = [
-                replace(settings, seed=own_seed, strength=own_strength, noise_strength=own_noise)
-                for own_seed, own_strength, own_noise in zip(
-                    numbers_for_faces(_many(seed), _text(seeds), most, "seeds", 0, SEED_LIMIT, step=1),
-                    numbers_for_faces(_many(strength), _text(strengths), most, "strengths", 0, 10),
-                    numbers_for_faces(_many(noise_strength), _text(noise_strengths), most, "noise_strengths", 0.01, 1),
-                    strict=True,
-                )
-            ]
+            most = assignment.places
+            each = _settings_of_faces(
+                settings, most, (seed, seeds), (strength, strengths), (noise_strength, noise_strengths)
+            )
             prompts = prompts_for_faces(_many(prompts), most)
             encoded = _encoded(None if clip is None else _one(clip, "clip"), prompts, assignment)
             bar = _FacesBar(model, assignment.count, settings.steps * settings.rounds)
@@ -250,7 +244,7 @@ class GroupPortrait(io.ComfyNode):
                 picture,
                 assignment,
                 painter_of,
-                size,
+                _one(crop_size, "crop_size"),
                 StitchSettings(feather=_one(feather, "feather"), color_match=color_match),
                 occlusion=occlusion,
                 on_error=on_error,
@@ -276,6 +270,22 @@ def _one(value, name: str):
 def _text(value) -> str:
     """A text of numbers; a connected list of texts counts as one number each."""
     return ",".join(_many(value))
+
+
+def _settings_of_faces(settings: CropSettings, faces: int, seeds, strengths, noise_strengths) -> list[CropSettings]:
+    """The settings with each face's own numbers; of each kind come the input's value and the typed list."""
+    columns = (
+        numbers_for_faces(_many(value), _text(typed), faces, name, low, high, step=step)
+        for name, (value, typed), low, high, step in (
+            ("seeds", seeds, 0, SEED_LIMIT, 1),
+            ("strengths", strengths, 0, 10, 0),
+            ("noise_strengths", noise_strengths, 0.01, 1, 0),
+        )
+    )
+    return [
+        replace(settings, seed=seed, strength=strength, noise_strength=noise_strength)
+        for seed, strength, noise_strength in zip(*columns, strict=True)
+    ]
 
 
 def _encoded(clip, prompts: list[str], assignment: GroupAssignment) -> dict:

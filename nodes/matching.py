@@ -1,4 +1,4 @@
-"""Dense correspondence between style crop and profile, to look at and to hand on."""
+"""Dense correspondence between style crop and profile, as a flow and as pictures."""
 
 from comfy_api.latest import io
 

@@ -1,4 +1,4 @@
-"""Profiles from photographs: faces and embeddings found, people named, doubtful photographs reported."""
+"""Profiles from photographs: the face and embedding of each, several photographs a person, a check that they show one person."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def embedded(
     Args:
         image: `[B, H, W, 3]`, the frames the faces were found in.
         on_face: called with (faces done, faces in all); may raise to cancel.
-        required: without dlib raise ValueError; otherwise hand the faces back as they are.
+        required: without dlib raise ValueError; otherwise return the faces unchanged.
     """
     if dlib_backend.why_unavailable():
         if required:
@@ -70,7 +70,7 @@ def photographs_of(
 
 
 def with_person(profiles: Profiles, name: str, photographs: tuple[Photograph, ...]) -> tuple[Profiles, int]:
-    """A person more, or more photographs of one of that name. Returns the profiles and the person's number.
+    """Add a person, or photographs to the person of that name. Returns the profiles and the person's number.
 
     An empty name becomes "person N".
 

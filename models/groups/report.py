@@ -26,8 +26,8 @@ def assignment_report(assignment: GroupAssignment, matrices: Sequence[np.ndarray
             lines.append(f"{before}no face: passed through" if clip else "no face")
         numbers = assignment.numbers(number)
         for index, entry in zip(numbers, frame, strict=True):
-            who = "" if entry.person is None else f"{names[entry.person]}, "
-            lines.append(f"{before}face {index}: {who}{entry.reason}")
+            name = "" if entry.person is None else f"{names[entry.person]}, "
+            lines.append(f"{before}face {index}: {name}{entry.reason}")
         if number < len(matrices) and len(frame):
             lines.append(f"{before}similarity to " + ", ".join(names) + ":")
             lines += [
@@ -42,8 +42,8 @@ def labels(assignment: GroupAssignment) -> dict[tuple[int, int], str]:
     texts = {}
     for frame, entries in enumerate(assignment.frames):
         for index, entry in enumerate(entries):
-            who = "left alone" if entry.person is None else assignment.profiles.names[entry.person]
-            texts[frame, index] = who + (f" {entry.score:.2f}" if entry.score is not None else "")
+            name = "left alone" if entry.person is None else assignment.profiles.names[entry.person]
+            texts[frame, index] = name + (f" {entry.score:.2f}" if entry.score is not None else "")
     return texts
 
 

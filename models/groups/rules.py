@@ -115,7 +115,7 @@ def best_photograph(
 ) -> PhotographChoice:
     """The photograph nearest in pose to the target, among those large enough.
 
-    The paper asks that a portrait resemble one specific photograph, and the flow finds most where both views show the same side of
+    In the paper a portrait resembles one specific photograph, and the flow finds most matches where both views show the same side of
     the face. Cost, in degrees: |yaw difference| + half the |pitch difference| (five points tell the pitch badly) + 15 for each
     halving of the face below the crop's resolution + 15 for a share of the crop outside the photograph. The weights are our choice.
 

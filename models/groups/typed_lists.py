@@ -25,10 +25,10 @@ def parse_pairs(text: str, faces: Sequence[int], names: Sequence[str]) -> dict[i
         match = re.fullmatch(r"(\d+)\s*[:=]\s*(.*)", part)
         if not match:
             raise ValueError(f'"{part}" is not a pair; write face:person, for example 0:1, 2:0')
-        face, who = int(match[1]), match[2]
-        person = int(who) if re.fullmatch(r"\d+", who) else numbers.get(who.lower())
+        face, name = int(match[1]), match[2]
+        person = int(name) if re.fullmatch(r"\d+", name) else numbers.get(name.lower())
         if person is None:
-            raise ValueError(f'"{part}" names {who!r}, the profiles are: {", ".join(names)}')
+            raise ValueError(f'"{part}" names {name!r}, the profiles are: {", ".join(names)}')
         if face not in faces:
             known = ", ".join(map(str, sorted(set(faces)))) or "none"
             raise ValueError(f'"{part}" names face {face}, the faces are: {known}')

@@ -147,7 +147,7 @@ def match_lines(
 ) -> torch.Tensor:
     """Style crop and profile side by side, with lines from places in the one to their matches in the other.
 
-    A line's color tells lines apart by where they start; a thin grey line is a match the net is unsure of (below 0.5), and
+    Each line's color depends on where it starts; a thin grey line is a match the net is unsure of (below 0.5), and
     a match outside the profile ends at its edge.
 
     Args:

@@ -18,7 +18,7 @@ def before_after(
 
     Args:
         profile, before, after: pictures `[1, H, W, 3]`.
-        similarity_before, similarity_after: 1 is the same picture; NaN says that a face could not be read.
+        similarity_before, similarity_after: 1 is the same picture; NaN where a face could not be read.
 
     Returns:
         float32 `[1, H', W', 3]`.
