@@ -128,7 +128,7 @@ def find_faces(
             found, note = _search(rgb, backend, settings, insightface_folders)
             lines += [f"frame {index}: {note}"] if note and frames > 1 else [note] if note else []
         if settings.max_faces > 0:
-            found = list(order_faces(found, "large-small", height, width))[: settings.max_faces]
+            found = sorted(found, key=lambda face: (-face.side, face.box))[: settings.max_faces]
         ordered = order_faces(found, settings.order, height, width)
         result.append(tuple(replace(face, frame=index, number=number) for number, face in enumerate(ordered)))
         if on_frame:
@@ -155,7 +155,7 @@ def _choose_backend(wanted: str, landmarks: str, folders: Sequence[str | Path], 
     no_dlib, no_insightface = dlib_backend.why_unavailable(), insightface_backend.why_unavailable(folders)
     if wanted == "insightface":
         if no_insightface:
-            raise ValueError(f"{no_insightface}; choose another backend")
+            raise ValueError(f"{no_insightface}; choose backend auto, mediapipe or dlib")
         lines.append(f"backend insightface ({insightface_backend.find_detector(folders).name}, non-commercial weights)")
         return "insightface"
     if wanted == "dlib" or (wanted == "auto" and landmarks != LANDMARKS[0]):
