@@ -18,6 +18,8 @@ _SQUARE_PER_POINTS = 1.5
 _PASSES = 4
 # Points that moved by less than this share of the square's side (root mean square) have settled: about half a pixel of 192.
 _SETTLED = 0.0025
+# Below this presence a square is given up after the second pass: no face was ever seen to come back from there.
+_HOPELESS = 0.1
 
 
 @dataclass(frozen=True)
@@ -90,5 +92,9 @@ def read(picture: torch.Tensor, starts: list[Square], passes: int = _PASSES) -> 
                 moved = float(np.sqrt((apart**2).sum(axis=1).mean())) / squares[i].side
             readings[i] = Reading(placed, logit, moved)
             squares[i] = square_round(placed)
-        open_ = [i for i in open_ if readings[i].moved > _SETTLED]
+        open_ = [i for i in open_ if readings[i].moved > _SETTLED and not _is_hopeless(readings[i])]
     return readings
+
+
+def _is_hopeless(reading: Reading) -> bool:
+    return reading.presence < _HOPELESS and np.isfinite(reading.moved)
