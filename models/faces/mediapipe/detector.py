@@ -7,7 +7,7 @@ becomes a `Candidate`; whether there is a face, the mesh decides.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,8 +17,11 @@ from .weights import run
 
 # Side of a mesh's square over the detector's box: MediaPipe's own (face_detection_front_detection_to_roi.pbtxt).
 SQUARE_PER_BOX = 1.5
-# Two candidates nearer than this, in their mean side, are one face.
-_SAME_PLACE = 0.35
+# Two candidates nearer than this, in their mean side, are one face; the second number is for candidates that are turned differently:
+# a detector that looks at a face lying on its side guesses worse.
+_SAME_PLACE, _SAME_PLACE_TURNED = 0.35, 0.6
+# Cosine of the angle between two candidates from which on they are turned alike.
+_ALIKE = 0.9
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,12 @@ class Candidate:
 
     def is_near(self, other: Candidate) -> bool:
         """Whether both mean one face."""
-        return np.hypot(self.x - other.x, self.y - other.y) < _SAME_PLACE * (self.side + other.side) / 2
+        limit = _SAME_PLACE if self.is_alike(other) else _SAME_PLACE_TURNED
+        return np.hypot(self.x - other.x, self.y - other.y) < limit * (self.side + other.side) / 2
+
+    def is_alike(self, other: Candidate) -> bool:
+        """Whether both are turned by about the same angle."""
+        return np.cos(self.angle - other.angle) > _ALIKE
 
 
 def detect(rgb: np.ndarray, views: list[View], name: str, least: float) -> list[Candidate]:
@@ -61,7 +69,12 @@ def detect(rgb: np.ndarray, views: list[View], name: str, least: float) -> list[
     if not views:
         return []
     size = NETWORKS[name].SIZE
-    batch = np.stack([_seen(rgb, view, size) for view in views])
+    upright: dict[View, np.ndarray] = {}  # one square is often looked at in several turns
+    for view in views:
+        square = replace(view, quarter_turns=0)
+        if square not in upright:
+            upright[square] = _seen(rgb, square, size)
+    batch = np.stack([np.rot90(upright[replace(view, quarter_turns=0)], view.quarter_turns) for view in views])
     boxes, scores = run(name, torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1)
     scores = scores.sigmoid().numpy()
     found = []
@@ -90,7 +103,7 @@ def merged(candidates: list[Candidate]) -> list[Candidate]:
         group = [c for c in waiting if c.is_near(best)]
         waiting = [c for c in waiting if not c.is_near(best)]
         # Another quarter turn's guess about the same face would spoil the angle.
-        alike = [c for c in group if np.cos(c.angle - best.angle) > 0.9]
+        alike = [c for c in group if c.is_alike(best)]
         weights = np.array([c.score for c in alike]) / sum(c.score for c in alike)
         x, y, side = (float(weights @ [getattr(c, part) for c in alike]) for part in ("x", "y", "side"))
         result.append(Candidate(x, y, side, best.angle, best.score))
@@ -109,7 +122,7 @@ def _anchors(name: str) -> np.ndarray:
 
 
 def _seen(rgb: np.ndarray, view: View, size: int) -> np.ndarray:
-    """The view as uint8 `[size, size, 3]`."""
+    """The view without its turns, uint8 `[size, size, 3]`."""
     import cv2
 
     height, width = rgb.shape[:2]
@@ -123,7 +136,7 @@ def _seen(rgb: np.ndarray, view: View, size: int) -> np.ndarray:
     if x1 > x0 and y1 > y0 and c > a and d > b:
         kernel = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
         result[b:d, a:c] = cv2.resize(rgb[y0:y1, x0:x1], (c - a, d - b), interpolation=kernel)
-    return np.ascontiguousarray(np.rot90(result, view.quarter_turns))
+    return result
 
 
 def _candidate(row: np.ndarray, score: float, view: View) -> Candidate:
