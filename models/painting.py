@@ -43,6 +43,9 @@ class CropResult:
     """float32 `[1, S, S, 3]` in [0, 1]: the style pixels the nets see."""
     flow: Flow | None = None
     profile: Profile | None = None
+    mask: torch.Tensor | None = None
+    """float32 `[1, S, S]` in 0 .. 1: where `image` differs from the style crop, for painters that know; it is stitched with this mask
+    as it is. None: the face's own shape, feathered."""
 
 
 class Painter(Protocol):
@@ -105,8 +108,16 @@ def paint_face(
     result = replace(result, image=result.image.float().cpu())
     if not torch.isfinite(result.image).all():
         raise ValueError("the painted crop holds NaN pixels; run the model or VAE in full precision")
+    own_mask = None if result.mask is None else result.mask[0]
+    if own_mask is not None:
+        stitching = replace(stitching, feather=0)  # it is soft already
     stitched, mask = stitch(
-        canvas[0].movedim(-1, 0), result.image[0].movedim(-1, 0), style_placement, stitching, occlusion=occlusion
+        canvas[0].movedim(-1, 0),
+        result.image[0].movedim(-1, 0),
+        style_placement,
+        stitching,
+        mask=own_mask,
+        occlusion=occlusion,
     )
     return PaintedFace(stitched.movedim(0, -1)[None], mask[None], pair, result)
 
