@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...models.errors import UserError
 from ...models.portrait import CropSettings
 from . import charts
 from .baselines import METHODS
@@ -41,15 +42,15 @@ def load_cases(arguments) -> tuple[list[Case], list[str]]:
     """The cases the options ask for, and notes on what could not be used.
 
     Raises:
-        ValueError: neither or both of --data and --photos; unreadable data.
+        UserError: neither or both of --data and --photos; unreadable data.
     """
     if (arguments.data is None) == (arguments.photos is None):
-        raise ValueError("Give either --data (a folder of held-out shards) or --photos (a folder of photographs).")
+        raise UserError("Give either --data (a folder of held-out shards) or --photos (a folder of photographs).")
     if arguments.photos is not None:
         return photo_cases(arguments.photos, arguments.size, arguments.identities, arguments.styles)
     shards = sorted(arguments.data.glob("*.tar"))
     if not shards:
-        raise ValueError(
+        raise UserError(
             f"No .tar shards in {arguments.data}; render held-out heads with "
             f"`icportrait data heads --first-group 1000000 --groups 4 --out {arguments.data}`."
         )

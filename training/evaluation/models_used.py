@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ...models.errors import UserError
 from ...models.nets import bundle as bundles
 from ...models.nets.files import read_metadata
 from ...models.nets.loading import load_portrait_nets
@@ -45,7 +46,7 @@ def load_models(
     The nets' folder holds `matching.safetensors` and `appearance.safetensors`. Given with a bundle, it replaces the bundle's nets.
 
     Raises:
-        ValueError: files that are missing or do not fit; `base` without `vision` and `nets`.
+        UserError: files that are missing or do not fit; `base` without `vision` and `nets`.
     """
     if base is None:
         folder = Path(bundle or bundles.FOLDER)
@@ -53,7 +54,7 @@ def load_models(
         paths = [folder / name for name in bundles.FILES if name.endswith(".safetensors")]
     else:
         if vision is None or nets is None:
-            raise ValueError("--base needs --vision (CLIP ViT-L/14) and --nets (folder of the two nets) too.")
+            raise UserError("--base needs --vision (CLIP ViT-L/14) and --nets (folder of the two nets) too.")
         import comfy.clip_vision
         import comfy.sd
 

@@ -69,9 +69,9 @@ class Validator:
 
     def _losses(self) -> dict[str, float]:
         figures = self._mean_figures()
-        if isinstance(self.task, AppearanceTask) or getattr(self.task, "objective", "") == "paper":
+        if isinstance(self.task, AppearanceTask) or getattr(self.task.settings, "objective", "") == "paper":
             # A frozen UNet is looked at once; one that learns along changes.
-            if self._without is None or getattr(self.task, "base_share", 0):
+            if self._without is None or getattr(self.task.settings, "base_share", 0):
                 self._without = self._mean_figures(nets=False)
             figures |= {f"{name}_without": value for name, value in self._without.items()}
         return figures

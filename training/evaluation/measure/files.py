@@ -10,7 +10,7 @@ def measure_files(arguments) -> dict:
     """Mebibytes and millions of weights of each model of the bundle in `arguments.bundle` (None: the one shipped), and all mebibytes.
 
     Raises:
-        ValueError: a file is missing.
+        UserError: a file is missing.
     """
     folder = Path(arguments.bundle or bundles.FOLDER)
     bundles.check_bundle(folder)

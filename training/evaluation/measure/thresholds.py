@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ....models.errors import UserError
 from ....models.faces import dlib_backend, identity
 from ....models.faces.alignment import AlignmentSettings, crop, head_of, placement_of
 from ....models.faces.detection import EFFORTS, DetectionSettings, find_faces, overlap
@@ -232,11 +233,11 @@ def measure_thresholds(arguments) -> dict:
     """All figures; see `icportrait measure thresholds --help`.
 
     Raises:
-        ValueError: a package with one of the photographs is not installed.
+        UserError: a package with one of the photographs is not installed.
     """
     group, portrait = group_photograph(), portrait_photograph()
     if group is None or portrait is None:
-        raise ValueError("The photographs come with the packages insightface and scikit-image; install both.")
+        raise UserError("The photographs come with the packages insightface and scikit-image; install both.")
     people, (face,) = (find_faces(image).frames[0] for image in (group, portrait))
     pictures = [(to_bytes(group[0]), people), (to_bytes(portrait[0]), (face,))]
     photographed = [sharpness_of(group, one) for one in people] + [sharpness_of(portrait, face)]

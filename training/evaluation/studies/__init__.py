@@ -2,6 +2,7 @@
 
 import importlib
 
+from ....models.errors import UserError
 from ..options import STUDIES
 from .common import Study, finish, open_study
 
@@ -10,12 +11,12 @@ def run(arguments) -> list:
     """Run the study of `arguments.name`; returns the paths written.
 
     Raises:
-        ValueError: an unknown study, or data that do not do.
+        UserError: an unknown study, or data that do not do.
     """
     import torch
 
     if arguments.name not in STUDIES:
-        raise ValueError(f"Unknown study {arguments.name!r}; choose one of {', '.join(STUDIES)}.")
+        raise UserError(f"Unknown study {arguments.name!r}; choose one of {', '.join(STUDIES)}.")
     module = importlib.import_module(f".{arguments.name.replace('-', '_')}", __name__)
     with torch.inference_mode():
         study = open_study(arguments)

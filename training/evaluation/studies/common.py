@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ....models.errors import UserError
 from ....models.portrait import CropSettings
 from ..baselines import icportrait
 from ..cases import Case, heads_cases
@@ -74,11 +75,11 @@ def open_study(arguments) -> Study:
     """Load models and cases as the command line says.
 
     Raises:
-        ValueError: no shards, or too few identities.
+        UserError: no shards, or too few identities.
     """
     shards = sorted(Path(arguments.data).glob("*.tar"))
     if not shards:
-        raise ValueError(f"No .tar shards in {arguments.data}; render held-out heads with `icportrait data heads`.")
+        raise UserError(f"No .tar shards in {arguments.data}; render held-out heads with `icportrait data heads`.")
     models = load_models(arguments.bundle, arguments.base, arguments.vision, arguments.nets)
     cases = heads_cases(shards, arguments.identities)
     cache = ResultCache(Path(arguments.work) / arguments.name)
