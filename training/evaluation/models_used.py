@@ -13,6 +13,25 @@ from ...models.nets.loading import load_portrait_nets
 from ...models.nets.portrait_net import build_net, initialise_from_unet
 from ...models.types import LoadedNet, PortraitNets
 from ..core.diffusion import keyed_generator
+from ..core.paths import InputFile, InputFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """Which models a measurement runs with."""
+
+    bundle: InputFolder | None = None
+    """Bundle folder; default: the one shipped."""
+    base: InputFile | None = None
+    """SD1.5 checkpoint instead of a bundle."""
+    vision: InputFile | None = None
+    """CLIP ViT-L/14 vision model, with --base."""
+    nets: InputFolder | None = None
+    """Folder with matching.safetensors and appearance.safetensors."""
+
+    def load(self) -> "Models":
+        """These models; see `load_models`."""
+        return load_models(self.bundle, self.base, self.vision, self.nets)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def study(study: Study) -> tuple[dict, object]:
     """(table, figure)."""
     config = study.models.nets.matching.config
     nets = {0: lambda: step0_net(study.models.model, net_config("matching", config["unet"], config["tap"]))}
-    for step, path in snapshots(study.arguments.snapshots).items():
+    for step, path in snapshots(study.options.snapshots).items():
         nets[step] = lambda path=path: load_net(path, "matching")
     bench = MatchBench(study.models)
     methods = ("paper", METHODS[0])
