@@ -30,7 +30,7 @@ from ..scoring import COLUMNS, Scorer, likeness_columns
 GRID_CASES = 4
 
 
-Name = Literal[
+StudyName = Literal[
     "annealing", "flow-steps", "sampling", "noise", "sampler", "side", "tap", "extreme-light", "refine", "detail"
 ]
 
@@ -39,7 +39,7 @@ Name = Literal[
 class StudySettings(Sampling, ModelFiles):
     """One of the paper's studies: a figure (PNG) and a table (JSON)."""
 
-    name: Positional[Name]
+    name: Positional[StudyName]
     """Of the study."""
     data: InputFolder
     """Folder of held-out shards."""
