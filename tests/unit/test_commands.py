@@ -8,6 +8,7 @@ import time
 
 import pytest
 import tiny_training
+from child import child_environment
 from tiny_models import write_bundle
 
 from icportrait.models.nets.files import read_metadata, read_tensors
@@ -168,18 +169,20 @@ def test_a_mistake_of_ours_keeps_its_traceback():
         cli.exit_code(lambda: int("ours"), "icportrait")
 
 
-def test_help_loads_no_torch():
+def test_help_loads_no_torch(tmp_path):
     code = (
         "import sys; from icportrait.training import cli\n"
         "try: cli.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules, 'comfy' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=child_environment(tmp_path)
+    )
     assert done.stdout.splitlines()[-1] == "False False" and "customise" in done.stdout, done.stderr
 
 
 def test_comfyui_that_is_not_there_is_one_sentence(tmp_path):
     """In a process of its own, as this one has ComfyUI on its path."""
-    environment = {name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"}
+    environment = {name: value for name, value in child_environment(tmp_path).items() if name != "COMFYUI_PATH"}
     done = subprocess.run(
         [sys.executable, "-m", "icportrait.training.cli", "data", "validate", "x.tar"],
         capture_output=True,
@@ -198,7 +201,9 @@ def test_a_signal_leaves_a_checkpoint(number, code, data, tmp_path):
     arguments = ["--run", str(tmp_path), "--data", str(data), "--size", "64", "--steps", "100000", "--batch", "2"]
     arguments += ["--checkpoint-minutes", "60", "--tracker", "none"]
     command = [sys.executable, "-m", "icportrait.training.cli", "train", "autoencoder", *arguments]
-    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    worker = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=child_environment(tmp_path)
+    )
     try:
         deadline = time.monotonic() + 300
         while not (tmp_path / "autoencoder" / "settings.json").exists() and time.monotonic() < deadline:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from child import child_environment
 from safetensors.torch import save_file
 from tiny_models import UNET, random_net
 
@@ -174,10 +175,8 @@ class TestAtomicWrite:
         net_files.save_tensors(path, {"a": torch.ones(1)}, {})
         before = path.read_bytes()
         code = (
-            "import importlib.util, resource, signal, sys, torch\n"
-            f"spec = importlib.util.spec_from_file_location('net_files', {net_files.__file__!r})\n"
-            "net_files = importlib.util.module_from_spec(spec)\n"
-            "spec.loader.exec_module(net_files)\n"
+            "import resource, signal, sys, torch\n"
+            "from icportrait.models.nets import files as net_files\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
             "try:\n"
@@ -186,6 +185,8 @@ class TestAtomicWrite:
             "    sys.exit(0 if 'could not be written' in str(error) else 3)\n"
             "sys.exit(4)\n"
         )
-        assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
+        assert (
+            subprocess.run([sys.executable, "-c", code], timeout=300, env=child_environment(tmp_path)).returncode == 0
+        )
         assert path.read_bytes() == before
         assert files(tmp_path) == ["net.safetensors"]

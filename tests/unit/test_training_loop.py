@@ -227,7 +227,7 @@ class TestStep:
         "options,message",
         [
             ({"schedule": "linear"}, "'linear'; choose constant or cosine"),
-            ({"accumulate": 3}, "multiple of accumulate"),
+            ({"accumulate": 3}, "multiple of --accumulate"),
         ],
     )
     def test_impossible_settings_are_refused(self, options, message):
