@@ -15,7 +15,7 @@ from .core.comfy_runtime import start_comfy
 from .core.interrupts import Interrupted
 
 VERBS = {
-    "data": "make and look at training data",
+    "data": "make and inspect training data",
     "train": "train a stage; repeat the command to resume",
     "curves": "draw what training with --validation found against steps",
     "customise": "train the UNet on photographs of one person",

@@ -221,3 +221,16 @@ def test_a_signal_leaves_a_checkpoint(number, code, data, tmp_path):
 def test_the_shipped_bundles_twin_is_measured(tmp_path):
     folder = write_bundle(tmp_path / "bundle")
     assert cli.main(["measure", "files", "--bundle", str(folder)]) == 0
+
+
+def test_tools_by_command(capsys, tmp_path):
+    from icportrait.tools import __main__ as tools
+
+    assert tools.main(["thumbnails", "nothing"]) == 2
+    assert "run.py tools: no workflow is called nothing" in capsys.readouterr().err
+    assert tools.main(["person-lora", "--bundle", str(tmp_path / "gone")]) == 2
+    assert "--bundle: there is no folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        tools.main(["--help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0 and all(name in shown for name in tools.TOOLS)

@@ -169,7 +169,7 @@ class TestAtomicWrite:
         assert files(path.parent) == ["matching.safetensors"]
 
     @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on file sizes")
-    def test_a_full_disk_is_an_oserror(self, tmp_path):
+    def test_a_full_disk_is_an_oserror(self, tmp_path, tmp_path_factory):
         """A limit on the file's size stands in for the full disk; set in a process of its own, as it cannot be lifted."""
         path = tmp_path / "net.safetensors"
         net_files.save_tensors(path, {"a": torch.ones(1)}, {})
@@ -186,7 +186,10 @@ class TestAtomicWrite:
             "sys.exit(4)\n"
         )
         assert (
-            subprocess.run([sys.executable, "-c", code], timeout=300, env=child_environment(tmp_path)).returncode == 0
+            subprocess.run(
+                [sys.executable, "-c", code], timeout=300, env=child_environment(tmp_path_factory.mktemp("pack"))
+            ).returncode
+            == 0
         )
         assert path.read_bytes() == before
         assert files(tmp_path) == ["net.safetensors"]

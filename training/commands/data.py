@@ -1,4 +1,4 @@
-"""`icportrait data`: make and look at training data."""
+"""`icportrait data`: make and inspect training data."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -101,7 +101,7 @@ class Validated(Training):
     """A stage with validation."""
 
     validation: InputFolder | None = None
-    """Folder of held-out shards to validate on while training."""
+    """Folder of held-out shards for validation while training."""
 
     def held_out(self, size):
         return None if self.validation is None else load(shards_in(self.validation), size, HELD_OUT_SAMPLES)

@@ -46,7 +46,7 @@ class LoopSettings:
     compile: bool = False
     """torch.compile, block by block: slow first steps, then faster ones; last bits may differ."""
     validate_every: int = 250
-    """Steps between looks at held-out samples (with --validation)."""
+    """Steps between validations on held-out samples (with --validation)."""
     tracker: str = "tensorboard"
     """Where curves and pictures go: `tensorboard`, `wandb` or `none`."""
 

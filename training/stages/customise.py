@@ -98,7 +98,7 @@ def save_person(task: CustomiseTask, out: Path, base_file: Path, facts: dict) ->
 
 
 def check_out(out: Path, whole_bundle: bool, bundle: Path) -> None:
-    """Raises UserError when the result could not be written where it is asked for; before any training."""
+    """Raises UserError when the result could not be written to --out; before any training."""
     if whole_bundle:
         if out.resolve() == bundle.resolve():
             raise UserError(f"--out {out} is the base bundle itself: choose a new folder.")

@@ -24,7 +24,7 @@ def train_hint(run: Path, samples: SampleSet, base: Base, loop: LoopSettings, se
 
 
 def start_from_hint(run: Path, net: torch.nn.Module) -> bool:
-    """Give a fresh net the run's trained hint block where there is one; tells whether there was."""
+    """Give a fresh net the run's trained hint block where there is one; returns whether there was."""
     path = run / "hint" / "hint.safetensors"
     if not path.exists():
         return False

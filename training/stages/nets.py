@@ -77,7 +77,7 @@ def train_net(
 
 
 def save_net_of(path: Path, task, loop: LoopSettings, base: Base, extra: dict) -> None:
-    """Write a task's net in float32; `extra` joins what its metadata tell about training."""
+    """Write a task's net in float32; `extra` is added to the training facts in its metadata."""
     if not PartialState().is_main_process:
         return
     facts = training_facts(loop, lr=loop.lr, base=base.name) | extra

@@ -178,7 +178,7 @@ class AppearanceTask(torch.nn.Module):
         return self.frozen["identity"](clean, self.samples.images(keys).to(clean), [known[key] for key in keys])
 
     def is_base_step(self, step: int) -> bool:
-        """Whether a step is for the UNet alone; looks at held-out samples (steps below 0) never are."""
+        """Whether a step is for the UNet alone; those of validation (steps below 0) never are."""
         return step >= 0 and uniform(keyed_generator(self.seed, step, "base")) < self.settings.base_share
 
     def base_step(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:

@@ -1,7 +1,7 @@
 """A small face recogniser, trained on the project's own heads: what the identity loss compares faces with.
 
 dlib's embedding has no gradient and stays an independent judge, and published recognisers were trained on data that may not be
-used commercially. This one is told nothing but which pictures show one person (InfoNCE).
+used commercially. This one is supervised only by which pictures show one person (InfoNCE).
 """
 
 import math
@@ -20,7 +20,7 @@ from ..data.samples import SampleSet, batch_indices
 from .base import identity_contrast
 
 SIDE = 96
-"""Of a face it looks at, in pixels, in ArcFace's frame."""
+"""Of its input faces, in pixels, in ArcFace's frame."""
 WIDTHS = (32, 64, 96, 160)
 
 
