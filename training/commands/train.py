@@ -179,14 +179,20 @@ class Hint(OnBase):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matching(OnBase, Validated):
+class NetStage(OnBase, Validated):
+    """A stage that trains one of the two nets."""
+
+    init: InputFile | None = None
+    """Net file of this stage to begin with (for the same UNet, also a bundle's) instead of the UNet's copy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching(NetStage):
     """The matching net (paper: 200 steps, lr 1e-5, batch 16)."""
 
     stage: ClassVar[str] = "matching"
     name: str = "matching"
     """Subfolder of the run, for variants side by side."""
-    init: InputFile | None = None
-    """Net file to begin with (matching net for the same UNet, also a bundle's) instead of the UNet's copy."""
     task: MatchingSettings
 
     def train(self, samples, loop, held_out):
@@ -195,14 +201,12 @@ class Matching(OnBase, Validated):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Appearance(OnBase, Validated):
+class Appearance(NetStage):
     """The appearance net (paper: 20,000 steps, lr 1e-5, batch 16), matching net frozen."""
 
     stage: ClassVar[str] = "appearance"
     name: str = "appearance"
     """Subfolder of the run, for variants side by side."""
-    init: InputFile | None = None
-    """Net file to begin with (appearance net for the same UNet, also a bundle's) instead of the UNet's copy."""
     matching: str = "matching"
     """Subfolder of the matching net to use."""
     task: AppearanceSettings

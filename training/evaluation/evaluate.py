@@ -19,6 +19,7 @@ from ...models.errors import UserError
 from ...models.portrait import CropSettings
 from ..core.checks import at_least
 from ..core.paths import InputFolder
+from ..stages.sample_sets import shards_in
 from . import charts
 from .baselines import METHODS
 from .cases import Case, heads_cases, photo_cases
@@ -104,13 +105,7 @@ def load_cases(options: EvaluationSettings) -> tuple[list[Case], list[str]]:
         raise UserError("Give either --data (a folder of held-out shards) or --photos (a folder of photographs).")
     if options.photos is not None:
         return photo_cases(options.photos, options.size, options.identities, options.styles)
-    shards = sorted(options.data.glob("*.tar"))
-    if not shards:
-        raise UserError(
-            f"No .tar shards in {options.data}; render held-out heads with "
-            f"`icportrait data heads --first-group 1000000 --groups 4 --out {options.data}`."
-        )
-    return heads_cases(shards, options.identities, options.styles or 1), []
+    return heads_cases(shards_in(options.data), options.identities, options.styles or 1), []
 
 
 def pictures_of_people(cases: list[Case]) -> dict[str, list]:

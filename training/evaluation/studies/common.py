@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from tyro.conf import Positional
 
-from ....models.errors import UserError
 from ....models.portrait import CropSettings
 from ...core.checks import at_least
 from ...core.paths import InputFolder
+from ...stages.sample_sets import shards_in
 from ..baselines import icportrait
 from ..cases import Case, heads_cases
 from ..charts import png_bytes
@@ -111,11 +111,8 @@ def open_study(options: StudySettings) -> Study:
     Raises:
         UserError: no shards, or too few identities.
     """
-    shards = sorted(options.data.glob("*.tar"))
-    if not shards:
-        raise UserError(f"No .tar shards in {options.data}; render held-out heads with `icportrait data heads`.")
     models = options.load()
-    cases = heads_cases(shards, options.identities)
+    cases = heads_cases(shards_in(options.data), options.identities)
     cache = ResultCache(options.work / options.name)
     return Study(options, models, cases, options.crop_settings, Scorer(recognisers()), cache)
 
