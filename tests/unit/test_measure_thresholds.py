@@ -67,7 +67,7 @@ def test_a_changed_picture_is_still_the_same_person():
 def test_missing_photographs_are_said(monkeypatch):
     monkeypatch.setattr(measure, "group_photograph", lambda: None)
     with pytest.raises(ValueError, match="insightface"):
-        measure.measure_thresholds(None)
+        measure.measure_thresholds(measure.ThresholdsMeasure())
 
 
 def test_the_limits_lie_where_the_committed_figures_say():

@@ -77,7 +77,7 @@ class TestBundle:
         assert path.stat().st_size < 1_500_000
         assert metadata["format"] == "icportrait-lora-1" and metadata["license"] == "CC0-1.0"
         made_for = metadata["training"]["base_sha256"]
-        assert made_for == fingerprint(self.FOLDER / "base.safetensors"), "another base: icportrait person-lora"
+        assert made_for == fingerprint(self.FOLDER / "base.safetensors"), "another base: run.py tools person-lora"
 
 
 class TestReadme:
