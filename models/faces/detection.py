@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import UserError
 from . import dlib_backend, insightface_backend
 from .ordering import ORDERS, order_faces
 from .pixels import to_bytes
@@ -42,7 +43,7 @@ class DetectionSettings:
     def __post_init__(self) -> None:
         for name, options in (("backend", BACKENDS), ("effort", EFFORTS), ("order", ORDERS), ("landmarks", LANDMARKS)):
             if getattr(self, name) not in options:
-                raise ValueError(f"{name} must be one of: {', '.join(options)}; {getattr(self, name)!r} came")
+                raise UserError(f"{name} must be one of: {', '.join(options)}; {getattr(self, name)!r} came")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def find_faces(
         not, and for frames without faces what was tried.
 
     Raises:
-        ValueError: the asked-for backend is not there.
+        UserError: the asked-for backend is not there.
     """
     frames, height, width = image.shape[:3]
     lines: list[str] = []
@@ -149,9 +150,9 @@ def _choose_backend(wanted: str, folders: Sequence[str | Path], lines: list[str]
     """Which detector runs; adds a line about each."""
     no_dlib, no_insightface = dlib_backend.why_unavailable(), insightface_backend.why_unavailable(folders)
     if wanted == "insightface" and no_insightface:
-        raise ValueError(f"{no_insightface}; choose backend dlib or auto")
+        raise UserError(f"{no_insightface}; choose backend dlib or auto")
     if wanted == "dlib" and no_dlib:
-        raise ValueError(no_dlib)
+        raise UserError(no_dlib)
     if wanted == "insightface" or (wanted == "auto" and no_dlib and not no_insightface):
         reason = "asked for" if wanted == "insightface" else no_dlib
         lines.append(
@@ -159,7 +160,7 @@ def _choose_backend(wanted: str, folders: Sequence[str | Path], lines: list[str]
         )
         return "insightface"
     if no_dlib:
-        raise ValueError(
+        raise UserError(
             f"no face detector is installed: {no_dlib}; {no_insightface}. Boxes, landmarks or a mask can be connected instead"
         )
     lines.append("backend dlib (CNN detector, CC0 weights)")
