@@ -6,7 +6,8 @@ import numpy as np
 
 from .look import linear
 from .ribbons import Hair
-from .template import FRAME, HAT, SKIN, load_template
+from .template import load_template
+from .template_space import FRAME, HAT, SKIN
 
 _GLASSES = 0.13  # share of people
 _HATS = {"none": 0.93, "beanie": 0.055, "band": 0.015}

@@ -6,7 +6,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .template import ATLAS_HEIGHT, ATLAS_WIDTH, AXIS_Z, load_template
+from .template import load_template
+from .template_space import ATLAS_HEIGHT, ATLAS_WIDTH, AXIS_Z
 
 _BANK = (0.7, 1.2, 2.5, 5.0, 10.0, 24.0)  # texels
 

@@ -7,7 +7,8 @@ from .geometry import Shape
 from .hair_styles import FORMS, TIED, Form, comb, hairline, knot_position, random_parting, random_style
 from .ribbons import Hair, make_hair, no_hair
 from .skull import CENTRE, grow_from, scalp_triangles, skull_radius, skull_table
-from .template import AXIS_Z, load_template
+from .template import load_template
+from .template_space import AXIS_Z
 
 _CLUMPS = 160  # groups of ribbons that wave together
 _KNOT_RIBBONS = 420

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from .shader_math import hash2, noise, step
-from .template import ATLAS_BOTTOM, ATLAS_HEIGHT, ATLAS_TOP, ATLAS_WIDTH, AXIS_Z, FRONT_WARP
+from .template_space import ATLAS_BOTTOM, ATLAS_HEIGHT, ATLAS_TOP, ATLAS_WIDTH, AXIS_Z, FRONT_WARP
 
 # Surface classes of a picture (0 = background).
 SKIN_FACE, SKIN_BODY, EYES, MOUTH_INSIDE, LASHES, HAIR_CLASS, CLOTH, GLASSES, HEADWEAR = range(1, 10)

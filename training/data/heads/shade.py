@@ -23,7 +23,7 @@ from .materials import (
     teeth_finish,
 )
 from .shader_math import hash2, shadow, smooth_radiance, step
-from .template import EYE, FRAME, HAIR, LASH, MOUTH, SKIN, TEETH
+from .template_space import EYE, FRAME, HAIR, LASH, MOUTH, SKIN, TEETH
 
 # Columns of the vertex attributes; a tangent is only read on hair.
 NORMAL, IRRADIANCE, GRADIENT, PLACE, TANGENT, COLUMNS = 0, 3, 6, 9, 12, 15
