@@ -1,4 +1,7 @@
-"""Beards: where they grow on the face, and the ribbons of the long ones."""
+"""Beards: where they grow on the face, and the ribbons of the long ones.
+
+Outlines and lengths were chosen by eye.
+"""
 
 import numpy as np
 

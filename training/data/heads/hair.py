@@ -1,4 +1,7 @@
-"""Hair: ribbons grown on the neutral head; the roots ride on the skin, so all views share one topology."""
+"""Hair: ribbons grown on the neutral head; the roots ride on the skin, so all views share one topology.
+
+Counts, lengths and waves were chosen by eye.
+"""
 
 import numpy as np
 

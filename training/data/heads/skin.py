@@ -1,4 +1,7 @@
-"""Skin: the atlas of albedo, gloss and relief, painted once a person in template space, layer over layer."""
+"""Skin: the atlas of albedo, gloss and relief, painted once a person in template space, layer over layer.
+
+All sizes (mm), amounts and counts were chosen by eye, the absorption by melanin and blood too: no measured spectrum is behind it.
+"""
 
 import numpy as np
 from numba import njit
