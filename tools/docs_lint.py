@@ -11,7 +11,7 @@ A page's numbers are listed in one comment at its end, by the JSON in docs/measu
 Left stands the number as the page writes it, with as many words beside it as tell it from the page's other numbers; brackets mark it
 among several. Right stand its keys, separated by `/` (places in lists are numbers, `over` divides), and Python's format.
 
-`python -m icportrait.tools.docs_lint` prints what is wrong; `--write` also brings the numbers up to date.
+`python tools/docs_lint.py` prints what is wrong (standard library only); `--write` also brings the numbers up to date.
 """
 
 import argparse
