@@ -370,6 +370,8 @@ def run_tests(python: Path, variables: dict[str, str], arguments: list[str]) -> 
         logs.mkdir(parents=True, exist_ok=True)
         provide_browser(logs / "browser.log")
     command = [python, "-m", "pytest", "-c", HERE / "tests" / "pytest.ini", "--rootdir", HERE / "tests"]
+    if paths:  # the whole suite on two cores (a worker takes about 5 GB of memory); `-n 0` behind it switches that off
+        command += ["-n", "2", "--dist", "worksteal"]
     codes.append(call([*command, *paths, *arguments], variables, HERE))
     if codes[0] or codes[1]:
         print("ruff found something (above): `ruff check --fix .` and `ruff format .` mend most of it.")

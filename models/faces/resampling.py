@@ -3,8 +3,8 @@
 Shrinking needs a low-pass first or thin lines break up and a paste looks jagged; magnifying needs a smooth kernel. Both directions
 of align -> stitch go through the one function here.
 
-OpenCV's `warpAffine` is not used: it rounds source positions to 1/32 pixel, which costs accuracy on the round trip, and shrinks
-without a low-pass.
+Own code, because no library's warp has both: OpenCV's `warpAffine` rounds source positions to 1/32 pixel before version 5, and it, kornia's
+`warp_affine` and torchvision's `affine` shrink without a low-pass.
 """
 
 from __future__ import annotations

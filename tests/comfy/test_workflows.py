@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from icportrait.tools import demo, thumbnails, workflow_api, workflow_examples
+from icportrait.tools import demo, workflow_api, workflow_examples
 from icportrait.tools.comfy_server import PACK, WorkflowError
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
@@ -59,12 +59,6 @@ def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
         if node["_meta"].get("title") in (None, server.object_info[node["class_type"]]["display_name"]):
             committed[node_id]["_meta"] = node["_meta"]  # ComfyUI's own name of a node, which may change
     assert committed == drawn, "draw it again: python run.py tools workflows"
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_it_has_a_picture_for_the_template_browser(path):
-    with Image.open(path.with_suffix(".jpg")) as picture:
-        assert picture.format == "JPEG" and picture.size == (thumbnails.SIDE, thumbnails.SIDE)
 
 
 @pytest.mark.parametrize("name", sorted({path.stem for path in WORKFLOWS} - {"portrait_step_by_step"}))

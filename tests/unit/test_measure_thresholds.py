@@ -11,7 +11,7 @@ pytest.importorskip("numba")
 from icportrait.models.faces import dlib_backend, identity
 from icportrait.models.faces.detection import overlap
 from icportrait.models.faces.pixels import to_bytes
-from icportrait.tools.quoted_numbers import MEASUREMENTS
+from icportrait.tools.docs_lint import MEASUREMENTS
 from icportrait.training.data.folders.faces import FilterSettings
 from icportrait.training.evaluation.measure import thresholds as measure
 

@@ -1,4 +1,7 @@
-"""LoRA on a UNet's transformers (Hu et al. 2021, arXiv 2106.09685), saved under the names ComfyUI's own loader reads."""
+"""LoRA on a UNet's transformers (Hu et al. 2021, arXiv 2106.09685), saved under the names ComfyUI's own loader reads.
+
+Own code, because peft saves names of its own, and the converters to `lora_unet_...` know the layers of diffusers' UNet, not of ComfyUI's.
+"""
 
 import math
 from pathlib import Path
