@@ -20,6 +20,7 @@ import torch
 from ..errors import UserError
 from .head_shape import HeadFit, fit_head
 from .landmarks import named_points
+from .mediapipe.pose import head_rotation
 from .resampling import resample
 from .types import Face, Placement
 
@@ -90,7 +91,10 @@ def arcface_transform(points: np.ndarray, side: int) -> np.ndarray:
 def head_of(face: Face) -> HeadFit | None:
     """The average head fitted to this face, or None for a face that is only a box."""
     points = named_points(face)
-    return fit_head(points) if points else None
+    if not points:
+        return None
+    solid = face.points_3d if face.layout == "mediapipe" else None
+    return fit_head(points, None if solid is None else head_rotation(solid))
 
 
 def placement_of(
@@ -143,7 +147,7 @@ def _frame(face: Face, template: str) -> tuple[np.ndarray, float, float]:
         side = face.side
         centre = np.array(face.centre) - (0, _CROP_ABOVE_BOX * side)
         return (centre, _CROP_PER_BOX * side, 0.0) if template == "ffhq" else (np.array(face.centre), 1.1 * side, 0.0)
-    head = fit_head(points)
+    head = None if points.keys() >= _ARCFACE_112.keys() else fit_head(points)
     at = {name: points[name] if name in points else head.point(name) for name in _ARCFACE_112}
     if template == "arcface":
         names = list(_ARCFACE_112)

@@ -12,7 +12,8 @@ from .types import Box, Face
 def from_face_landmarks(value: dict, frames: int, height: int, width: int) -> list[list[Face]]:
     """ComfyUI's FACE_LANDMARKS (its MediaPipe node, 2026): `{"frames": [[face, ...], ...], "image_size": (H, W)}`.
 
-    Each face is a dict with `bbox_xyxy` `[4]`, `landmarks_xy` `[468 or 478, 2]` (pixels of `image_size`) and `score`.
+    Each face is a dict with `bbox_xyxy` `[4]`, `landmarks_xy` `[468 or 478, 2]` (pixels of `image_size`), `score`, and mostly
+    `landmarks_3d` `[468 or 478, 3]` (pixels of the square the mesh saw), of which the depth is kept.
     Landmarks found at another picture size are scaled to this one.
 
     Raises:
@@ -43,10 +44,25 @@ def from_face_landmarks(value: dict, frames: int, height: int, width: int) -> li
                     score=float(item.get("score", 1.0)),
                     backend="FACE_LANDMARKS",
                     frame=index,
+                    depth=_depth(item.get("landmarks_3d"), points) if layout == "mediapipe" else None,
                 )
             )
         result.append(faces)
     return result
+
+
+def _depth(solid, points: np.ndarray) -> tuple[float, ...] | None:
+    """Depth in the unit of `points` `[N, 2]`, from the same points `[N, 3]` in another unit; None where they are not given so."""
+    if solid is None:
+        return None
+    solid = np.asarray(solid, dtype=np.float64)
+    if solid.shape != (len(points), 3) or not np.isfinite(solid).all():
+        return None
+    spread = float(solid[:, :2].var(axis=0).sum())
+    if spread <= 0:
+        return None
+    zoom = (float(points.var(axis=0).sum()) / spread) ** 0.5  # a turn between the two changes no variance in all
+    return tuple((zoom * solid[:, 2]).tolist())
 
 
 def from_boxes(value, frames: int, height: int, width: int) -> list[list[Face]]:

@@ -110,6 +110,15 @@ def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return tilt @ nod @ turn
 
 
+def angles_of(rotation: np.ndarray) -> tuple[float, float, float]:
+    """Yaw, pitch and roll (radians) of a rotation `[3, 3]`, as `HeadFit` means them; the inverse of `_rotation`."""
+    return (
+        float(np.arctan2(-rotation[2, 0], rotation[2, 2])),
+        float(np.arcsin(np.clip(-rotation[2, 1], -1, 1))),
+        float(np.arctan2(-rotation[0, 1], rotation[1, 1])),
+    )
+
+
 def _shaped(head_xyz: np.ndarray, length: float, depth: float) -> np.ndarray:
     """The average head with a longer nose and a deeper face."""
     longer = (length - 1) * _NOSE_BASE_Y
@@ -120,8 +129,11 @@ def _shaped(head_xyz: np.ndarray, length: float, depth: float) -> np.ndarray:
     return np.stack([head_xyz[:, 0], y + longer * stretch, head_xyz[:, 2] * depth], axis=1)
 
 
-def fit_head(points: dict[str, np.ndarray]) -> HeadFit:
+def fit_head(points: dict[str, np.ndarray], rotation: np.ndarray | None = None) -> HeadFit:
     """Fit the average head to named points (pixels `[2]` each) by damped Gauss-Newton; deterministic.
+
+    Args:
+        rotation: how the head is turned, `[3, 3]`, where that is known better than from these points; it is then kept.
 
     Needs both eyes and one point below them. Raises UserError otherwise, or when the eyes coincide.
     """
@@ -153,6 +165,9 @@ def fit_head(points: dict[str, np.ndarray]) -> HeadFit:
     # Which way the nose points decides between the two mirror poses before any descent.
     sideways = np.array([np.cos(roll), np.sin(roll)]) @ below / (size * 30)
     state[0] = np.clip(sideways, -1.0, 1.0)
+    free = np.ones(len(state))
+    if rotation is not None:
+        state[:3], free[:3] = angles_of(rotation), 0
 
     def residuals(s: np.ndarray) -> np.ndarray:
         scale = np.exp(s[3])
@@ -167,11 +182,12 @@ def fit_head(points: dict[str, np.ndarray]) -> HeadFit:
             (residuals(state + d) - residuals(state - d)) / (2 * h)
             for d, h in zip(np.diag(step_sizes), step_sizes, strict=True)
         ]
-        jacobian = np.stack(columns, axis=1)
+        jacobian = np.stack(columns, axis=1) * free
         normal = jacobian.T @ jacobian
         move = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-12), -jacobian.T @ current)
         trial = state + move
-        trial[:2] = np.clip(trial[:2], -1.5, 1.5)
+        if rotation is None:
+            trial[:2] = np.clip(trial[:2], -1.5, 1.5)
         after = residuals(trial)
         if after @ after < current @ current:
             done = current @ current - after @ after < 1e-10

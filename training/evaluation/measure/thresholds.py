@@ -44,7 +44,7 @@ def measure_search(image: torch.Tensor, known: tuple[Face, ...]) -> dict:
     by_effort = {}
     for effort in EFFORTS:
         start = time.process_time()
-        found = find_faces(image, DetectionSettings(effort=effort)).count
+        found = find_faces(image, DetectionSettings(backend="dlib", effort=effort)).count
         by_effort[effort] = {"faces": found, "cpu_seconds": time.process_time() - start}
     start = time.process_time()
     for face in known:
@@ -145,7 +145,7 @@ def measure_box(pictures: list[tuple[np.ndarray, tuple[Face, ...]]]) -> dict:
 
 def largest_face(image: torch.Tensor) -> Face | None:
     """The largest face of a picture `[1, H, W, 3]`, None where none is found."""
-    faces = find_faces(image, DetectionSettings(effort="fast", order="large-small")).frames[0]
+    faces = find_faces(image, DetectionSettings(backend="dlib", effort="fast", order="large-small")).frames[0]
     return faces[0] if faces else None
 
 
@@ -254,7 +254,7 @@ def measure_thresholds(options: ThresholdsMeasure) -> dict:
     group, portrait = group_photograph(), portrait_photograph()
     if group is None or portrait is None:
         raise UserError("The photographs come with the packages insightface and scikit-image; install both.")
-    people, (face,) = (find_faces(image).frames[0] for image in (group, portrait))
+    people, (face,) = (find_faces(image, DetectionSettings(backend="dlib")).frames[0] for image in (group, portrait))
     pictures = [(to_bytes(group[0]), people), (to_bytes(portrait[0]), (face,))]
     photographed = [sharpness_of(group, one) for one in people] + [sharpness_of(portrait, face)]
     figures = {
