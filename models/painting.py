@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from .errors import UserError
 from .faces import detection, identity
 from .faces.alignment import AlignmentSettings, crop, placement_of
 from .faces.stitching import StitchSettings, stitch
@@ -96,7 +97,7 @@ def paint_face(
         occlusion: `[H, W]`, 1 = in front of the face, never painted.
 
     Raises:
-        ValueError: a face too small to align, a crop with NaN pixels or of another size, an occlusion of another size.
+        UserError: a face too small to align, a crop with NaN pixels or of another size, an occlusion of another size.
         Exception: whatever `paint` raises.
     """
     profile_placement = placement_of(profile_face, *profile_image.shape[1:3], alignment)
@@ -107,7 +108,7 @@ def paint_face(
     result = paint(pair)
     result = replace(result, image=result.image.float().cpu())
     if not torch.isfinite(result.image).all():
-        raise ValueError("the painted crop holds NaN pixels; run the model or VAE in full precision")
+        raise UserError("the painted crop holds NaN pixels; run the model or VAE in full precision")
     own_mask = None if result.mask is None else result.mask[0]
     if own_mask is not None:
         stitching = replace(stitching, feather=0)  # it is soft already
@@ -152,7 +153,7 @@ def identity_change(painted: PaintedFace, canvas: torch.Tensor, profile_image: t
         profile_image: `[1, H', W', 3]`, the photograph given to `paint_face`.
 
     Raises:
-        ValueError: dlib is missing, or a face is too small to align.
+        UserError: dlib is missing, or a face is too small to align.
     """
     known = identity.embedding(profile_image[0], painted.pair.profile_placement.face)
     before = identity.embedding(canvas[0], painted.pair.style_placement.face)

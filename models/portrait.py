@@ -69,7 +69,7 @@ def paint_crop(
         prompt: from `encoding.encode_prompt`: words beside the profile's embedding, or None.
 
     Raises:
-        ValueError: models, sizes or settings that do not fit.
+        UserError: models, sizes or settings that do not fit.
         InterruptProcessingException: Cancel was pressed.
     """
     style_crop = encoding.check_picture(style_crop, "style crop")

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import hashlib
 import importlib.util
 import inspect
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core a worker, and one for the server it starts; before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _load_pack() -> None:
@@ -107,6 +110,24 @@ class InProcessComfy:
             failures = [data for event, data in self.executor.status_messages if event == "execution_error"]
             raise RuntimeError(failures[0]["exception_message"] if failures else str(self.executor.status_messages))
         return self.executor.history_result["outputs"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_picture_searched_once():
+    """dlib's detector takes seconds a picture, and the tests show it a few photographs many times: its answers are kept."""
+    from icportrait.models.faces import dlib_backend
+
+    real, answers = dlib_backend.detect, {}
+
+    def detect(rgb):
+        key = rgb.shape, hashlib.sha256(rgb.tobytes()).digest()
+        if key not in answers:
+            answers[key] = real(rgb)
+        return list(answers[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dlib_backend, "detect", detect)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import UserError
 from . import dlib_backend, insightface_backend
 from .mediapipe import finder
 from .ordering import ORDERS, order_faces
@@ -43,7 +44,7 @@ class DetectionSettings:
     def __post_init__(self) -> None:
         for name, options in (("backend", BACKENDS), ("effort", EFFORTS), ("order", ORDERS), ("landmarks", LANDMARKS)):
             if getattr(self, name) not in options:
-                raise ValueError(f"{name} must be one of: {', '.join(options)}; {getattr(self, name)!r} came")
+                raise UserError(f"{name} must be one of: {', '.join(options)}; {getattr(self, name)!r} came")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def find_faces(
         not, and for frames without faces what was tried.
 
     Raises:
-        ValueError: the asked-for backend is not there.
+        UserError: the asked-for backend is not there.
     """
     frames, height, width = image.shape[:3]
     lines: list[str] = []
@@ -155,12 +156,12 @@ def _choose_backend(wanted: str, landmarks: str, folders: Sequence[str | Path], 
     no_dlib, no_insightface = dlib_backend.why_unavailable(), insightface_backend.why_unavailable(folders)
     if wanted == "insightface":
         if no_insightface:
-            raise ValueError(f"{no_insightface}; choose backend auto, mediapipe or dlib")
+            raise UserError(f"{no_insightface}; choose backend auto, mediapipe or dlib")
         lines.append(f"backend insightface ({insightface_backend.find_detector(folders).name}, non-commercial weights)")
         return "insightface"
     if wanted == "dlib" or (wanted == "auto" and landmarks != LANDMARKS[0]):
         if no_dlib:
-            raise ValueError(no_dlib)
+            raise UserError(no_dlib)
         lines.append("backend dlib (CNN detector, CC0 weights)")
         return "dlib"
     lines.append("backend MediaPipe (BlazeFace and face mesh, Apache-2.0 weights)")

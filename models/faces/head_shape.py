@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
+
 HEAD_POINTS: dict[str, tuple[float, float, float]] = {
     "eye_left_outer": (-44, 0, -10),
     "eye_left_inner": (-16, 1, 0),
@@ -133,7 +135,7 @@ def fit_head(points: dict[str, np.ndarray], rotation: np.ndarray | None = None) 
     Args:
         rotation: how the head is turned, `[3, 3]`, where that is known better than from these points; it is then kept.
 
-    Needs both eyes and one point below them. Raises ValueError otherwise, or when the eyes coincide.
+    Needs both eyes and one point below them. Raises UserError otherwise, or when the eyes coincide.
     """
     # Eye centres say nothing new when the corners are there.
     names = [
@@ -146,7 +148,7 @@ def fit_head(points: dict[str, np.ndarray], rotation: np.ndarray | None = None) 
         or "eye_right" not in points
         or not any(n in names for n in ("nose_tip", "nose_base", "mouth_left", "chin"))
     ):
-        raise ValueError("the head needs both eyes and a point of the nose, mouth or chin")
+        raise UserError("the head needs both eyes and a point of the nose, mouth or chin")
     head = np.array([HEAD_POINTS[name] for name in names], dtype=np.float64)
     seen = np.array([points[name] for name in names], dtype=np.float64)
     sigma = _POINT_SIGMA_MM * np.array([_LOOSE_POINTS.get(name, 1.0) for name in names])[:, None]
@@ -154,7 +156,7 @@ def fit_head(points: dict[str, np.ndarray], rotation: np.ndarray | None = None) 
     across = points["eye_right"] - points["eye_left"]
     below = seen[[i for i, name in enumerate(names) if not name.startswith("eye")]].mean(axis=0) - between
     if np.hypot(*across) < 1e-6 or np.hypot(*below) < 1e-6:
-        raise ValueError("the eyes, or the eyes and the points below them, coincide")
+        raise UserError("the eyes, or the eyes and the points below them, coincide")
 
     # Start upright in the direction of both the eye line and the nose, which survives a full profile.
     roll = np.angle(complex(*across) + complex(below[1], -below[0]))

@@ -3,8 +3,8 @@
 Shrinking needs a low-pass first or thin lines break up and a paste looks jagged; magnifying needs a smooth kernel. Both directions
 of align -> stitch go through the one function here.
 
-OpenCV's `warpAffine` is not used: it rounds source positions to 1/32 pixel, which costs accuracy on the round trip, and shrinks
-without a low-pass.
+Own code, because no library's warp has both: OpenCV's `warpAffine` rounds source positions to 1/32 pixel before version 5, and it, kornia's
+`warp_affine` and torchvision's `affine` shrink without a low-pass.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from ..errors import UserError
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
@@ -43,7 +45,7 @@ def resample(
     matrix = np.asarray(dst_from_src, dtype=np.float64)
     scale = abs(np.linalg.det(matrix[:, :2])) ** 0.5 if np.isfinite(matrix).all() else float("nan")
     if not 1e-6 < scale < 1e6:
-        raise ValueError(f"cannot resample by a factor of {scale:g}")
+        raise UserError(f"cannot resample by a factor of {scale:g}")
     image_bchw, left, top = _needed_part(image_bchw, invert(matrix), height, width, margin=4 + math.ceil(2 / scale))
     if not image_bchw.is_floating_point():  # bytes become float here, after the large picture has been cut down
         image_bchw = image_bchw.to(torch.float32)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from ..errors import UserError
 from ..faces import identity
 from ..faces.types import Face, Faces
 from . import rules
@@ -20,13 +21,13 @@ PHOTOGRAPHS = ("nearest pose", "first")
 
 
 def check_frames(image: torch.Tensor, height: int, width: int, frames: int, found: str) -> None:
-    """Raises ValueError when a picture is not the one the faces come from."""
+    """Raises UserError when a picture is not the one the faces come from."""
     if tuple(image.shape[1:3]) != (height, width):
-        raise ValueError(
+        raise UserError(
             f"the image is {image.shape[2]}x{image.shape[1]}, the {found} {width}x{height}: connect the same picture to both nodes"
         )
     if image.shape[0] != frames:
-        raise ValueError(
+        raise UserError(
             f"the image has {image.shape[0]} frames, the {found} {frames}: connect the same batch to both nodes"
         )
 
@@ -60,11 +61,11 @@ def assign(
         The assignment, and for "similarity" each frame's score matrix (otherwise an empty list).
 
     Raises:
-        ValueError: sizes that do not fit, bad pairs, no people, or similarity without dlib.
+        UserError: sizes that do not fit, bad pairs, no people, or similarity without dlib.
     """
     check_frames(image, faces.height, faces.width, len(faces.frames), "faces were found on")
     if not profiles.people:
-        raise ValueError("there are no profiles: connect 'Add Profile'")
+        raise UserError("there are no profiles: connect 'Add Profile'")
     matrices: list[np.ndarray] = []
     wanted: dict[int, int] = {}
     if method == "similarity":

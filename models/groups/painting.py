@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..errors import UserError
 from ..faces.alignment import AlignmentSettings
 from ..faces.stitching import StitchSettings
 from ..painting import PaintedFace, Painter, paint_face
@@ -66,11 +67,11 @@ def paint_group(
         on_face: called with the number of faces done, also after a skipped one; may raise to cancel.
 
     Raises:
-        ValueError: sizes that do not fit; a face that fails (on_error "error"), named by frame and number.
+        UserError: sizes that do not fit; a face that fails (on_error "error"), named by frame and number.
     """
     check_frames(canvas, assignment.height, assignment.width, len(assignment.frames), "assignment is for")
     if occlusion is not None and len(occlusion) not in (1, len(canvas)):
-        raise ValueError(f"{len(occlusion)} occlusion masks came for {len(canvas)} frames: give one, or one each")
+        raise UserError(f"{len(occlusion)} occlusion masks came for {len(canvas)} frames: give one, or one each")
     alignment = AlignmentSettings(crop_size=crop_size)
     images, masks, crops, tiles, lines = [], [], [], [], []
     done = 0
@@ -92,7 +93,7 @@ def paint_group(
                 # Cancel is neither of the two in any ComfyUI; programming errors are not swallowed either.
                 if on_error != "skip":
                     if isinstance(error, ValueError):
-                        raise ValueError(f"{place}: {error}") from error
+                        raise UserError(f"{place}: {error}") from error
                     raise
                 skipped.append(f"{place} was skipped: {(str(error) or type(error).__name__).splitlines()[0]}")
             else:

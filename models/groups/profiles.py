@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from ..errors import UserError
 from ..faces import detection, dlib_backend, identity
 from ..faces.types import Faces
 from .types import Person, Photograph, Profiles
@@ -56,12 +57,12 @@ def photographs_of(
         on_photograph, insightface_folders: see `detection.find_faces`.
 
     Raises:
-        ValueError: not one picture shows a face.
+        UserError: not one picture shows a face.
     """
     settings = detection.DetectionSettings(order="large-small", effort=effort)
     faces = detection.find_faces(images, settings, insightface_folders=insightface_folders, on_frame=on_photograph)
     if faces.count == 0:
-        raise ValueError(detection.no_face_sentence(faces, 0, 0))
+        raise UserError(detection.no_face_sentence(faces, 0, 0))
     faces = replace(faces, frames=tuple(frame[:1] for frame in faces.frames))
     faces = embedded(images, faces, required=False)
     return tuple(
@@ -75,11 +76,11 @@ def with_person(profiles: Profiles, name: str, photographs: tuple[Photograph, ..
     An empty name becomes "person N".
 
     Raises:
-        ValueError: a name that could not be written in pairs.
+        UserError: a name that could not be written in pairs.
     """
     name = name.strip() or f"person {len(profiles.people)}"
     if re.search(r"[,;:=\n]", name) or name.isdigit():
-        raise ValueError(
+        raise UserError(
             f"the name {name!r} cannot be written in pairs: use letters, without , ; : = and not only digits"
         )
     people = list(profiles.people)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from ..faces.alignment import AlignmentSettings, head_of, placement_of
 from ..faces.identity import similarity
 from ..faces.types import Face
@@ -123,7 +124,7 @@ def best_photograph(
         photographs: (face or None, height, width) of each picture.
 
     Raises:
-        ValueError: no photograph has a face.
+        UserError: no photograph has a face.
     """
     wanted = head_of(target)
     costs, reasons = [], []
@@ -147,7 +148,7 @@ def best_photograph(
             f", {1 / placement.scale:.2f} photograph pixels a crop pixel, {100 * outside:.0f} % outside the photograph"
         )
     if not photographs or not np.isfinite(min(costs)):
-        raise ValueError(f"none of the {len(photographs)} photographs of this person shows a face with landmarks")
+        raise UserError(f"none of the {len(photographs)} photographs of this person shows a face with landmarks")
     index = int(np.argmin(costs))
     return PhotographChoice(index, f"photograph {index}: {reasons[index]}", tuple(costs))
 

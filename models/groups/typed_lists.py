@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..errors import UserError
+
 
 def parse_pairs(text: str, faces: Sequence[int], names: Sequence[str]) -> dict[int, int]:
     """{face: person} from explicit pairs "0:Anna, 2:1"; a person is a name (upper or lower case) or a number.
@@ -14,29 +16,29 @@ def parse_pairs(text: str, faces: Sequence[int], names: Sequence[str]) -> dict[i
         names: of the people, who are numbered from 0.
 
     Raises:
-        ValueError: no pair, something else, a face or person that is not there, or a face named twice.
+        UserError: no pair, something else, a face or person that is not there, or a face named twice.
     """
     numbers = {name.lower(): number for number, name in enumerate(names)}
     parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
     if not parts:
-        raise ValueError("pairs is empty: write face:person, for example 0:Anna, 2:Ben")
+        raise UserError("pairs is empty: write face:person, for example 0:Anna, 2:Ben")
     wanted: dict[int, int] = {}
     for part in parts:
         match = re.fullmatch(r"(\d+)\s*[:=]\s*(.*)", part)
         if not match:
-            raise ValueError(f'"{part}" is not a pair; write face:person, for example 0:1, 2:0')
+            raise UserError(f'"{part}" is not a pair; write face:person, for example 0:1, 2:0')
         face, name = int(match[1]), match[2]
         person = int(name) if re.fullmatch(r"\d+", name) else numbers.get(name.lower())
         if person is None:
-            raise ValueError(f'"{part}" names {name!r}, the profiles are: {", ".join(names)}')
+            raise UserError(f'"{part}" names {name!r}, the profiles are: {", ".join(names)}')
         if face not in faces:
             known = ", ".join(map(str, sorted(set(faces)))) or "none"
-            raise ValueError(f'"{part}" names face {face}, the faces are: {known}')
+            raise UserError(f'"{part}" names face {face}, the faces are: {known}')
         if person >= len(names):
             known = ", ".join(f"{number} {name}" for number, name in enumerate(names))
-            raise ValueError(f'"{part}" names person {person}, there are {len(names)}: {known}')
+            raise UserError(f'"{part}" names person {person}, there are {len(names)}: {known}')
         if face in wanted:
-            raise ValueError(f"face {face} is named twice")
+            raise UserError(f"face {face} is named twice")
         wanted[face] = person
     return wanted
 
@@ -53,7 +55,7 @@ def numbers_for_faces(
         step: added for each face when one number stands for all: seeds differ from face to face then.
 
     Raises:
-        ValueError: something that is no number, or out of range.
+        UserError: something that is no number, or out of range.
     """
     if len(given) == 1:
         span = int(high) + 1 if step else 0
@@ -68,14 +70,14 @@ def numbers_for_faces(
             value = kind(part)
         except ValueError:
             what = "a whole number" if step else "a number"
-            raise ValueError(
+            raise UserError(
                 f'{name}: "{part.strip()}" is not {what}; write one for each face, for example 1, , 2'
             ) from None
         if face < faces:
             values[face] = value
     for face, value in enumerate(values):
         if not low <= value <= high:
-            raise ValueError(f"{name}: face {face} has {value:g}, it must lie between {low:g} and {high:g}")
+            raise UserError(f"{name}: face {face} has {value:g}, it must lie between {low:g} and {high:g}")
     return values
 
 

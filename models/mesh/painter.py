@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from ..errors import UserError
 from ..faces.mediapipe import finder, topology
 from ..faces.pixels import to_bytes
 from ..faces.types import Placement
@@ -40,10 +41,10 @@ class MeshSettings:
 
     def __post_init__(self) -> None:
         if self.expression not in EXPRESSIONS:
-            raise ValueError(f"expression must be one of: {', '.join(EXPRESSIONS)}; {self.expression!r} came")
+            raise UserError(f"expression must be one of: {', '.join(EXPRESSIONS)}; {self.expression!r} came")
         for name in ("skin_tone", "light", "shape"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1; {getattr(self, name)} came")
+                raise UserError(f"{name} must lie between 0 and 1; {getattr(self, name)} came")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def crop_mesh(placement: Placement, crop: torch.Tensor, what: str) -> np.ndarray
     A face that came without one (a box, five points) is read in its crop `[1, S, S, 3]`.
 
     Raises:
-        ValueError: no mesh can be read, naming `what`.
+        UserError: no mesh can be read, naming `what`.
     """
     points = placement.face.points_3d
     if points is not None and placement.face.layout == "mediapipe":
@@ -74,7 +75,7 @@ def crop_mesh(placement: Placement, crop: torch.Tensor, what: str) -> np.ndarray
     )
     found = finder.read_in_box(to_bytes(crop[0]), (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()))
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"the face of the {what} cannot be read as a mesh (a drawing, an animal, or mostly hidden?); nets can still paint it"
         )
     return found.points[: topology.POINTS]
@@ -86,7 +87,7 @@ def mesh_match(
     """The correspondence of a pair, and the meshes of profile, style and target, each `[468, 3]` in its crop.
 
     Raises:
-        ValueError: a face that has no mesh.
+        UserError: a face that has no mesh.
     """
     profile = crop_mesh(pair.profile_placement, pair.profile, "profile")
     style = crop_mesh(pair.style_placement, pair.style, "style reference")
@@ -98,7 +99,7 @@ def mesh_flow(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Flow:
     """The flow target <- profile of a pair, visibility as confidence.
 
     Raises:
-        ValueError: a face that has no mesh.
+        UserError: a face that has no mesh.
     """
     return as_flow(mesh_match(pair, settings)[0])
 
@@ -107,7 +108,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     """The profile in the style's pose and light, on the style's crop. A `Painter` once the settings are given.
 
     Raises:
-        ValueError: a face that has no mesh.
+        UserError: a face that has no mesh.
     """
     match, profile_mesh, style_mesh, target = mesh_match(pair, settings)
     size = pair.style.shape[1]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.utils import flow_to_image
 
+from ..errors import UserError
 from ..method.correspondence import resize_flow, warp
 from ..types import Flow
 from .drawing import draw_text, font, from_pil, to_pil
@@ -44,10 +45,10 @@ def flow_to_color(
         float32 `[B, height, width, 3]` in [0, 1], steps of 1/255.
 
     Raises:
-        ValueError: another shape.
+        UserError: another shape.
     """
     if flow.ndim != 4 or flow.shape[1] != 2:
-        raise ValueError(f"a flow must have shape [batch, 2, height, width], {list(flow.shape)} came")
+        raise UserError(f"a flow must have shape [batch, 2, height, width], {list(flow.shape)} came")
     flow = flow.detach().to(device="cpu", dtype=torch.float32)
     known = torch.isfinite(flow).all(dim=1, keepdim=True)
     flow = torch.where(known, flow, 0)
@@ -160,7 +161,7 @@ def match_lines(
         float32 `[B, H, 2W + gap, 3]`.
     """
     if style_image.shape[1:] != profile_image.shape[1:]:
-        raise ValueError(
+        raise UserError(
             f"style crop and profile must have one size, {list(style_image.shape[1:])} and {list(profile_image.shape[1:])} came"
         )
     count, _, rows, columns = offsets.shape

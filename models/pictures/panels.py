@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from ..errors import UserError
 from .drawing import font, from_pil
 
 
@@ -51,7 +52,7 @@ def labelled_panel(
         float32 `[1, H', W', 3]`.
     """
     if not items:
-        raise ValueError("a panel needs at least one picture")
+        raise UserError("a panel needs at least one picture")
     size = title_size or max(11, height // 16)
     columns = columns or len(items)
     tiles = []

@@ -50,10 +50,11 @@ SETTINGS = {
     "Comfy.Minimap.Visible": False,  # it covers a corner of the screenshots
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # names stay readable on screenshots of whole workflows
 }
-# The editor's own lines: they come without this pack too; the last when it asks for a linked model's size without a network.
+# The editor's own lines: they come without this pack too, "Error fetching" when it asks for a linked model's size without a network.
+# Of a help page it asks for docs/<node id>/en.md before docs/<node id>.md, which is the page of all languages.
 NOISE = ("favicon.ico", "user.css", "/api/userdata", "api.comfy.org", "huggingface.co", "Content Security Policy", "at onChange",
          "reading 'id'", "setting 'value'", "api/experiment", "stripe", "PrimeVue",
-         "Error fetching file size", "graph accessed before initialization")  # fmt: skip
+         "Error fetching file size", "graph accessed before initialization", "/en.md")  # fmt: skip
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 
 # The search of frontend 1.32, and of 1.49.

@@ -18,8 +18,9 @@ from icportrait.training.data.heads.lights import KINDS, random_light
 from icportrait.training.data.heads.raster import rasterise
 from icportrait.training.data.heads.render import render
 from icportrait.training.data.heads.scene import random_scene
-from icportrait.training.data.heads.template import HAT, load_template
+from icportrait.training.data.heads.template import load_template
 from icportrait.training.data.heads.template_build import build_arrays
+from icportrait.training.data.heads.template_space import HAT
 from icportrait.training.evaluation.face_scenes import HeadMaker
 
 SIZE = 96

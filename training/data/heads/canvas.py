@@ -1,4 +1,7 @@
-"""What all people's atlases share: positions, masks, noise and soft zones of the face, in template space."""
+"""What all people's atlases share: positions, masks, noise and soft zones of the face, in template space.
+
+Places and widths of the zones were read off the template by eye.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,7 +9,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .template import ATLAS_HEIGHT, ATLAS_WIDTH, AXIS_Z, load_template
+from .template import load_template
+from .template_space import ATLAS_HEIGHT, ATLAS_WIDTH, AXIS_Z
 
 _BANK = (0.7, 1.2, 2.5, 5.0, 10.0, 24.0)  # texels
 

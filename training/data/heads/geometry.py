@@ -21,8 +21,8 @@ _OPPOSITES = [
 _SIGMA = {"nose": 0.31, "mouth": 0.27, "chin": 0.29, "neck": 0.20, "ear": 0.26, "eyebrows": 0.34}
 _OTHER_SIGMA = 0.27
 _MOST_SIGMAS = 2.3  # beyond, single features look like a caricature
-_ASYMMETRY = 0.05  # standard deviation between the two sides of a face
-# Factors on the deviation of controls that turn people into caricatures first.
+_ASYMMETRY = 0.05  # standard deviation between the two sides of a face; chosen by eye
+# Factors on the deviation of controls that turn people into caricatures first; chosen by eye.
 _TAMED = {
     "head-scale": 0.5,
     "eye-scale": 0.55,

@@ -12,7 +12,8 @@ from .look import Look, random_look
 from .raster import vertex_normals
 from .ribbons import Hair, coarse_ribbons, every_other_ribbon
 from .skin import paint_atlas
-from .template import HAIR, HAT, load_template
+from .template import load_template
+from .template_space import HAIR, HAT
 from .visibility import bake_visibility
 
 _PALE_IRISES = ("blue", "grey", "green", "pale blue", "hazel")  # these turn brownish around the pupil

@@ -1,4 +1,7 @@
-"""A person's colours and features: skin tone, hair, eyes, brows, lips, beard, make-up."""
+"""A person's colours and features: skin tone, hair, eyes, brows, lips, beard, make-up.
+
+Colours, shares and measures were chosen by eye: no census or table of measured colours is behind them.
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +9,7 @@ import numpy as np
 
 from .geometry import Shape
 
-# sRGB of photographed skin from very light to very dark, at equal steps of melanin.
+# sRGB of skin from very light to very dark, at equal steps of melanin.
 _TONES = (
     np.array(
         [(240, 202, 184), (231, 184, 160), (213, 160, 130), (183, 128, 97), (141, 93, 67), (102, 64, 46), (72, 45, 34)]

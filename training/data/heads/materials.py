@@ -2,6 +2,8 @@
 
 Each function fills base [3] (linear albedo) and returns a Finish. tx, ty, tz is the point's place: template position in
 mm, or as the mesh says. nx, ny, nz is its smooth normal. Positions and sizes are mm, angles radians.
+
+Colours, sizes, frequencies and strengths were chosen by eye, if no source stands beside them.
 """
 
 from collections import namedtuple
@@ -10,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from .shader_math import hash2, noise, step
-from .template import ATLAS_BOTTOM, ATLAS_HEIGHT, ATLAS_TOP, ATLAS_WIDTH, AXIS_Z, FRONT_WARP
+from .template_space import ATLAS_BOTTOM, ATLAS_HEIGHT, ATLAS_TOP, ATLAS_WIDTH, AXIS_Z, FRONT_WARP
 
 # Surface classes of a picture (0 = background).
 SKIN_FACE, SKIN_BODY, EYES, MOUTH_INSIDE, LASHES, HAIR_CLASS, CLOTH, GLASSES, HEADWEAR = range(1, 10)
@@ -47,7 +49,7 @@ Paint = namedtuple(
     ],
 )
 _ROWS_A_MM = ATLAS_HEIGHT / (ATLAS_TOP - ATLAS_BOTTOM)
-_EYE_RADIUS = 14.0
+_EYE_RADIUS = 14.0  # mm; the template's eyeballs measure 13.6 to 15.2
 
 
 @njit(cache=True, fastmath=True, nogil=True)

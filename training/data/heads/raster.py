@@ -1,4 +1,8 @@
-"""A small z-buffer rasteriser in numba: triangle ids, barycentrics and depth maps."""
+"""A small z-buffer rasteriser in numba: triangle ids, barycentrics and depth maps.
+
+Own code, because the exact flow needs each pixel's triangle and barycentrics on a machine without a GPU: nvdiffrast wants CUDA,
+renderers on OpenGL give colours and depth only, and PyTorch3D has to be compiled for each version of torch.
+"""
 
 import numpy as np
 from numba import njit

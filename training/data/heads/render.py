@@ -18,8 +18,8 @@ from .template import box_centre, load_template
 from .visibility import CENTRE, RADIUS, irradiance, light_axes
 
 SHADOW_SIZE = 256  # px of a key light's shadow map: about 1.3 mm a pixel
-_CLOTH_MM = 4.5  # how far clothes stand off the body
-_BRIGHTEST = 3.0  # linear, after exposure
+_CLOTH_MM = 4.5  # how far clothes stand off the body; chosen by eye
+_BRIGHTEST = 3.0  # linear, after exposure; chosen by eye
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _tent(a):
 
 
 def tone_map(linear: np.ndarray) -> np.ndarray:
-    """Linear RGB (1 = white) to sRGB uint8, with a soft shoulder above 0.6."""
+    """Linear RGB (1 = white) to sRGB uint8 (IEC 61966-2-1), with a soft shoulder above 0.6, chosen by eye."""
     x = np.maximum(linear, 0)
     x = np.where(x > 0.6, 0.6 + 0.4 * (1 - np.exp(-(x - 0.6) / 0.4)), x)
     s = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.power(np.maximum(x, 1e-6), 1 / 2.4) - 0.055)

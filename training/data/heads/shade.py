@@ -1,4 +1,7 @@
-"""The shader: light on every covered pixel of a G-buffer. One numba kernel over the materials of materials.py."""
+"""The shader: light on every covered pixel of a G-buffer. One numba kernel over the materials of materials.py.
+
+Numbers without a source beside them (strengths, widths, limits, biases) were chosen by eye.
+"""
 
 from collections import namedtuple
 
@@ -23,7 +26,7 @@ from .materials import (
     teeth_finish,
 )
 from .shader_math import hash2, shadow, smooth_radiance, step
-from .template import EYE, FRAME, HAIR, LASH, MOUTH, SKIN, TEETH
+from .template_space import EYE, FRAME, HAIR, LASH, MOUTH, SKIN, TEETH
 
 # Columns of the vertex attributes; a tangent is only read on hair.
 NORMAL, IRRADIANCE, GRADIENT, PLACE, TANGENT, COLUMNS = 0, 3, 6, 9, 12, 15
@@ -83,7 +86,8 @@ def _finish(base, texel, material, tx, ty, tz, nx, ny, nz, paint):
 def _add_hair_light(total, base, value, lx, ly, lz, vx, vy, vz, smooth, lit, colour, hair):
     """Add a key light on hair to total [3]: a soft body and two shifted highlights across the strand.
 
-    After Kajiya and Kay (1989) and Marschner et al. (2003). smooth is the cosine to the ribbon's normal.
+    The terms are those of Kajiya and Kay (1989, diffuse) and Marschner et al. (2003, a white highlight shifted to the root and a
+    coloured one to the tip); all numbers were chosen by eye. smooth is the cosine to the ribbon's normal.
     """
     s = 1 / np.sqrt(value[12] ** 2 + value[13] ** 2 + value[14] ** 2 + 1e-12)
     ax, ay, az = value[12] * s, value[13] * s, value[14] * s
@@ -109,7 +113,7 @@ def _add_hair_light(total, base, value, lx, ly, lz, vx, vy, vz, smooth, lit, col
 def _add_key_light(total, base, f, nx, ny, nz, lx, ly, lz, vx, vy, vz, lit, colour, softness):
     """Add a key light on anything but hair to total [3]; f is the Finish, n its normalised normal."""
     cosine = nx * lx + ny * ly + nz * lz
-    # Wrapped diffuse: red light travels furthest under the skin.
+    # Wrapped diffuse (Green, GPU Gems, 2004, chapter 16): red light travels furthest under the skin. Widths by eye.
     for c in range(3):
         w = f.wrap * (1.0, 0.42, 0.25)[c]
         d = (cosine + w) / (1 + w)
@@ -119,7 +123,8 @@ def _add_key_light(total, base, f, nx, ny, nz, lx, ly, lz, vx, vy, vz, lit, colo
         e = lit ** (1 - 0.2 * f.warm) if c == 0 else lit
         total[c] += base[c] * d * e * colour[c] * (0.5 + 0.5 * f.occlusion)
     if cosine > 0 and (f.broad > 0 or f.tight > 0):
-        # Two Blinn-Phong lobes with Schlick's Fresnel term (0.028: skin and other watery things).
+        # Two Blinn-Phong lobes, normalised by (n + 8) / 8 pi, with Schlick's Fresnel term: 0.028 = (0.4 / 2.4)^2 is that of the
+        # refractive index 1.4 of skin. Exponents and strengths by eye.
         hx, hy, hz = lx + vx, ly + vy, lz + vz
         s = 1 / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
         nh = (nx * hx + ny * hy + nz * hz) * s
@@ -185,7 +190,7 @@ def shade(ident, bary, mesh, paint, keys, sh, ambient, camera, colour, albedo, k
 
             # Environment: vertex irradiance, corrected to first order for the relief.
             change = value[6] * (nx - ox) + value[7] * (ny - oy) + value[8] * (nz - oz)
-            lum = 0.2126 * value[3] + 0.7152 * value[4] + 0.0722 * value[5]
+            lum = 0.2126 * value[3] + 0.7152 * value[4] + 0.0722 * value[5]  # Rec. 709
             change = 1 + 0.8 * change / (lum + 1e-4)
             change = 0.4 if change < 0.4 else (1.6 if change > 1.6 else change)
             for c in range(3):

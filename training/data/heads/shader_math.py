@@ -1,4 +1,7 @@
-"""Small functions of the shader: steps, hashes, noise, shadow look-ups, smooth radiance. All numba, all scalar."""
+"""Small functions of the shader: steps, hashes, noise, shadow look-ups, smooth radiance. All numba, all scalar.
+
+The size and softness of the shadow filter were chosen by eye.
+"""
 
 import numpy as np
 from numba import njit
@@ -58,9 +61,10 @@ def shadow(depth, axes, centre, scale, px, py, pz, bias, radius):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def smooth_radiance(sh, x, y, z, c):
-    """Radiance of channel c from a direction, blurred by a cosine lobe (factors 1, 2/3, 1/4).
+    """Radiance of channel c from a direction, blurred by a cosine lobe.
 
-    sh [9, 3] are coefficients as of lights.sh9; Ramamoorthi and Hanrahan (2001).
+    sh [9, 3] are coefficients as of lights.sh9. The lobe's factors 1, 2/3, 1/4 by degree are those of Ramamoorthi and Hanrahan (2001)
+    over pi.
     """
     return (
         0.282095 * sh[0, c]

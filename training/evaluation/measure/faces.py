@@ -10,7 +10,9 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,9 +27,12 @@ from ....models.groups.painting import paint_group
 from ....models.groups.profiles import embedded, photographs_of
 from ....models.groups.rules import by_similarity
 from ....models.groups.types import GroupAssignment, Person, Profiles
+from ....models.method.detail import STRENGTH
 from ....models.nets import bundle as bundles
 from ....models.painting import CropResult, Painter, paint_face
 from ....models.portrait import CropSettings, paint_crop
+from ...core.checks import at_least
+from ...core.paths import InputFile, InputFolder
 from ...data.photographs import group_photograph, read_picture
 from ..face_scenes import (
     PEOPLE_A_SCENE,
@@ -40,6 +45,7 @@ from ..face_scenes import (
     overlapping_pairs,
     paste_heads,
 )
+from .settings import BundleSetting, Measure
 
 GROUP_FACE_PX = 200.0
 GROUPS = 4  # sets of people; the first is measured in full
@@ -309,27 +315,49 @@ def _save(picture: torch.Tensor, path: Path) -> None:
     Image.fromarray((picture[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()).save(path)
 
 
-def measure_faces(arguments) -> dict:
-    """All figures; see `icportrait measure faces --help`.
+@dataclass(frozen=True, kw_only=True)
+class FacesMeasure(BundleSetting, Measure):
+    """Finding, assigning and group painting: on a group photograph and on held-out heads."""
 
-    Args:
-        arguments: `bundle` (folder or None), `work` (folder for pictures), `photograph` (file or None), `insightface` (list of
-            folders), `identities`, `steps`, `detail`, `crop_size`, `effort`, `seed`.
-    """
-    maker = HeadMaker(arguments.seed)
-    image = read_picture(arguments.photograph) if arguments.photograph else group_photograph()
-    photograph, faces = measure_photograph(image, list(arguments.insightface)) if image is not None else ({}, None)
+    work: Path = Path("measure_work")
+    """Folder for pictures to look at."""
+    photograph: InputFile | None = None
+    """Group photograph; default: t1.jpg of the package insightface."""
+    insightface: list[InputFolder] = field(default_factory=list)
+    """Folders that hold an insightface model pack."""
+    identities: int = 50
+    """Held-out people; 8 for a quick check."""
+    effort: Literal["fast", "normal", "small faces"] = "normal"
+    """Of the search, as in Detect Faces."""
+    steps: int = CropSettings.steps
+    """Sampling steps a face; 2 for a quick check."""
+    detail: float = STRENGTH
+    """Of the photo's fine detail, as in Group Portrait; 0 = the paper's method."""
+    crop_size: int = 256
+    """Side of the painted crops in pixels."""
+    seed: int = 0
+    """Decides the heads, the kept pixels and all noise."""
+
+    def __post_init__(self):
+        at_least(1, identities=self.identities, steps=self.steps, crop_size=self.crop_size)
+
+
+def measure_faces(options: FacesMeasure) -> dict:
+    """All figures; see `icportrait measure faces --help`."""
+    maker = HeadMaker(options.seed)
+    image = read_picture(options.photograph) if options.photograph else group_photograph()
+    photograph, faces = measure_photograph(image, options.insightface) if image is not None else ({}, None)
     round_trip = measure_round_trip(image, faces.frames[0]) if faces is not None and faces.count else {}
-    heads = measure_heads(maker, arguments.identities, arguments.seed, arguments.effort)
-    settings = CropSettings(seed=arguments.seed, steps=arguments.steps, detail=arguments.detail)
+    heads = measure_heads(maker, options.identities, options.seed, options.effort)
+    settings = CropSettings(seed=options.seed, steps=options.steps, detail=options.detail)
     group = measure_group(
         maker,
-        arguments.identities,
-        arguments.seed,
-        Path(arguments.bundle or bundles.FOLDER),
+        options.identities,
+        options.seed,
+        options.bundle or bundles.FOLDER,
         settings,
-        arguments.crop_size,
-        Path(arguments.work),
+        options.crop_size,
+        options.work,
     )
     outside = [part["outside_max_abs_diff"] for part in (round_trip, group) if "outside_max_abs_diff" in part]
     return {
@@ -345,7 +373,7 @@ def measure_faces(arguments) -> dict:
         "round_trip": round_trip,
         "heads": heads,
         "group": group,
-        "seed": arguments.seed,
+        "seed": options.seed,
     }
 
 
