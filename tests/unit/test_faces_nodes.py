@@ -71,7 +71,10 @@ class TestDetect:
         image, _ = astronaut()
         faces, count, preview, message = run(DetectFaces, image=image[:, 20:220, 120:320])
         assert (
-            count == 1 and isinstance(faces, Faces) and preview.shape == (1, 200, 200, 3) and "backend MediaPipe" in message
+            count == 1
+            and isinstance(faces, Faces)
+            and preview.shape == (1, 200, 200, 3)
+            and "backend MediaPipe" in message
         )
 
     def test_mask_goes_without_search(self):
