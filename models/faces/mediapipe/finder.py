@@ -14,8 +14,8 @@ from .mesh import Reading, Square
 
 # Lower than MediaPipe's 0.5 and 0.6: the mesh throws out what is no face.
 _LEAST = {"short_range": 0.5, "full_range": 0.3}
-# MediaPipe's own limit of the mesh's presence. What passes it and is no face, or a face read at a wrong turn, does not hold still: on
-# photographs faces moved by less than 0.013 of the square's side in the last pass, the others by more than 0.024.
+# MediaPipe's own limit of the mesh's presence. What passes it and is no face does not hold still: on photographs faces moved by less than
+# 0.013 of the square's side in the last pass, what is none by more than 0.024.
 _PRESENT, _STEADY = 0.5, 0.02
 # Two meshes whose bounding boxes overlap by more than this (intersection over union) are one face.
 _SAME_FACE = 0.3
@@ -74,7 +74,7 @@ def find(rgb: np.ndarray, effort: str = "normal") -> tuple[list[MeshFace], list[
 
     Args:
         rgb: uint8 `[H, W, 3]`.
-        effort: "fast" sees faces from about 7 % of the longer side on, "normal" 4 %, "small faces" 2 %.
+        effort: "fast" sees faces from about 7 % of the longer side on, "normal" 3 %, "small faces" 2 %.
     """
     made: list[str] = []
     for group in looks(effort, *rgb.shape[:2]):
