@@ -60,9 +60,9 @@ def vae_input() -> io.Vae.Input:
     return io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint.")
 
 
-def nets_input(more: str = "") -> NetsType.Input:
+def nets_input(more: str = "", optional: bool = False) -> NetsType.Input:
     """`nets`; `more` goes on where the tooltip's sentence ends."""
-    return NetsType.Input("nets", tooltip=f"From {NETS_MADE_BY}{more}.")
+    return NetsType.Input("nets", optional=optional, tooltip=f"From {NETS_MADE_BY}{more}.")
 
 
 def model_inputs() -> list[io.Input]:
