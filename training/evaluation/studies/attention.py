@@ -7,12 +7,11 @@ import torch
 
 from ....models.faces.types import Placement
 from ....models.mesh.painter import MeshResult, paint_by_mesh
-from ....models.method.encoding import conditionings, encode_picture, encode_profile
+from ....models.method.encoding import encode_picture, encode_profile
 from ....models.method.injection import Settings, apply_portrait
 from ....models.method.pixel_sampling import sample_pixels
-from ....models.method.progressive import progressive_rounds
 from ....models.painting import CropPair
-from ....models.portrait import CropSettings
+from ....models.portrait import CropSettings, sample_crop
 from ....models.types import Flow
 from .. import charts
 from ..cases import Case, Shot
@@ -48,18 +47,8 @@ def paint(
     sampled, _ = sample_pixels(start, settings.share, torch.Generator().manual_seed(settings.seed), settings.pattern)
     apply = Settings(seed=settings.seed, attention=attention)
     patched = apply_portrait(models.model, models.nets if nets else None, profile, sampled, apply, flow)
-    samples = progressive_rounds(
-        patched,
-        *conditionings(profile),
-        {"samples": encode_picture(models.vae, start, "style crop")},
-        settings.seed,
-        settings.steps,
-        settings.cfg,
-        settings.sampler,
-        settings.scheduler,
-        settings.noise_strength,
-    )
-    return models.vae.decode(samples)
+    latent = encode_picture(models.vae, start, "style crop")
+    return models.vae.decode(sample_crop(patched, profile, latent, settings))
 
 
 def named(nets: bool, start: str, noise: float, attention: float) -> str:
