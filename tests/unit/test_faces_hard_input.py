@@ -57,7 +57,7 @@ def test_importing_the_pack_needs_no_detector():
         "import sys, importlib.util as u\n"
         f"spec = u.spec_from_file_location('pack', r'{PACK / '__init__.py'}', submodule_search_locations=[r'{PACK}'])\n"
         "pack = u.module_from_spec(spec); sys.modules['pack'] = pack\n"
-        "import pack.models.groups, pack.models.faces.detection, pack.models.faces.stitching\n"
+        "import pack.models.groups, pack.models.faces.detection, pack.models.stitching\n"
         "print(sorted({'dlib', 'insightface', 'face_recognition_models', 'onnxruntime', 'mediapipe'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
