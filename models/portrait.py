@@ -11,7 +11,8 @@ from .method.injection import Settings, apply_portrait
 from .method.matching import FLOW_TIMESTEP, estimate_flow
 from .method.pixel_sampling import sample_pixels
 from .method.progressive import progressive_rounds
-from .types import Flow, PortraitNets, Profile
+from .painting import CropResult
+from .types import PortraitNets
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class CropSettings:
     """How one crop is painted; the fields are those of the stage nodes."""
 
     seed: int = 0
-    """Decides the kept pixels, the profile half's noise and the sampler's noise."""
+    """Of the kept pixels, the profile half's noise and the sampler's noise."""
     share: float = 0.2
     """Share of the style crop's pixels the nets see, 0 .. 1."""
     pattern: str = "random"
@@ -48,16 +49,6 @@ class CropSettings:
     method; the nodes' default is `detail.STRENGTH`."""
 
 
-@dataclass(frozen=True)
-class CropResult:
-    """What the stages made; pictures are float32 `[1, H, W, 3]` in [0, 1]."""
-
-    image: torch.Tensor
-    sampled: torch.Tensor
-    flow: Flow
-    profile: Profile
-
-
 def paint_crop(
     model,
     vae,
@@ -78,7 +69,7 @@ def paint_crop(
         prompt: from `encoding.encode_prompt`: words beside the profile's embedding, or None.
 
     Raises:
-        ValueError: models, sizes or settings that do not fit.
+        UserError: models, sizes or settings that do not fit.
         InterruptProcessingException: Cancel was pressed.
     """
     style_crop = encoding.check_picture(style_crop, "style crop")

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .errors import UserError
+
 
 @dataclass(frozen=True)
 class LoadedNet:
@@ -49,13 +51,13 @@ class Profile:
     def __post_init__(self):
         _, height, width, channels = self.image.shape
         if self.image.shape[0] != 1 or channels != 3:
-            raise ValueError(f"A profile is one RGB picture [1, H, W, 3]; got {list(self.image.shape)}.")
+            raise UserError(f"A profile is one RGB picture [1, H, W, 3]; got {list(self.image.shape)}.")
         if list(self.latent.shape) != [1, 4, height // 8, width // 8]:
-            raise ValueError(
+            raise UserError(
                 f"The profile latent must be [1, 4, {height // 8}, {width // 8}]; got {list(self.latent.shape)}."
             )
         if list(self.embedding.shape) != [1, 1, 768]:
-            raise ValueError(f"The profile's image embedding must be [1, 1, 768]; got {list(self.embedding.shape)}.")
+            raise UserError(f"The profile's image embedding must be [1, 1, 768]; got {list(self.embedding.shape)}.")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Flow:
     def __post_init__(self):
         batch, channels, *cells = self.offsets.shape
         if channels != 2 or list(self.confidence.shape) != [batch, 1, *cells]:
-            raise ValueError(
+            raise UserError(
                 f"A flow needs offsets [B, 2, h, w] and a confidence [B, 1, h, w]; "
                 f"got {list(self.offsets.shape)} and {list(self.confidence.shape)}."
             )

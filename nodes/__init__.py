@@ -2,18 +2,50 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import apply, conditioning, detail, faces, groups, loaders, matching, portrait, sampling
+from . import (
+    align,
+    apply,
+    assign,
+    conditioning,
+    detail,
+    detect,
+    group_portrait,
+    loaders,
+    matching,
+    portrait,
+    profiles,
+    sampling,
+    select,
+    similarity,
+    stitch,
+)
 from .renames import register_renames
 
 NODES: list[type[io.ComfyNode]] = [
     node
-    for topic in (loaders, faces, conditioning, matching, apply, sampling, detail, portrait, groups)
+    for topic in (
+        loaders,
+        detect,
+        align,
+        stitch,
+        similarity,
+        conditioning,
+        matching,
+        apply,
+        sampling,
+        detail,
+        portrait,
+        select,
+        profiles,
+        assign,
+        group_portrait,
+    )
     for node in topic.NODES
 ]
 
 
 class ICPortraitExtension(ComfyExtension):
-    """What ComfyUI asks for its nodes."""
+    """The pack's nodes, as ComfyUI loads them."""
 
     async def on_load(self) -> None:
         await register_renames()

@@ -4,22 +4,19 @@ from comfy_api.latest import io
 
 from ..models.method.encoding import check_picture
 from ..models.method.injection import FLOW_MODES, Settings, apply_portrait
-from ..models.types import Flow as FlowData
-from ..models.types import Profile as ProfileData
-from .common import (
-    CATEGORY,
-    Flow,
-    Profile,
+from ..models.types import Flow, Profile
+from .common import CATEGORY, FlowType, ProfileType, naming
+from .inputs import (
     check_choice,
     check_latent,
     check_nets,
     check_type,
-    naming,
+    flow_method_input,
+    flow_timestep_input,
     net_strength_input,
     nets_input,
     seed_input,
 )
-from .matching import flow_method_input, flow_timestep_input
 
 AS_TRAINED = -1.0
 GATES = {"as trained": None, "on": True, "off": False}
@@ -66,7 +63,7 @@ class Apply(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="SD1.5 checkpoint or a fine-tune of it. It is cloned, not changed."),
                 nets_input("; made for this MODEL's UNet"),
-                Profile.Input("profile", tooltip="From 'Encode Profile'."),
+                ProfileType.Input("profile", tooltip="From 'Encode Profile'."),
                 io.Image.Input(
                     "sampled_image",
                     tooltip="From 'Sample Pixels': the style crop's kept pixels, of the profile crop's size.",
@@ -95,7 +92,7 @@ class Apply(io.ComfyNode):
                 flow_timestep_input(before="For `once`. "),
                 flow_method_input(),
                 seed_input("the noise on the profile's half"),
-                Flow.Input(
+                FlowType.Input(
                     "flow",
                     optional=True,
                     tooltip="From 'Estimate Flow'. When connected it is used as it is, and the matching net is not loaded for sampling.",
@@ -145,9 +142,9 @@ class Apply(io.ComfyNode):
     ) -> io.NodeOutput:
         with naming(cls):
             check_nets(nets)
-            check_type("profile", profile, ProfileData, "'Encode Profile'")
+            check_type("profile", profile, Profile, "'Encode Profile'")
             if flow is not None:
-                check_type("flow", flow, FlowData, "'Estimate Flow'")
+                check_type("flow", flow, Flow, "'Estimate Flow'")
             settings = Settings(
                 strength=strength,
                 start_percent=start_percent,

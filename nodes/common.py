@@ -1,20 +1,27 @@
-"""What the node files share: wire types, names, checks of inputs, and errors that name their node."""
+"""Wire types, categories, errors with the node's name before them, progress."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import comfy.model_management
+import comfy.utils
+import folder_paths
 import torch
-from comfy_api.latest import io
-
-from ..models.types import PortraitNets
+from comfy_api.latest import io, ui
 
 CATEGORY = "IC-Portrait"
+FACES_CATEGORY = f"{CATEGORY}/faces"
+GROUPS_CATEGORY = f"{CATEGORY}/groups"
 
-Nets = io.Custom("ICPORTRAIT_NETS")  # models.types.PortraitNets
-Profile = io.Custom("ICPORTRAIT_PROFILE")  # models.types.Profile
-Flow = io.Custom("ICPORTRAIT_FLOW")  # models.types.Flow
-
-NETS_MADE_BY = "'Load Portrait Nets' or 'Load Demo Bundle'"
+# Frozen dataclasses, each documented where it is defined.
+NetsType = io.Custom("ICPORTRAIT_NETS")  # models.types.PortraitNets
+ProfileType = io.Custom("ICPORTRAIT_PROFILE")  # models.types.Profile
+FlowType = io.Custom("ICPORTRAIT_FLOW")  # models.types.Flow
+FacesType = io.Custom("ICPORTRAIT_FACES")  # models.faces.types.Faces
+StitchType = io.Custom("ICPORTRAIT_STITCH")  # models.faces.types.Placements
+ProfilesType = io.Custom("ICPORTRAIT_PROFILES")  # models.groups.types.Profiles
+AssignmentType = io.Custom("ICPORTRAIT_ASSIGNMENT")  # models.groups.types.GroupAssignment
 
 
 @contextmanager
@@ -29,76 +36,28 @@ def naming(node: type[io.ComfyNode]) -> Iterator[None]:
         raise ValueError(f"{name}: {error}") from error
 
 
-def check_choice(name: str, value: str, options) -> str:
-    """ComfyUI before 0.9 does not check the choices of V3 nodes. Raises ValueError naming the input and the options."""
-    if value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(options)}; got {value!r}.")
-    return value
+def progress(steps: int) -> Callable[[int, int], None]:
+    """A callback (done, total) that moves ComfyUI's progress bar and raises when Cancel was pressed."""
+    bar = comfy.utils.ProgressBar(steps)
+
+    def step(done: int, total: int) -> None:
+        bar.update_absolute(done, total)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    return step
 
 
-def check_type(name: str, value, wanted: type, made_by: str) -> None:
-    """Raises ValueError when another pack put a foreign object on one of our wires."""
-    if not isinstance(value, wanted):
-        raise ValueError(f"{name} must come from {made_by}; got {type(value).__name__}.")
+def insightface_folders() -> list[str]:
+    """ComfyUI's folders for insightface model packs, extra_model_paths.yaml included."""
+    try:
+        return list(folder_paths.get_folder_paths("insightface"))
+    except KeyError:  # no pack has registered the folder
+        return [os.path.join(folder_paths.models_dir, "insightface")]
 
 
-def check_nets(nets) -> None:
-    """Raises ValueError when the nets come from elsewhere."""
-    check_type("nets", nets, PortraitNets, NETS_MADE_BY)
-
-
-def check_latent(latent: dict) -> torch.Tensor:
-    """The samples `[B, 4, h, w]` of an SD1.5 LATENT. Raises ValueError for another kind of latent."""
-    samples = latent["samples"]
-    if samples.ndim != 4 or samples.shape[1] != 4:
-        raise ValueError(
-            f"The latent must be SD1.5's [B, 4, h, w]; got {list(samples.shape)}. Encode the crop with an SD1.5 VAE."
-        )
-    return samples
-
-
-def seed_input(what: str) -> io.Int.Input:
-    """The usual seed widget."""
-    return io.Int.Input(
-        "seed",
-        default=0,
-        min=0,
-        max=0xFFFFFFFFFFFFFFFF,
-        control_after_generate=True,
-        tooltip=f"Decides {what}. The same seed gives the same result.",
-    )
-
-
-def vae_input() -> io.Vae.Input:
-    """`vae`."""
-    return io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint.")
-
-
-def nets_input(more: str = "") -> Nets.Input:
-    """`nets`; `more` goes on where the tooltip's sentence ends."""
-    return Nets.Input("nets", tooltip=f"From {NETS_MADE_BY}{more}.")
-
-
-def model_inputs() -> list[io.Input]:
-    """`model`, `vae`, `clip_vision` and `nets` of the nodes that do everything."""
-    return [
-        io.Model.Input("model", tooltip="SD1.5 MODEL (LoRAs and other patches welcome), or the demo bundle's."),
-        vae_input(),
-        io.ClipVision.Input("clip_vision", tooltip="CLIP ViT-L/14 image encoder with its projection (768 wide)."),
-        nets_input(),
-    ]
-
-
-def net_strength_input(at_zero: str) -> io.Float.Input:
-    """`strength` of the nets; `at_zero` ends the tooltip and says what 0 does."""
-    return io.Float.Input(
-        "strength",
-        default=1.0,
-        min=0.0,
-        max=10.0,
-        step=0.01,
-        tooltip=f"Multiplies what the appearance net adds. 1 is as trained; {at_zero}",
-    )
+def shown(preview: torch.Tensor, text: str, node: type[io.ComfyNode]) -> dict:
+    """`ui` of a node that shows a picture and a text on itself."""
+    return {**ui.PreviewImage(preview, cls=node).as_dict(), "text": (text,)}
 
 
 def generator(seed: int) -> torch.Generator:

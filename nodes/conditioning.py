@@ -1,10 +1,11 @@
-"""What the nets are shown: sampled style pixels and the encoded profile."""
+"""The nets' inputs: sampled style pixels and the encoded profile."""
 
 from comfy_api.latest import io
 
 from ..models.method import encoding
 from ..models.method.pixel_sampling import PATTERNS, sample_pixels
-from .common import CATEGORY, Profile, check_choice, generator, naming, seed_input, vae_input
+from .common import CATEGORY, ProfileType, generator, naming
+from .inputs import check_choice, seed_input, share_input, vae_input
 
 
 def check_region(region, image):
@@ -19,11 +20,6 @@ def check_region(region, image):
             "The region mask is empty, so no pixel could be kept; paint where style pixels may be taken, or disconnect it."
         )
     return region
-
-
-def share_input(tooltip: str) -> io.Float.Input:
-    """`share` of eq. 1."""
-    return io.Float.Input("share", default=0.2, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
 
 
 class SamplePixels(io.ComfyNode):
@@ -93,7 +89,9 @@ class EncodeProfile(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Profile.Output("profile", display_name="profile", tooltip="For 'Estimate Flow' and 'Apply Portrait'."),
+                ProfileType.Output(
+                    "profile", display_name="profile", tooltip="For 'Estimate Flow' and 'Apply Portrait'."
+                ),
                 io.Latent.Output(
                     "profile_latent",
                     display_name="profile_latent",

@@ -3,24 +3,10 @@
 from comfy_api.latest import io
 
 from ..models.faces.pixels import checked_image
-from ..models.method.detail import RADIUS, STRENGTH, transfer_detail
-from ..models.types import Flow as FlowData
-from ..models.types import Profile as ProfileData
-from .common import CATEGORY, Flow, Profile, check_type, naming
-
-
-def detail_input(optional: bool = False) -> io.Float.Input:
-    """How much detail comes from the profile, with one default in all nodes."""
-    return io.Float.Input(
-        "detail",
-        default=STRENGTH,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        optional=optional,
-        tooltip="Eyelids, hairs, skin and the rims of glasses come from the profile's photo, moved by the flow; light and color stay as "
-        "painted. 1 is full likeness, 0 is what the model painted (the paper's method). No cost.",
-    )
+from ..models.method.detail import RADIUS, transfer_detail
+from ..models.types import Flow, Profile
+from .common import CATEGORY, FlowType, ProfileType, naming
+from .inputs import check_type, detail_input
 
 
 class TransferDetail(io.ComfyNode):
@@ -36,8 +22,8 @@ class TransferDetail(io.ComfyNode):
             "both pictures agree. Light and colors stay as painted. Between VAE Decode and Stitch Face.",
             inputs=[
                 io.Image.Input("crop", tooltip="The painted crop, from VAE Decode, before any scaling."),
-                Profile.Input("profile", tooltip="From 'Encode Profile': the photo the detail comes from."),
-                Flow.Input("flow", tooltip="From 'Estimate Flow': where each part of the profile belongs."),
+                ProfileType.Input("profile", tooltip="From 'Encode Profile': the photo the detail comes from."),
+                FlowType.Input("flow", tooltip="From 'Estimate Flow': where each part of the profile belongs."),
                 detail_input(),
                 io.Float.Input(
                     "radius",
@@ -59,8 +45,8 @@ class TransferDetail(io.ComfyNode):
     @classmethod
     def execute(cls, crop, profile, flow, detail, radius) -> io.NodeOutput:
         with naming(cls):
-            check_type("profile", profile, ProfileData, "'Encode Profile'")
-            check_type("flow", flow, FlowData, "'Estimate Flow'")
+            check_type("profile", profile, Profile, "'Encode Profile'")
+            check_type("flow", flow, Flow, "'Estimate Flow'")
             picture = checked_image(crop, "the painted crop")
             return io.NodeOutput(*transfer_detail(picture, profile.image, flow, detail, radius))
 

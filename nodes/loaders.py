@@ -7,7 +7,8 @@ from comfy_api.latest import io
 
 from ..models.nets import bundle
 from ..models.nets.loading import load_portrait_nets
-from .common import CATEGORY, Nets, check_choice, naming
+from .common import CATEGORY, NetsType, naming
+from .inputs import check_choice
 
 FOLDER = "icportrait"
 
@@ -55,7 +56,9 @@ class LoadNets(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Nets.Output("nets", display_name="nets", tooltip="Both nets, for 'Estimate Flow' and 'Apply Portrait'.")
+                NetsType.Output(
+                    "nets", display_name="nets", tooltip="Both nets, for 'Estimate Flow' and 'Apply Portrait'."
+                )
             ],
         )
 
@@ -95,7 +98,7 @@ class LoadDemoBundle(io.ComfyNode):
                 io.ClipVision.Output(
                     "clip_vision", display_name="clip_vision", tooltip="Its image encoder (embedding 768 wide)."
                 ),
-                Nets.Output("nets", display_name="nets", tooltip="Its matching net and appearance net."),
+                NetsType.Output("nets", display_name="nets", tooltip="Its matching net and appearance net."),
             ],
         )
 

@@ -1,55 +1,25 @@
-"""Dense correspondence between style crop and profile, to look at and to hand on."""
+"""Dense correspondence between style crop and profile, as a flow and as pictures."""
 
-import torch.nn.functional as functional
 from comfy_api.latest import io
 
 from ..models.method import encoding
-from ..models.method.correspondence import METHODS, resize_flow, warp
+from ..models.method.correspondence import METHODS
 from ..models.method.injection import check_model
-from ..models.method.matching import FLOW_TIMESTEP, estimate_flow
+from ..models.method.matching import estimate_flow
 from ..models.method.pixel_sampling import sample_pixels
-from ..models.pictures import confidence_to_color, flow_to_color, match_lines
-from ..models.types import Flow as FlowData
-from ..models.types import Profile as ProfileData
-from .common import (
-    CATEGORY,
-    Flow,
-    Profile,
+from ..models.pictures.flow import confidence_to_color, flow_pictures, match_lines
+from ..models.types import Profile
+from .common import CATEGORY, FlowType, ProfileType, generator, naming
+from .inputs import (
     check_choice,
     check_nets,
     check_type,
-    generator,
-    naming,
+    flow_method_input,
+    flow_timestep_input,
     nets_input,
     seed_input,
     vae_input,
 )
-
-METHOD_TOOLTIP = (
-    "How the best match becomes a flow. smooth: small and even motions are preferred, sure cells lead unsure ones. window: each cell alone, "
-    "refined below one cell. paper: the plain best cell (argmax)."
-)
-TIMESTEP_TOOLTIP = "Noise level both crops are brought to for matching, 0 to 999. Low is best (50 to 150); above 600 the flow is useless. No cost."
-
-
-def flow_timestep_input(name: str = "flow_timestep", before: str = "", optional: bool = False) -> io.Int.Input:
-    """The noise level of matching; `before` stands before the usual tooltip."""
-    return io.Int.Input(
-        name, default=FLOW_TIMESTEP, min=0, max=999, optional=optional, tooltip=before + TIMESTEP_TOOLTIP
-    )
-
-
-def flow_method_input(name: str = "flow_method", optional: bool = False) -> io.Combo.Input:
-    """How the flow is read off, with one default in all nodes."""
-    return io.Combo.Input(name, options=list(METHODS), default=METHODS[0], optional=optional, tooltip=METHOD_TOOLTIP)
-
-
-def flow_pictures(flow: FlowData, profile_image):
-    """(confidence MASK `[1, H, W]`, warped profile `[1, H, W, 3]`, flow in color `[1, H, W, 3]`)."""
-    size = (flow.height, flow.width)
-    confidence = functional.interpolate(flow.confidence, size=size, mode="bilinear", align_corners=False)[:, 0]
-    warped = warp(profile_image.movedim(-1, 1), flow.offsets).movedim(1, -1)
-    return confidence, warped, flow_to_color(resize_flow(flow.offsets, *size), legend=True)
 
 
 class EstimateFlow(io.ComfyNode):
@@ -66,7 +36,7 @@ class EstimateFlow(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="SD1.5 MODEL; only its noise schedule is used here."),
                 nets_input("; the matching net is used"),
-                Profile.Input("profile", tooltip="From 'Encode Profile'."),
+                ProfileType.Input("profile", tooltip="From 'Encode Profile'."),
                 io.Image.Input(
                     "style_image", tooltip="Aligned crop of the style reference, of the profile crop's size."
                 ),
@@ -81,7 +51,7 @@ class EstimateFlow(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Flow.Output("flow", display_name="flow", tooltip="For 'Apply Portrait'."),
+                FlowType.Output("flow", display_name="flow", tooltip="For 'Apply Portrait'."),
                 io.Mask.Output(
                     "confidence", display_name="confidence", tooltip="White where matching there and back agrees."
                 ),
@@ -115,7 +85,7 @@ class EstimateFlow(io.ComfyNode):
         with naming(cls):
             check_choice("method", method, METHODS)
             check_nets(nets)
-            check_type("profile", profile, ProfileData, "'Encode Profile'")
+            check_type("profile", profile, Profile, "'Encode Profile'")
             check_model(model, nets)
             style_image = encoding.check_picture(style_image, "style crop")
             if sampled_image is None:

@@ -1,31 +1,37 @@
 """Everything for one face in one node, from the same functions as the stage nodes."""
 
-import math
-
 import latent_preview
 import torch
 from comfy_api.latest import io
 
-from ..models.faces import alignment, detection, identity
+from ..models.faces import detection
+from ..models.faces.alignment import AlignmentSettings
 from ..models.faces.pixels import checked_image
-from ..models.faces.stitching import COLOR_MATCHES, StitchSettings, stitch
-from ..models.method.correspondence import METHODS
+from ..models.faces.stitching import COLOR_MATCHES, StitchSettings
+from ..models.method.correspondence import METHODS as FLOW_METHODS
 from ..models.method.detail import STRENGTH as DETAIL
 from ..models.method.matching import FLOW_TIMESTEP
-from ..models.pictures import before_after
+from ..models.painting import identity_change, paint_face
+from ..models.pictures.flow import flow_pictures
+from ..models.pictures.panels import before_after
 from ..models.portrait import CropSettings, paint_crop
-from .common import CATEGORY, check_choice, check_nets, model_inputs, naming, net_strength_input, seed_input
-from .conditioning import share_input
-from .detail import detail_input
-from .faces import color_match_input
-from .matching import flow_method_input, flow_pictures, flow_timestep_input
-from .sampling import (
-    SCHEDULER,
+from .common import CATEGORY, naming
+from .inputs import (
     cfg_input,
+    check_choice,
+    check_nets,
+    color_match_input,
     crop_size_input,
+    detail_input,
+    flow_method_input,
+    flow_timestep_input,
+    model_inputs,
+    net_strength_input,
     rounds_input,
     sampler_input,
     scheduler_input,
+    seed_input,
+    share_input,
     steps_input,
     strength_input,
 )
@@ -41,23 +47,6 @@ def one_picture(image, what: str) -> torch.Tensor:
             f"The {what} must be one picture; got a batch of {image.shape[0]}. Choose one with 'ImageFromBatch'."
         )
     return image
-
-
-def faces_of(image, effort: str = "normal") -> detection.Faces:
-    """The faces of one picture, the largest first."""
-    return detection.find_faces(image, detection.DetectionSettings(order="large-small", effort=effort))
-
-
-def similarity(first: tuple, second: tuple) -> float:
-    """Identity similarity of two (picture, face or None); NaN when a face is missing."""
-    embeddings = [None if face is None else identity.embedding(image[0], face) for image, face in (first, second)]
-    value = identity.similarity(*embeddings)
-    return float("nan") if value is None else value
-
-
-def in_words(value: float) -> str:
-    """A similarity for the report."""
-    return "unknown (no face could be read)" if math.isnan(value) else f"{value:.3f}"
 
 
 class Portrait(io.ComfyNode):
@@ -170,18 +159,18 @@ class Portrait(io.ComfyNode):
         no_face=NO_FACE[0],
         rounds=1,
         sampler_name=CropSettings.sampler,
-        scheduler=SCHEDULER,
+        scheduler=CropSettings.scheduler,
         flow_timestep=FLOW_TIMESTEP,
-        flow_method=METHODS[0],
+        flow_method=FLOW_METHODS[0],
         color_match=COLOR_MATCHES[0],
         detail=DETAIL,
     ) -> io.NodeOutput:
         with naming(cls):
             check_choice("no_face", no_face, NO_FACE)
             check_choice("color_match", color_match, COLOR_MATCHES)
-            check_choice("flow_method", flow_method, METHODS)
+            check_choice("flow_method", flow_method, FLOW_METHODS)
             check_nets(nets)
-            frame = alignment.AlignmentSettings(crop_size=crop_size)
+            alignment = AlignmentSettings(crop_size=crop_size)
             settings = CropSettings(
                 seed=seed,
                 share=share,
@@ -200,48 +189,42 @@ class Portrait(io.ComfyNode):
                 one_picture(profile_image, "profile"),
                 one_picture(style_image, "style reference"),
             )
-            placements = []
+            found = []
             for name, image, index in (("profile", profile_image, 0), ("style reference", style_image, style_face)):
-                faces = faces_of(image)
+                faces = detection.find_faces(image, detection.DetectionSettings(order="large-small"))
                 if index >= len(faces.frames[0]):
                     sentence = f"In the {name}, {detection.no_face_sentence(faces, 0, index)}"
                     if no_face == NO_FACE[0]:
                         raise ValueError(sentence)
                     return cls._passed_through(style_image, crop_size, sentence)
-                placements.append(alignment.placement_of(faces.frames[0][index], *image.shape[1:3], frame))
-            crops = [
-                alignment.crop(image.movedim(-1, 1), placement).movedim(1, -1)
-                for image, placement in zip((profile_image, style_image), placements, strict=True)
-            ]
+                found.append(faces.frames[0][index])
+            profile_face, target_face = found
             callback = latent_preview.prepare_callback(model, steps * rounds)
-            result = paint_crop(model, vae, clip_vision, nets, *crops, settings, callback)
-            canvas, mask = stitch(
-                style_image[0].movedim(-1, 0),
-                result.image[0].movedim(-1, 0),
-                placements[1],
+            painted = paint_face(
+                style_image,
+                target_face,
+                profile_image,
+                profile_face,
+                lambda pair: paint_crop(model, vae, clip_vision, nets, pair.profile, pair.style, settings, callback),
+                alignment,
                 StitchSettings(color_match=color_match),
             )
-            stitched = canvas.movedim(0, -1)[None]
-
-            known = (profile_image, placements[0].face)
-            painted = alignment.crop(canvas[None], placements[1]).movedim(1, -1)
-            found = faces_of(painted, effort="fast").frames[0]
-            now = similarity(known, (painted, found[0] if found else None))
-            before = similarity(known, (style_image, placements[1].face))
-            report = f"Identity similarity to the profile: {in_words(before)} in the style reference, {in_words(now)} in the result."
-            _, warped, flow_picture = flow_pictures(result.flow, result.profile.image)
-            panel = before_after(crops[0], crops[1], painted, before, now)
+            identity = identity_change(painted, style_image, profile_image)
+            pair, crop = painted.pair, painted.crop
+            _, warped, flow_picture = flow_pictures(crop.flow, crop.profile.image)
+            panel = before_after(pair.profile, pair.style, painted.stitched_crop, identity.before, identity.after)
             return io.NodeOutput(
-                stitched,
-                result.image,
-                *crops,
-                result.sampled,
+                painted.canvas,
+                crop.image,
+                pair.profile,
+                pair.style,
+                crop.sampled,
                 flow_picture,
                 warped,
-                mask[None],
-                now,
-                before,
-                report,
+                painted.mask,
+                identity.after,
+                identity.before,
+                identity.text(),
                 panel,
             )
 

@@ -1,7 +1,7 @@
 """What released nodes and inputs were called before, so that workflows saved then still open.
 
-ComfyUI with the node replacement API asks for it when the pack loads; older ones never call `on_load`, and show an old
-node as missing.
+ComfyUI with the node replacement API reads it when the pack loads; older ones never call `on_load`, and show an old node
+as missing.
 """
 
 from comfy_api import latest

@@ -5,86 +5,18 @@ import latent_preview
 from comfy_api.latest import io
 
 from ..models.method.progressive import noised_start, progressive_rounds, progressive_sigmas
-from ..models.portrait import CropSettings
-from .common import CATEGORY, check_choice, check_latent, naming, seed_input
-
-SCHEDULER = CropSettings.scheduler
-STRENGTH_TOOLTIP = (
-    "How far the style crop is noised before it is painted anew, above 0 to 1: a KSampler's `denoise`. Low keeps its light (and its "
-    "face), high leaves more room for the profile's identity. 0.5 to 0.8 is a good start."
+from .common import CATEGORY, naming
+from .inputs import (
+    cfg_input,
+    check_choice,
+    check_latent,
+    rounds_input,
+    sampler_input,
+    scheduler_input,
+    seed_input,
+    steps_input,
+    strength_input,
 )
-ROUNDS_TOOLTIP = "How often to noise and paint anew; time grows with it."
-
-
-def steps_input() -> io.Int.Input:
-    """Steps of one round."""
-    return io.Int.Input(
-        "steps",
-        default=CropSettings.steps,
-        min=1,
-        max=10000,
-        tooltip="Denoising steps of one round; time grows with it.",
-    )
-
-
-def cfg_input() -> io.Float.Input:
-    """`cfg`."""
-    return io.Float.Input(
-        "cfg",
-        default=CropSettings.cfg,
-        min=0.0,
-        max=100.0,
-        step=0.1,
-        round=0.01,
-        tooltip="How hard the profile's embedding pulls against the zero embedding. 1 halves the time and switches it off.",
-    )
-
-
-def sampler_input(optional: bool = False) -> io.Combo.Input:
-    """`sampler_name`."""
-    return io.Combo.Input(
-        "sampler_name",
-        options=list(comfy.samplers.KSampler.SAMPLERS),
-        default=CropSettings.sampler,
-        optional=optional,
-        tooltip="The sampling method, as in a KSampler. lcm noises anew at every step, which suits the demo bundle. With SD1.5 begin with "
-        "euler, 20 steps and cfg 3.",
-    )
-
-
-def scheduler_input(optional: bool = False) -> io.Combo.Input:
-    """`scheduler`, with one default in all nodes."""
-    return io.Combo.Input(
-        "scheduler",
-        options=list(comfy.samplers.KSampler.SCHEDULERS),
-        default=SCHEDULER,
-        optional=optional,
-        tooltip="How the steps are spread, as in a KSampler.",
-    )
-
-
-def crop_size_input() -> io.Int.Input:
-    """`crop_size` of the nodes that paint; the default fits the bundle that ships with the pack."""
-    return io.Int.Input(
-        "crop_size",
-        default=256,
-        min=128,
-        max=1024,
-        step=64,
-        tooltip="Side of the crop that is painted, in pixels. 256 for the demo bundle; set 512 for SD1.5. Time grows faster than its square.",
-    )
-
-
-def strength_input() -> io.Float.Input:
-    """`noise_strength`."""
-    return io.Float.Input(
-        "noise_strength", default=CropSettings.noise_strength, min=0.01, max=1.0, step=0.01, tooltip=STRENGTH_TOOLTIP
-    )
-
-
-def rounds_input(tooltip: str = ROUNDS_TOOLTIP, optional: bool = False) -> io.Int.Input:
-    """`rounds`."""
-    return io.Int.Input("rounds", default=1, min=1, max=16, optional=optional, tooltip=tooltip)
 
 
 class ProgressiveNoise(io.ComfyNode):

@@ -16,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..models.errors import UserError
 from ..run import find_comfyui, link_folder
 
 PACK = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 600  # seconds; importing torch from a cold disk on a busy machine takes minutes
 
 
-class WorkflowError(RuntimeError):
+class WorkflowError(UserError):
     """ComfyUI refused a workflow or failed in it; the message names the node."""
 
 
@@ -47,10 +48,10 @@ def accelerator_found() -> bool:
 
 
 def comfyui_folder() -> Path:
-    """ComfyUI's folder. Raises RuntimeError when there is none."""
+    """ComfyUI's folder. Raises UserError when there is none."""
     folder = find_comfyui(PACK)
     if folder is None:
-        raise RuntimeError("ComfyUI was not found: start with `python run.py ...`, or set COMFYUI_PATH to its folder.")
+        raise UserError("ComfyUI was not found: start with `python run.py ...`, or set COMFYUI_PATH to its folder.")
     return folder
 
 
@@ -107,7 +108,7 @@ class ComfyServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start and wait until it answers. Raises RuntimeError with the end of its log when it does not."""
+        """Start and wait until it answers. Raises UserError with the end of its log when it does not."""
         prepare_base(self.base)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -124,7 +125,7 @@ class ComfyServer:
                 pass
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
-                raise RuntimeError(f"ComfyUI did not start; the end of {self.log}:\n{self.log_text()[-3000:]}")
+                raise UserError(f"ComfyUI did not start; the end of {self.log}:\n{self.log_text()[-3000:]}")
             time.sleep(0.2)
 
     def stop(self) -> None:

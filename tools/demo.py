@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..models.errors import UserError
 from ..run import SetupError
 from .comfy_server import PACK, ComfyServer, Run, WorkflowError
 from .workflow_api import to_api
@@ -72,11 +73,11 @@ def with_seed(prompt: dict, seed: int | None) -> int:
 
 
 def node_titled(prompt: dict, title: str) -> str:
-    """Id of the node with that title. Raises ValueError when there is none."""
+    """Id of the node with that title. Raises UserError when there is none."""
     for node_id, node in prompt.items():
         if node.get("_meta", {}).get("title") == title:
             return node_id
-    raise ValueError(f"The workflow has no node titled '{title}', whose picture or number is needed.")
+    raise UserError(f"The workflow has no node titled '{title}', whose picture or number is needed.")
 
 
 class ProgressLine:
@@ -132,7 +133,7 @@ def panel(pictures: dict, similarities: dict):
     import torch
     from PIL import Image
 
-    from ..models.pictures import labelled_panel
+    from ..models.pictures.panels import labelled_panel
 
     notes = dict(zip(("Panel: style reference", RESULT), (similarities[name] for name in SIMILARITIES), strict=True))
     items = []
@@ -179,7 +180,7 @@ def run_demo(out: Path, seed: int | None = None, cpu: bool | None = None) -> int
         exit code 0.
 
     Raises:
-        WorkflowError, RuntimeError: ComfyUI did not start, or refused or failed the workflow.
+        UserError: ComfyUI did not start, or refused or failed the workflow.
     """
     started = time.monotonic()
     workflow = json.loads(WORKFLOW.read_text("utf-8"))
@@ -236,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return run_demo(options.out, options.seed, options.cpu or None)
-    except (WorkflowError, SetupError, RuntimeError, ValueError) as error:
+    except (UserError, SetupError) as error:
         print(f"The demo failed: {error}", file=sys.stderr)
         return 1
 

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..models.errors import UserError
 from ..models.portrait import CropSettings
 from ..training.evaluation.charts import stacked
 from ..training.evaluation.picture_grid import strip
@@ -275,7 +276,7 @@ def tile_tensor(tile: Tile, server: ComfyServer, run: Run):
     import numpy as np
     import torch
 
-    from ..models.pictures import overlay_mask
+    from ..models.pictures.faces import overlay_mask
 
     def shown(node_id: str) -> torch.Tensor:
         return torch.from_numpy(np.asarray(picture_of(server, run, node_id), dtype=np.float32) / 255)[None]
@@ -303,7 +304,7 @@ def write_small(picture, path: Path) -> None:
     """Write a JPEG of at most `LIMIT` bytes, as good as that allows.
 
     Raises:
-        ValueError: it is larger at any quality that is worth looking at.
+        UserError: it is larger at any quality that is worth looking at.
     """
     for quality in range(90, 20, -5):
         stream = io.BytesIO()
@@ -311,7 +312,7 @@ def write_small(picture, path: Path) -> None:
         if stream.tell() <= LIMIT:
             path.write_bytes(stream.getvalue())
             return
-    raise ValueError(
+    raise UserError(
         f"{path.name} takes {stream.tell()} bytes at the lowest quality, {LIMIT} are allowed: show fewer pictures on its page"
     )
 

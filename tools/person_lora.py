@@ -1,4 +1,4 @@
-"""`icportrait person-lora`: the LoRA of the sample profile's person that ships in the bundle, made again from nothing.
+"""`python run.py tools person-lora`: the LoRA of the sample profile's person that ships in the bundle, made again from nothing.
 
 The head generator photographs the person of `icportrait_profile.png` in scenes that no sample picture shows, `icportrait
 customise --rank` learns them on the bundle's base, and unseen views of the person are painted without and with the result. To
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..models.nets.files import digest, read_tensors, save_tensors
 from ..models.portrait import CropSettings
-from ..training.core.loop import LoopSettings
+from ..training.core.settings import LoopSettings
 from ..training.evaluation.measure.customise import (
     HEADS,
     before_and_after,
@@ -20,7 +20,7 @@ from ..training.evaluation.measure.customise import (
     similarities,
 )
 from ..training.evaluation.picture_grid import save_grid
-from ..training.stages import LICENSE
+from ..training.stages.facts import LICENSE
 from ..training.tasks.customise import CustomiseSettings
 from .demo_pictures import PICTURES
 

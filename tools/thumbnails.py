@@ -7,6 +7,7 @@ import logging
 import tempfile
 from pathlib import Path
 
+from ..models.errors import UserError
 from .comfy_server import PACK, ComfyServer, WorkflowError
 from .demo import copy_samples, node_titled, picture_of
 from .workflow_api import to_api
@@ -51,14 +52,14 @@ def write_thumbnails(names: list[str], cpu: bool | None = None, folder: Path = F
         stems of the thumbnails written.
 
     Raises:
-        ValueError: an unknown name.
+        UserError: an unknown name.
         WorkflowError: a workflow that ComfyUI refuses or that fails.
     """
     from PIL import Image
 
     paths = sorted(FOLDER.glob("*.json"))
     if unknown := set(names) - {path.stem for path in paths}:
-        raise ValueError(
+        raise UserError(
             f"no workflow is called {', '.join(sorted(unknown))}; there are {', '.join(p.stem for p in paths)}"
         )
     written = []

@@ -1,4 +1,4 @@
-"""The example workflows in workflows/ that are drawn from code: `icportrait workflows` writes them.
+"""The example workflows in workflows/ that are drawn from code: `python run.py tools workflows` writes them.
 
 The others were drawn in the editor. All run with the demo bundle as they are; what only SD1.5 can do is drawn beside it,
 switched off, and a note says how to change over.
@@ -406,7 +406,7 @@ def customised_checkpoint(drawing: Drawing) -> None:
     lora = drawing.add("LoraLoaderModelOnly", model=models["model"], lora_name=PERSON_LORA)
     drawing.note(
         "To see what it does",
-        "Switch it off (Ctrl+B) and run again. `icportrait person-lora` made it from twelve renders of the sample person; the training "
+        "Switch it off (Ctrl+B) and run again. `python run.py tools person-lora` made it from twelve renders of the sample person; the training "
         "page says how to make yours.",
         160,
     )

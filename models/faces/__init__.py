@@ -8,7 +8,8 @@ One idea a file:
 | `landmarks.py` | landmark layouts and the named points they share |
 | `head_shape.py` | an average head fitted to those points: pose, missing points, face outline |
 | `detection.py` | one entry point over all backends: which one runs, retries, ordering, the message |
-| `dlib_backend.py`, `insightface_backend.py`, `given.py` | the backends: dlib, insightface, and what the artist hands in |
+| `mediapipe/` | the default backend: MediaPipe's detectors, dense mesh and irises in torch, with their weights |
+| `dlib_backend.py`, `insightface_backend.py`, `given.py` | the other backends: dlib, insightface, and what the artist hands in |
 | `ordering.py` | the stated, stable order of faces |
 | `alignment.py`, `resampling.py` | similarity transforms to a template; antialiased sub-pixel resampling both ways |
 | `identity.py` | dlib's 128-number embedding and the similarity made from it |

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..errors import UserError
 from .head_shape import HeadFit, fit_head
 from .landmarks import named_points
+from .mediapipe.pose import head_rotation
 from .resampling import resample
 from .types import Face, Placement
 
@@ -55,23 +57,23 @@ class AlignmentSettings:
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
-            raise ValueError(f"template must be one of: {', '.join(TEMPLATES)}; {self.template!r} came")
+            raise UserError(f"template must be one of: {', '.join(TEMPLATES)}; {self.template!r} came")
         if self.crop_size < 64 or self.crop_size % 64:
-            raise ValueError(f"the crop size must be a multiple of 64 and at least 64, {self.crop_size} came")
+            raise UserError(f"the crop size must be a multiple of 64 and at least 64, {self.crop_size} came")
         if not 0.25 <= self.scale <= 4:
-            raise ValueError(f"scale must lie between 0.25 and 4, {self.scale} came")
+            raise UserError(f"scale must lie between 0.25 and 4, {self.scale} came")
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The similarity that takes `source` `[N, 2]` nearest to `target` `[N, 2]` in the least-squares sense, no mirroring.
 
-    Closed form of S. Umeyama, 1991, in complex numbers. Returns float64 `[2, 3]`. Raises ValueError for fewer than two distinct
+    Closed form of S. Umeyama, 1991, in complex numbers. Returns float64 `[2, 3]`. Raises UserError for fewer than two distinct
     points.
     """
     z, w = np.asarray(source, np.float64) @ (1, 1j), np.asarray(target, np.float64) @ (1, 1j)
     spread = (np.abs(z - z.mean()) ** 2).sum()
     if len(z) < 2 or spread < 1e-12:
-        raise ValueError("a similarity needs at least two distinct points")
+        raise UserError("a similarity needs at least two distinct points")
     turn = (np.conj(z - z.mean()) * (w - w.mean())).sum() / spread
     shift = w.mean() - turn * z.mean()
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
@@ -89,7 +91,10 @@ def arcface_transform(points: np.ndarray, side: int) -> np.ndarray:
 def head_of(face: Face) -> HeadFit | None:
     """The average head fitted to this face, or None for a face that is only a box."""
     points = named_points(face)
-    return fit_head(points) if points else None
+    if not points:
+        return None
+    solid = face.points_3d if face.layout == "mediapipe" else None
+    return fit_head(points, None if solid is None else head_rotation(solid))
 
 
 def placement_of(
@@ -98,11 +103,11 @@ def placement_of(
     """Where this face's crop lies on a canvas. Deterministic; the crop may reach outside the canvas.
 
     Raises:
-        ValueError: the face is smaller than 4 px, or its landmarks coincide.
+        UserError: the face is smaller than 4 px, or its landmarks coincide.
     """
     centre, side, angle = _frame(face, settings.template)
     if side < 4:
-        raise ValueError(f"the face is too small to align: its crop would cover {side:.1f} px of the picture")
+        raise UserError(f"the face is too small to align: its crop would cover {side:.1f} px of the picture")
     limit = np.deg2rad(settings.max_rotation)
     angle = float(np.clip(angle, -limit, limit))
     side *= settings.scale
@@ -127,7 +132,7 @@ def crop(canvas_bchw: torch.Tensor, placement: Placement) -> torch.Tensor:
         float `[B, 3, S, S]` in [0, 1]. Beyond the canvas's edge its nearest pixels are repeated.
     """
     if tuple(canvas_bchw.shape[-2:]) != (placement.canvas_height, placement.canvas_width):
-        raise ValueError(
+        raise UserError(
             f"the canvas is {canvas_bchw.shape[-1]}x{canvas_bchw.shape[-2]}, the face was found on "
             f"{placement.canvas_width}x{placement.canvas_height}: connect the same picture, or detect again"
         )
@@ -142,7 +147,7 @@ def _frame(face: Face, template: str) -> tuple[np.ndarray, float, float]:
         side = face.side
         centre = np.array(face.centre) - (0, _CROP_ABOVE_BOX * side)
         return (centre, _CROP_PER_BOX * side, 0.0) if template == "ffhq" else (np.array(face.centre), 1.1 * side, 0.0)
-    head = fit_head(points)
+    head = None if points.keys() >= _ARCFACE_112.keys() else fit_head(points)
     at = {name: points[name] if name in points else head.point(name) for name in _ARCFACE_112}
     if template == "arcface":
         names = list(_ARCFACE_112)

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import UserError
 from . import dlib_backend, insightface_backend
+from .mediapipe import finder
 from .ordering import ORDERS, order_faces
 from .pixels import to_bytes
 from .types import Box, Face, Faces
 
-BACKENDS = ("auto", "dlib", "insightface")
+BACKENDS = ("auto", "mediapipe", "dlib", "insightface")
 EFFORTS = ("fast", "normal", "small faces")
 LANDMARKS = ("5 points", "68 points (non-commercial)")
 
@@ -27,9 +29,9 @@ class DetectionSettings:
     """What an artist may choose; every field has the node's default."""
 
     backend: str = "auto"
-    """"auto" is dlib, or insightface when dlib is missing."""
+    """"auto" is MediaPipe, and dlib where it finds nothing; with 68 landmarks it is dlib, whose points these are."""
     effort: str = "normal"
-    """How large the picture may be while searching, see `_passes`."""
+    """How small a face may be: `finder.looks` and `_passes`."""
     order: str = "left-right"
     min_confidence: float = 0.3
     """Faces the backend is less sure of are dropped; never those that were handed in."""
@@ -37,12 +39,12 @@ class DetectionSettings:
     """Keep only this many of the largest faces; 0 keeps all."""
     landmarks: str = "5 points"
     enlarge: bool = True
-    """Look for faces too small for the first look, too. Costs most of the time when there is no face."""
+    """Let dlib look for faces too small for its first look, too. Costs most of the time when there is no face."""
 
     def __post_init__(self) -> None:
         for name, options in (("backend", BACKENDS), ("effort", EFFORTS), ("order", ORDERS), ("landmarks", LANDMARKS)):
             if getattr(self, name) not in options:
-                raise ValueError(f"{name} must be one of: {', '.join(options)}; {getattr(self, name)!r} came")
+                raise UserError(f"{name} must be one of: {', '.join(options)}; {getattr(self, name)!r} came")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Pass:
 
 
 def _passes(effort: str, height: int, width: int, enlarge: bool = True) -> list[Pass]:
-    """The looks tried one after another until one finds a face. The first is the one that nearly always does.
+    """dlib's and insightface's looks, tried one after another until one finds a face. The first is the one that nearly always does.
 
     dlib's detector was trained on faces of 80 px and misses what is smaller; large faces cost nothing extra because it looks at
     a whole pyramid of sizes. A face that fills the picture is only found with a border round it. Upside-down faces are looked for last
@@ -94,8 +96,8 @@ def find_faces(
 
     Args:
         image: float32 `[B, H, W, 3]` in [0, 1] (see `pixels.checked_image`).
-        given: faces from `given.py`, one list a frame. Then no detector searches; boxes without landmarks get dlib's landmarks
-            where dlib sees a face in them, and stay boxes where it does not (drawings, animals, backs of heads).
+        given: faces from `given.py`, one list a frame. Then no detector searches; boxes without landmarks get the mesh, or dlib's
+            landmarks, where a face is seen in them, and stay boxes where not (drawings, animals, backs of heads).
         insightface_folders: where model packs may lie (ComfyUI's models/insightface).
         on_frame: called with (frames done, frames in all) after each frame; may raise to cancel.
 
@@ -104,11 +106,15 @@ def find_faces(
         not, and for frames without faces what was tried.
 
     Raises:
-        ValueError: the asked-for backend is not there.
+        UserError: the asked-for backend is not there.
     """
     frames, height, width = image.shape[:3]
     lines: list[str] = []
-    backend = "given" if given is not None else _choose_backend(settings.backend, insightface_folders, lines)
+    backend = (
+        "given"
+        if given is not None
+        else _choose_backend(settings.backend, settings.landmarks, insightface_folders, lines)
+    )
     if given is not None:
         kinds = sorted({face.backend for frame in given for face in frame}) or ["nothing"]
         lines.append(f"given by {', '.join(kinds)}; no detector searched")
@@ -118,12 +124,12 @@ def find_faces(
     for index in range(frames):
         rgb = to_bytes(image[index])
         if given is not None:
-            found = [_with_landmarks(rgb, face, settings.landmarks) for face in given[index]]
+            found = [_with_landmarks(rgb, face, settings) for face in given[index]]
         else:
             found, note = _search(rgb, backend, settings, insightface_folders)
             lines += [f"frame {index}: {note}"] if note and frames > 1 else [note] if note else []
         if settings.max_faces > 0:
-            found = list(order_faces(found, "large-small", height, width))[: settings.max_faces]
+            found = sorted(found, key=lambda face: (-face.side, face.box))[: settings.max_faces]
         ordered = order_faces(found, settings.order, height, width)
         result.append(tuple(replace(face, frame=index, number=number) for number, face in enumerate(ordered)))
         if on_frame:
@@ -145,40 +151,65 @@ def no_face_sentence(faces: Faces, frame: int, number: int) -> str:
     return f"face {number} was asked for, but frame {frame} ({size} px) has {count}, numbered {known}"
 
 
-def _choose_backend(wanted: str, folders: Sequence[str | Path], lines: list[str]) -> str:
+def _choose_backend(wanted: str, landmarks: str, folders: Sequence[str | Path], lines: list[str]) -> str:
     """Which detector runs; adds a line about each."""
     no_dlib, no_insightface = dlib_backend.why_unavailable(), insightface_backend.why_unavailable(folders)
-    if wanted == "insightface" and no_insightface:
-        raise ValueError(f"{no_insightface}; choose backend dlib or auto")
-    if wanted == "dlib" and no_dlib:
-        raise ValueError(no_dlib)
-    if wanted == "insightface" or (wanted == "auto" and no_dlib and not no_insightface):
-        reason = "asked for" if wanted == "insightface" else no_dlib
-        lines.append(
-            f"backend insightface ({insightface_backend.find_detector(folders).name}, non-commercial weights); {reason}"
-        )
+    if wanted == "insightface":
+        if no_insightface:
+            raise UserError(f"{no_insightface}; choose backend auto, mediapipe or dlib")
+        lines.append(f"backend insightface ({insightface_backend.find_detector(folders).name}, non-commercial weights)")
         return "insightface"
-    if no_dlib:
-        raise ValueError(
-            f"no face detector is installed: {no_dlib}; {no_insightface}. Boxes, landmarks or a mask can be connected instead"
-        )
-    lines.append("backend dlib (CNN detector, CC0 weights)")
-    lines.append(no_insightface or "insightface not used: dlib comes first; choose backend insightface to use it")
-    return "dlib"
+    if wanted == "dlib" or (wanted == "auto" and landmarks != LANDMARKS[0]):
+        if no_dlib:
+            raise UserError(no_dlib)
+        lines.append("backend dlib (CNN detector, CC0 weights)")
+        return "dlib"
+    lines.append("backend MediaPipe (BlazeFace and face mesh, Apache-2.0 weights)")
+    if landmarks != LANDMARKS[0]:
+        lines.append("68 points are dlib's; MediaPipe gives its mesh")
+    if wanted == "auto":
+        lines.append(no_dlib or "dlib looks where MediaPipe finds nothing")
+        lines.append(no_insightface or "insightface not used; choose backend insightface to use it")
+    return "mediapipe"
 
 
 def _search(
     rgb: np.ndarray, backend: str, settings: DetectionSettings, folders: Sequence[str | Path]
 ) -> tuple[list[Face], str]:
-    """One frame: passes until one finds a face. The note is empty when the first pass did."""
+    """One frame: MediaPipe, then passes of another backend until one finds a face. The note is empty when the first did."""
     tried = []
+    if backend == "mediapipe":
+        meshes, tried = finder.find(rgb, settings.effort)
+        faces = [_mesh_face(found) for found in meshes if found.score >= settings.min_confidence]
+        if faces or settings.backend != "auto" or dlib_backend.why_unavailable():
+            return faces, "" if faces else _nothing_found(settings, tried)
+        backend = "dlib"
+        tried = [f"MediaPipe ({', '.join(tried)})"]
     for look in _passes(settings.effort, *rgb.shape[:2], settings.enlarge):
         faces = [face for face in _look(rgb, look, backend, settings, folders) if face.score >= settings.min_confidence]
         if faces:
             faces = _without_doubles(faces)
-            return faces, f"found at {look.name} after nothing was found at {', '.join(tried)}" if tried else ""
+            note = f"found by {backend} at {look.name} after nothing was found at {', '.join(tried)}"
+            return faces, note if tried else ""
         tried.append(look.name)
-    return [], f"no face at confidence {settings.min_confidence:g} or more; looked at {', '.join(tried)}"
+    return [], _nothing_found(settings, tried)
+
+
+def _nothing_found(settings: DetectionSettings, tried: list[str]) -> str:
+    return f"no face at confidence {settings.min_confidence:g} or more; looked at {', '.join(tried)}"
+
+
+def _mesh_face(found: finder.MeshFace) -> Face:
+    """MediaPipe's finding as a face."""
+    points, depth = found.points[:, :2], found.points[:, 2]
+    return Face(
+        found.box,
+        tuple(map(tuple, points.tolist())),
+        "mediapipe",
+        found.score,
+        "mediapipe",
+        depth=tuple(depth.tolist()),
+    )
 
 
 def _look(
@@ -251,11 +282,18 @@ def _without_doubles(faces: list[Face]) -> list[Face]:
     return kept
 
 
-def _with_landmarks(rgb: np.ndarray, face: Face, landmarks: str) -> Face:
-    """Give a box dlib's landmarks where they hold still; otherwise leave the box as it is (a drawing, the back of a head)."""
-    if face.layout != "none" or dlib_backend.why_unavailable():
+def _with_landmarks(rgb: np.ndarray, face: Face, settings: DetectionSettings) -> Face:
+    """Give a box landmarks where a face is seen in it; otherwise leave the box as it is (a drawing, the back of a head)."""
+    if face.layout != "none":
         return face
-    count, layout = _dlib_landmarks(landmarks)
+    if settings.backend in ("auto", "mediapipe") and settings.landmarks == LANDMARKS[0]:
+        found = finder.read_in_box(rgb, face.box)
+        if found is not None:
+            read = _mesh_face(found)
+            return replace(face, landmarks=read.landmarks, layout=read.layout, depth=read.depth)
+    if settings.backend == "mediapipe" or dlib_backend.why_unavailable():
+        return face
+    count, layout = _dlib_landmarks(settings.landmarks)
     points, scatter = dlib_backend.landmarks(rgb, face.box, count)
     if not dlib_backend.is_steady(scatter):
         return face

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import UserError
 from .resampling import invert, resample, transform
 from .types import Box
 
@@ -62,7 +63,7 @@ def require() -> None:
     """Raise ValueError with the sentence of `why_unavailable` when dlib cannot be used."""
     reason = why_unavailable()
     if reason:
-        raise ValueError(reason)
+        raise UserError(reason)
 
 
 def detect(rgb: np.ndarray) -> list[tuple[Box, float]]:
@@ -181,7 +182,7 @@ def _weights(name: str) -> str:
     require()
     path = _weights_folder() / name
     if not path.is_file():
-        raise ValueError(f"{name} not found in {path.parent} ({INSTALL_HINT})")
+        raise UserError(f"{name} not found in {path.parent} ({INSTALL_HINT})")
     return str(path)
 
 

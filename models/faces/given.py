@@ -5,25 +5,27 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..errors import UserError
 from .types import Box, Face
 
 
 def from_face_landmarks(value: dict, frames: int, height: int, width: int) -> list[list[Face]]:
     """ComfyUI's FACE_LANDMARKS (its MediaPipe node, 2026): `{"frames": [[face, ...], ...], "image_size": (H, W)}`.
 
-    Each face is a dict with `bbox_xyxy` `[4]`, `landmarks_xy` `[468 or 478, 2]` (pixels of `image_size`) and `score`.
+    Each face is a dict with `bbox_xyxy` `[4]`, `landmarks_xy` `[468 or 478, 2]` (pixels of `image_size`), `score`, and mostly
+    `landmarks_3d` `[468 or 478, 3]` (pixels of the square the mesh saw), of which the depth is kept.
     Landmarks found at another picture size are scaled to this one.
 
     Raises:
-        ValueError: another layout, or not as many frames as the picture batch.
+        UserError: another layout, or not as many frames as the picture batch.
     """
     if not isinstance(value, dict) or "frames" not in value:
-        raise ValueError(
+        raise UserError(
             'FACE_LANDMARKS must be a dict with "frames" and "image_size", as ComfyUI\'s MediaPipe Face Landmarker node makes it'
         )
     found_height, found_width = value.get("image_size", (height, width))
     if abs(found_width * height - found_height * width) > max(width, height) * 2:
-        raise ValueError(
+        raise UserError(
             f"FACE_LANDMARKS were found on a {found_width}x{found_height} picture, this one is {width}x{height}: other proportions"
         )
     factor = np.array([width / found_width, height / found_height])
@@ -42,10 +44,25 @@ def from_face_landmarks(value: dict, frames: int, height: int, width: int) -> li
                     score=float(item.get("score", 1.0)),
                     backend="FACE_LANDMARKS",
                     frame=index,
+                    depth=_depth(item.get("landmarks_3d"), points) if layout == "mediapipe" else None,
                 )
             )
         result.append(faces)
     return result
+
+
+def _depth(solid, points: np.ndarray) -> tuple[float, ...] | None:
+    """Depth in the unit of `points` `[N, 2]`, from the same points `[N, 3]` in another unit; None where they are not given so."""
+    if solid is None:
+        return None
+    solid = np.asarray(solid, dtype=np.float64)
+    if solid.shape != (len(points), 3) or not np.isfinite(solid).all():
+        return None
+    spread = float(solid[:, :2].var(axis=0).sum())
+    if spread <= 0:
+        return None
+    zoom = (float(points.var(axis=0).sum()) / spread) ** 0.5  # a turn between the two changes no variance in all
+    return tuple((zoom * solid[:, 2]).tolist())
 
 
 def from_boxes(value, frames: int, height: int, width: int) -> list[list[Face]]:
@@ -54,7 +71,7 @@ def from_boxes(value, frames: int, height: int, width: int) -> list[list[Face]]:
     Also accepted: one dict, one flat list (a single frame), and `[x0, y0, x1, y1]` instead of a dict.
 
     Raises:
-        ValueError: another layout, an empty or infinite box, or not as many frames as the picture batch.
+        UserError: another layout, an empty or infinite box, or not as many frames as the picture batch.
     """
     if isinstance(value, dict):
         value = [value]
@@ -73,16 +90,16 @@ def from_mask(mask: torch.Tensor, frames: int, height: int, width: int) -> list[
     Regions below 8 pixels a side are taken for slips of the pen and left out.
 
     Raises:
-        ValueError: another size than the picture's, or neither one mask nor as many as frames.
+        UserError: another size than the picture's, or neither one mask nor as many as frames.
     """
     from scipy import ndimage
 
     if tuple(mask.shape[1:]) != (height, width):
-        raise ValueError(
+        raise UserError(
             f"the mask is {mask.shape[2]}x{mask.shape[1]}, the picture {width}x{height}: draw the mask on this picture"
         )
     if mask.shape[0] not in (1, frames):
-        raise ValueError(f"{mask.shape[0]} masks came for {frames} pictures; give one, or one each")
+        raise UserError(f"{mask.shape[0]} masks came for {frames} pictures; give one, or one each")
     result = []
     for index in range(frames):
         labels, _ = ndimage.label(mask[min(index, mask.shape[0] - 1)].numpy() > 0.5, structure=np.ones((3, 3)))
@@ -99,7 +116,7 @@ def _box_face(item, frame: int, height: int, width: int) -> Face:
     score = 1.0
     if isinstance(item, dict):
         if not {"x", "y", "width", "height"} <= item.keys():
-            raise ValueError(
+            raise UserError(
                 f"a BOUNDING_BOX needs x, y, width and height, this one has {', '.join(map(str, item)) or 'nothing'}"
             )
         box: Box = (
@@ -112,11 +129,11 @@ def _box_face(item, frame: int, height: int, width: int) -> Face:
     elif len(item) == 4:
         box = tuple(float(v) for v in item)
     else:
-        raise ValueError(f"a BOUNDING_BOX needs 4 numbers, {len(item)} came")
+        raise UserError(f"a BOUNDING_BOX needs 4 numbers, {len(item)} came")
     if not np.isfinite(box).all() or box[2] - box[0] < 1 or box[3] - box[1] < 1:
-        raise ValueError(f"the BOUNDING_BOX {tuple(round(v, 1) for v in box)} (x0, y0, x1, y1) is smaller than a pixel")
+        raise UserError(f"the BOUNDING_BOX {tuple(round(v, 1) for v in box)} (x0, y0, x1, y1) is smaller than a pixel")
     if box[2] <= 0 or box[3] <= 0 or box[0] >= width or box[1] >= height:
-        raise ValueError(
+        raise UserError(
             f"the BOUNDING_BOX {tuple(round(v, 1) for v in box)} (x0, y0, x1, y1) lies outside the {width}x{height} picture"
         )
     return Face(box=box, score=score, backend="BOUNDING_BOX", frame=frame)
@@ -127,5 +144,5 @@ def _frame_lists(value, frames: int, what: str) -> list:
     if len(value) == 1 and frames > 1:  # one list for a whole clip, as a hand-drawn mask may be
         value = value * frames
     if len(value) != frames:
-        raise ValueError(f"{what} has {len(value)} frames, the picture batch has {frames}")
+        raise UserError(f"{what} has {len(value)} frames, the picture batch has {frames}")
     return value

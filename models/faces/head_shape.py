@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
+
 HEAD_POINTS: dict[str, tuple[float, float, float]] = {
     "eye_left_outer": (-44, 0, -10),
     "eye_left_inner": (-16, 1, 0),
@@ -108,6 +110,15 @@ def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return tilt @ nod @ turn
 
 
+def angles_of(rotation: np.ndarray) -> tuple[float, float, float]:
+    """Yaw, pitch and roll (radians) of a rotation `[3, 3]`, as `HeadFit` means them; the inverse of `_rotation`."""
+    return (
+        float(np.arctan2(-rotation[2, 0], rotation[2, 2])),
+        float(np.arcsin(np.clip(-rotation[2, 1], -1, 1))),
+        float(np.arctan2(-rotation[0, 1], rotation[1, 1])),
+    )
+
+
 def _shaped(head_xyz: np.ndarray, length: float, depth: float) -> np.ndarray:
     """The average head with a longer nose and a deeper face."""
     longer = (length - 1) * _NOSE_BASE_Y
@@ -118,10 +129,13 @@ def _shaped(head_xyz: np.ndarray, length: float, depth: float) -> np.ndarray:
     return np.stack([head_xyz[:, 0], y + longer * stretch, head_xyz[:, 2] * depth], axis=1)
 
 
-def fit_head(points: dict[str, np.ndarray]) -> HeadFit:
+def fit_head(points: dict[str, np.ndarray], rotation: np.ndarray | None = None) -> HeadFit:
     """Fit the average head to named points (pixels `[2]` each) by damped Gauss-Newton; deterministic.
 
-    Needs both eyes and one point below them. Raises ValueError otherwise, or when the eyes coincide.
+    Args:
+        rotation: how the head is turned, `[3, 3]`, where that is known better than from these points; it is then kept.
+
+    Needs both eyes and one point below them. Raises UserError otherwise, or when the eyes coincide.
     """
     # Eye centres say nothing new when the corners are there.
     names = [
@@ -134,7 +148,7 @@ def fit_head(points: dict[str, np.ndarray]) -> HeadFit:
         or "eye_right" not in points
         or not any(n in names for n in ("nose_tip", "nose_base", "mouth_left", "chin"))
     ):
-        raise ValueError("the head needs both eyes and a point of the nose, mouth or chin")
+        raise UserError("the head needs both eyes and a point of the nose, mouth or chin")
     head = np.array([HEAD_POINTS[name] for name in names], dtype=np.float64)
     seen = np.array([points[name] for name in names], dtype=np.float64)
     sigma = _POINT_SIGMA_MM * np.array([_LOOSE_POINTS.get(name, 1.0) for name in names])[:, None]
@@ -142,7 +156,7 @@ def fit_head(points: dict[str, np.ndarray]) -> HeadFit:
     across = points["eye_right"] - points["eye_left"]
     below = seen[[i for i, name in enumerate(names) if not name.startswith("eye")]].mean(axis=0) - between
     if np.hypot(*across) < 1e-6 or np.hypot(*below) < 1e-6:
-        raise ValueError("the eyes, or the eyes and the points below them, coincide")
+        raise UserError("the eyes, or the eyes and the points below them, coincide")
 
     # Start upright in the direction of both the eye line and the nose, which survives a full profile.
     roll = np.angle(complex(*across) + complex(below[1], -below[0]))
@@ -151,6 +165,9 @@ def fit_head(points: dict[str, np.ndarray]) -> HeadFit:
     # Which way the nose points decides between the two mirror poses before any descent.
     sideways = np.array([np.cos(roll), np.sin(roll)]) @ below / (size * 30)
     state[0] = np.clip(sideways, -1.0, 1.0)
+    free = np.ones(len(state))
+    if rotation is not None:
+        state[:3], free[:3] = angles_of(rotation), 0
 
     def residuals(s: np.ndarray) -> np.ndarray:
         scale = np.exp(s[3])
@@ -165,11 +182,12 @@ def fit_head(points: dict[str, np.ndarray]) -> HeadFit:
             (residuals(state + d) - residuals(state - d)) / (2 * h)
             for d, h in zip(np.diag(step_sizes), step_sizes, strict=True)
         ]
-        jacobian = np.stack(columns, axis=1)
+        jacobian = np.stack(columns, axis=1) * free
         normal = jacobian.T @ jacobian
         move = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-12), -jacobian.T @ current)
         trial = state + move
-        trial[:2] = np.clip(trial[:2], -1.5, 1.5)
+        if rotation is None:
+            trial[:2] = np.clip(trial[:2], -1.5, 1.5)
         after = residuals(trial)
         if after @ after < current @ current:
             done = current @ current - after @ after < 1e-10

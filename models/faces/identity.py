@@ -37,7 +37,7 @@ def embedding(frame: torch.Tensor, face: Face) -> np.ndarray:
         float64 `[128]`.
 
     Raises:
-        ValueError: dlib is missing, or the face cannot be aligned.
+        UserError: dlib is missing, or the face cannot be aligned.
     """
     dlib_backend.require()
     placement = placement_of(face, frame.shape[0], frame.shape[1], _CHIP)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import UserError
 from .types import Box
 
 _LOCK = threading.Lock()
@@ -53,7 +54,7 @@ def detect(rgb: np.ndarray, detector_file: Path) -> list[tuple[Box, float, np.nd
     with _LOCK:
         boxes, points = model.detect(np.ascontiguousarray(rgb[:, :, ::-1]), input_size=(640, 640))
     if points is None:
-        raise ValueError(
+        raise UserError(
             f"{detector_file.name} gives no landmarks; use a detector with key points (det_10g, det_500m, scrfd_*_bnkps)"
         )
     # insightface counts pixel centres as whole numbers.
@@ -70,6 +71,6 @@ def _model(path: str):
     # An existing file path is opened as it is; only names are looked up and downloaded.
     model = model_zoo.get_model(path, providers=["CPUExecutionProvider"])
     if model is None or not hasattr(model, "detect"):
-        raise ValueError(f"{path} is not a face detector insightface knows")
+        raise UserError(f"{path} is not a face detector insightface knows")
     model.prepare(ctx_id=-1, det_thresh=0.3)
     return model

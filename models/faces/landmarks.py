@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import UserError
 from .types import Face
 
 # Sources: dlib 5 points: dlib's tools/archive/train_face_5point_model.cpp and looked at on photographs (the first two points are
@@ -64,12 +65,12 @@ POINT_COUNTS = {"none": (0,), "dlib_5": (5,), "ibug_68": (68,), "insightface_5":
 def check_layout(points: np.ndarray, layout: str) -> None:
     """Raise ValueError when `points` `[N, 2]` cannot be in `layout`."""
     if layout not in LAYOUTS:
-        raise ValueError(f"unknown landmark layout {layout!r}; known: {', '.join(LAYOUTS)}")
+        raise UserError(f"unknown landmark layout {layout!r}; known: {', '.join(LAYOUTS)}")
     if len(points) not in POINT_COUNTS[layout]:
         wanted = " or ".join(str(count) for count in POINT_COUNTS[layout])
-        raise ValueError(f"landmark layout {layout!r} has {wanted} points, {len(points)} came")
+        raise UserError(f"landmark layout {layout!r} has {wanted} points, {len(points)} came")
     if not np.isfinite(points).all():
-        raise ValueError("landmarks hold NaN or infinite coordinates")
+        raise UserError("landmarks hold NaN or infinite coordinates")
 
 
 def named_points(face: Face) -> dict[str, np.ndarray]:

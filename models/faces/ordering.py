@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..errors import UserError
 from .types import Face
 
 ORDERS = (
@@ -41,7 +42,7 @@ def order_faces(faces: Sequence[Face], order: str, height: int, width: int) -> t
         order: one of `ORDERS`; "centre-out" is by the distance of the box's centre from the picture's.
 
     Raises:
-        ValueError: unknown order.
+        UserError: unknown order.
     """
     x: Key = (lambda face: face.centre[0], _CENTRE_TOLERANCE_PX)
     y: Key = (lambda face: face.centre[1], _CENTRE_TOLERANCE_PX)
@@ -60,7 +61,7 @@ def order_faces(faces: Sequence[Face], order: str, height: int, width: int) -> t
         ),
     }
     if order not in first:
-        raise ValueError(f"unknown order {order!r}; choose one of: {', '.join(ORDERS)}")
+        raise UserError(f"unknown order {order!r}; choose one of: {', '.join(ORDERS)}")
     settled = sorted(faces, key=lambda face: (face.box, face.score, face.backend, face.landmarks))
     return tuple(_sort_by(settled, [first[order], x, y, side]))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..errors import UserError
+
 
 def checked_image(image: torch.Tensor, what: str = "image") -> torch.Tensor:
     """Any IMAGE as float32 `[B, H, W, 3]` on the CPU, never the same memory being written to.
@@ -13,24 +15,24 @@ def checked_image(image: torch.Tensor, what: str = "image") -> torch.Tensor:
     dropped. Values are not clipped here.
 
     Raises:
-        ValueError: not such a tensor, empty, or NaN / infinite pixels; `what` names it in the sentence.
+        UserError: not such a tensor, empty, or NaN / infinite pixels; `what` names it in the sentence.
     """
     if not isinstance(image, torch.Tensor):
-        raise ValueError(f"{what} must be an IMAGE tensor, a {type(image).__name__} came")
+        raise UserError(f"{what} must be an IMAGE tensor, a {type(image).__name__} came")
     if image.ndim == 3:
         image = image[None]
     if image.ndim != 4 or image.shape[-1] not in (1, 2, 3, 4):
-        raise ValueError(
+        raise UserError(
             f"{what} must have shape [batch, height, width, channels] with 1 to 4 channels, {list(image.shape)} came"
         )
     if image.numel() == 0:
-        raise ValueError(f"{what} is empty: its shape is {list(image.shape)}")
+        raise UserError(f"{what} is empty: its shape is {list(image.shape)}")
     image = image.detach().to(device="cpu", dtype=torch.float32)
     channels = image.shape[-1]
     image = image[..., :1].expand(-1, -1, -1, 3) if channels <= 2 else image[..., :3]
     if not torch.isfinite(image).all():
         bad = int((~torch.isfinite(image)).any(dim=-1).sum())
-        raise ValueError(
+        raise UserError(
             f"{what} has {bad} NaN or infinite pixels of {image.shape[0] * image.shape[1] * image.shape[2]}; the node before it made them "
             "(often a VAE in half precision), so mend it there"
         )
@@ -38,18 +40,18 @@ def checked_image(image: torch.Tensor, what: str = "image") -> torch.Tensor:
 
 
 def checked_mask(mask: torch.Tensor, what: str = "mask") -> torch.Tensor:
-    """Any MASK as float32 `[B, H, W]` in [0, 1] on the CPU. Accepts `[H, W]`. Raises ValueError as `checked_image` does."""
+    """Any MASK as float32 `[B, H, W]` in [0, 1] on the CPU. Accepts `[H, W]`. Raises UserError as `checked_image` does."""
     if not isinstance(mask, torch.Tensor):
-        raise ValueError(f"{what} must be a MASK tensor, a {type(mask).__name__} came")
+        raise UserError(f"{what} must be a MASK tensor, a {type(mask).__name__} came")
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim == 4 and mask.shape[1] == 1:
         mask = mask[:, 0]
     if mask.ndim != 3 or mask.numel() == 0:
-        raise ValueError(f"{what} must have shape [batch, height, width] and not be empty, {list(mask.shape)} came")
+        raise UserError(f"{what} must have shape [batch, height, width] and not be empty, {list(mask.shape)} came")
     mask = mask.detach().to(device="cpu", dtype=torch.float32)
     if not torch.isfinite(mask).all():
-        raise ValueError(f"{what} has NaN or infinite values")
+        raise UserError(f"{what} has NaN or infinite values")
     return mask.clamp(0, 1)
 
 

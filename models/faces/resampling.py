@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..errors import UserError
+
 
 def invert(matrix: np.ndarray) -> np.ndarray:
     """Inverse of a 2x3 affine matrix, float64 `[2, 3]`."""
@@ -43,7 +45,7 @@ def resample(
     matrix = np.asarray(dst_from_src, dtype=np.float64)
     scale = abs(np.linalg.det(matrix[:, :2])) ** 0.5 if np.isfinite(matrix).all() else float("nan")
     if not 1e-6 < scale < 1e6:
-        raise ValueError(f"cannot resample by a factor of {scale:g}")
+        raise UserError(f"cannot resample by a factor of {scale:g}")
     image_bchw, left, top = _needed_part(image_bchw, invert(matrix), height, width, margin=4 + math.ceil(2 / scale))
     if not image_bchw.is_floating_point():  # bytes become float here, after the large picture has been cut down
         image_bchw = image_bchw.to(torch.float32)

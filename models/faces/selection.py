@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..errors import UserError
 from .identity import similarity
 from .types import Face, Faces
 
@@ -21,7 +22,7 @@ def parse_indices(text: str, numbers: int | Sequence[int]) -> list[int]:
     Returns the numbers in the order typed, without repeats.
 
     Raises:
-        ValueError: not a number, or a face that is not there.
+        UserError: not a number, or a face that is not there.
     """
     known = sorted(set(range(numbers) if isinstance(numbers, int) else numbers))
     if text.strip().lower() in ("", "all"):
@@ -33,14 +34,14 @@ def parse_indices(text: str, numbers: int | Sequence[int]) -> list[int]:
             continue
         match = re.fullmatch(r"(-?\d+)(?:\s*-\s*(\d+))?", part)
         if not match:
-            raise ValueError(f'"{part}" is not a face number; write for example 0,2 or 1-3 or -1 for the last')
+            raise UserError(f'"{part}" is not a face number; write for example 0,2 or 1-3 or -1 for the last')
         wanted = range(int(match[1]), int(match[2]) + 1) if match[2] else (int(match[1]),)
         for number in wanted:
             if -len(known) <= number < 0:
                 number = known[number]
             if number not in known:
                 there = f": {', '.join(map(str, known))}" if known else ""
-                raise ValueError(f"face {number} was asked for, there are {len(known)}{there}")
+                raise UserError(f"face {number} was asked for, there are {len(known)}{there}")
             if number not in chosen:
                 chosen.append(number)
     return chosen

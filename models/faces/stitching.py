@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..errors import UserError
 from .alignment import crop as cut_crop
 from .alignment import head_of
 from .resampling import invert, resample, transform
@@ -51,12 +52,12 @@ class StitchSettings:
 
     def __post_init__(self) -> None:
         if self.color_match not in COLOR_MATCHES:
-            raise ValueError(f"color match must be one of: {', '.join(COLOR_MATCHES)}; {self.color_match!r} came")
+            raise UserError(f"color match must be one of: {', '.join(COLOR_MATCHES)}; {self.color_match!r} came")
         if self.hair not in HAIR:
-            raise ValueError(f"hair must be one of: {', '.join(HAIR)}; {self.hair!r} came")
+            raise UserError(f"hair must be one of: {', '.join(HAIR)}; {self.hair!r} came")
         for name, high in (("feather", 0.5), ("color_strength", 1.0), ("opacity", 1.0)):
             if not 0 <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must lie between 0 and {high:g}, {getattr(self, name)} came")
+                raise UserError(f"{name} must lie between 0 and {high:g}, {getattr(self, name)} came")
 
 
 def face_outline(face: Face) -> np.ndarray:
@@ -134,7 +135,7 @@ def crop_mask(
         elif settings.hair == "bring the crop's":
             mask = torch.maximum(mask, hair_mask)
     elif settings.hair != "as masked":
-        raise ValueError(f'hair "{settings.hair}" needs a hair mask of the crop; connect one or choose "as masked"')
+        raise UserError(f'hair "{settings.hair}" needs a hair mask of the crop; connect one or choose "as masked"')
     return feathered(mask, settings.feather * size)
 
 
@@ -161,16 +162,16 @@ def stitch(
         bit-identical.
 
     Raises:
-        ValueError: sizes that do not fit.
+        UserError: sizes that do not fit.
     """
     height, width = placement.canvas_height, placement.canvas_width
     size = placement.crop_size
     if tuple(crop.shape[-2:]) != (size, size):
-        raise ValueError(
+        raise UserError(
             f"the crop is {crop.shape[-1]}x{crop.shape[-2]}, the placement says {size}x{size}: scale the crop back to that size"
         )
     if occlusion is not None and tuple(occlusion.shape) != (height, width):
-        raise ValueError(
+        raise UserError(
             f"the occlusion mask is {occlusion.shape[-1]}x{occlusion.shape[-2]}, it must have the picture's size {width}x{height}"
         )
     before = cut_crop(canvas[None], placement)[0]  # also checks the canvas's size
@@ -295,7 +296,7 @@ def _window(placement: Placement) -> tuple[int, int, int, int] | None:
 
 def _fits(mask: torch.Tensor, size: int, what: str) -> torch.Tensor:
     if tuple(mask.shape) != (size, size):
-        raise ValueError(f"the {what} is {mask.shape[-1]}x{mask.shape[-2]}, it must have the crop's size {size}x{size}")
+        raise UserError(f"the {what} is {mask.shape[-1]}x{mask.shape[-2]}, it must have the crop's size {size}x{size}")
     return mask.to(torch.float32).clamp(0, 1)
 
 

@@ -34,9 +34,11 @@ class Face:
     score: float = 1.0
     """The backend's own confidence. dlib: about 0 to 1.5; insightface and MediaPipe: 0 to 1; given boxes: as given, else 1."""
     backend: str = ""
-    """Who found it: "dlib", "insightface", "FACE_LANDMARKS", "BOUNDING_BOX", "MASK"."""
+    """Who found it: "mediapipe", "dlib", "insightface", "FACE_LANDMARKS", "BOUNDING_BOX", "MASK"."""
     frame: int = 0
     """Index of the frame in the batch."""
+    depth: tuple[float, ...] | None = None
+    """One number a landmark, in the unit of x, smaller is nearer to the camera; None where the layout or its maker has no depth."""
     embedding: tuple[float, ...] | None = field(default=None, compare=False)
     """128 numbers of dlib's recogniser (unit length), or None when it was not asked for or the face could not be read."""
 
@@ -52,6 +54,11 @@ class Face:
     def points(self) -> np.ndarray:
         """The landmarks as float64 `[N, 2]`, a fresh array."""
         return np.asarray(self.landmarks, dtype=np.float64).reshape(-1, 2)
+
+    @property
+    def points_3d(self) -> np.ndarray | None:
+        """The landmarks with their depth as float64 `[N, 3]`, a fresh array; None without depth."""
+        return None if self.depth is None else np.column_stack([self.points, self.depth])
 
     @property
     def centre(self) -> Point:

@@ -9,6 +9,8 @@ import math
 import torch
 import torch.nn.functional as functional
 
+from ..errors import UserError
+
 METHODS = ("smooth", "window", "paper")
 """The first is the nodes' default. `paper` is eq. 6 as written; what the others gain: `icportrait measure matching`."""
 
@@ -59,7 +61,7 @@ def flow_from_cost_volume(
         float32 `[B, 2, h, w]`, in cells.
     """
     if method not in ("window", "paper"):
-        raise ValueError(f"Unknown matching method {method!r}; choose one of {', '.join(METHODS)}.")
+        raise UserError(f"Unknown matching method {method!r}; choose one of {', '.join(METHODS)}.")
     grid = cell_grid(height, width, cost.device).flatten(1)  # [2, N]
     best = cost.argmax(dim=-1)  # [B, N]
     position = grid[:, best].permute(1, 0, 2)  # [B, 2, N]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torchvision.transforms.functional import gaussian_blur
 
+from ..errors import UserError
 from ..types import Flow
 from .correspondence import warp
 
@@ -47,19 +48,19 @@ def transfer_detail(
         (pictures `[B, H, W, 3]` in [0, 1], share of the profile's detail `[B, H, W]` in [0, 1]).
 
     Raises:
-        ValueError: sizes that do not fit, or a strength or radius out of range.
+        UserError: sizes that do not fit, or a strength or radius out of range.
     """
     height, width = picture.shape[1:3]
     for what, size in (("profile crop", tuple(profile.shape[1:3])), ("flow", (flow.height, flow.width))):
         if size != (height, width):
-            raise ValueError(
+            raise UserError(
                 f"The {what} is {size[1]} x {size[0]} pixels, but the painted crop {width} x {height}. Detail is brought over before "
                 "anything is scaled."
             )
     if not 0 <= strength <= 1:
-        raise ValueError(f"The strength of detail must lie in 0 .. 1; got {strength}.")
+        raise UserError(f"The strength of detail must lie in 0 .. 1; got {strength}.")
     if not 0 < radius <= 0.05:
-        raise ValueError(f"The radius must lie above 0 and not above 0.05 of the crop's width; got {radius}.")
+        raise UserError(f"The radius must lie above 0 and not above 0.05 of the crop's width; got {radius}.")
     if strength == 0:
         return picture, torch.zeros(picture.shape[:3])
     sigma = radius * width

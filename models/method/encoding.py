@@ -2,6 +2,7 @@
 
 import torch
 
+from ..errors import UserError
 from ..faces.pixels import checked_image
 from ..types import Profile
 
@@ -13,16 +14,16 @@ def check_picture(image: torch.Tensor, what: str) -> torch.Tensor:
     """One picture as RGB `[1, H, W, 3]`, its sides fitting the grid.
 
     Raises:
-        ValueError: not a picture, a batch, or sides that are no multiples of 64.
+        UserError: not a picture, a batch, or sides that are no multiples of 64.
     """
     image = checked_image(image, f"the {what}")
     if image.shape[0] != 1:
-        raise ValueError(
+        raise UserError(
             f"The {what} must be one picture; got a batch of {image.shape[0]}. Choose one with 'ImageFromBatch'."
         )
     height, width = image.shape[1:3]
     if height % GRID or width % GRID:
-        raise ValueError(
+        raise UserError(
             f"The sides of the {what} must be multiples of {GRID} pixels; got {width} x {height}. "
             "Use the crop of 'Align face', or scale the picture first."
         )
@@ -33,13 +34,13 @@ def encode_picture(vae, image: torch.Tensor, what: str) -> torch.Tensor:
     """Latent `[1, 4, H / 8, W / 8]` (float32, VAE scale) of one picture `[1, H, W, 3]`.
 
     Raises:
-        ValueError: see `check_picture`; or a VAE that is not of SD1.5's kind.
+        UserError: see `check_picture`; or a VAE that is not of SD1.5's kind.
     """
     image = check_picture(image, what)
     latent = vae.encode(image).float()
     wanted = [1, 4, image.shape[1] // 8, image.shape[2] // 8]
     if list(latent.shape) != wanted:
-        raise ValueError(
+        raise UserError(
             f"The VAE must be SD1.5's (4 channels, 8 x smaller); it made {list(latent.shape)} where {wanted} is needed."
         )
     return latent
@@ -49,12 +50,12 @@ def embed_picture(clip_vision, image: torch.Tensor) -> torch.Tensor:
     """CLIP image embedding `[1, 1, 768]` (float32) of one picture `[1, H, W, 3]`.
 
     Raises:
-        ValueError: an encoder whose embedding is not 768 wide.
+        UserError: an encoder whose embedding is not 768 wide.
     """
     embedding = clip_vision.encode_image(image, crop=True)["image_embeds"]
     width = embedding.shape[-1] if embedding is not None else 0
     if width != 768:
-        raise ValueError(
+        raise UserError(
             f"The CLIP vision must be ViT-L/14 with its projection (an embedding 768 wide); this one gives {width}. "
             "Load SD1.5's image encoder, e.g. clip-vit-large-patch14."
         )
@@ -65,7 +66,7 @@ def encode_profile(image: torch.Tensor, vae, clip_vision) -> Profile:
     """All forms of one aligned profile picture `[1, H, W, 3]`.
 
     Raises:
-        ValueError: see `encode_picture` and `embed_picture`.
+        UserError: see `encode_picture` and `embed_picture`.
     """
     image = check_picture(image, "profile picture")
     return Profile(image, encode_picture(vae, image, "profile picture"), embed_picture(clip_vision, image))
@@ -78,13 +79,13 @@ def encode_prompt(clip, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
         clip: ComfyUI's CLIP object of an SD1.5 checkpoint.
 
     Raises:
-        ValueError: a text encoder of another model.
+        UserError: a text encoder of another model.
     """
     texts = []
     for text in (prompt, ""):
         encoded = clip.encode_from_tokens(clip.tokenize(text))
         if encoded.ndim != 3 or encoded.shape[-1] != 768:
-            raise ValueError(
+            raise UserError(
                 f"The CLIP must be SD1.5's text encoder (768 wide); this one gives {encoded.shape[-1]}. "
                 "Connect the CLIP of the SD1.5 checkpoint."
             )

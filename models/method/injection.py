@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as functional
 from comfy.patcher_extension import WrappersMP
 
+from ..errors import UserError
 from ..types import Flow, LoadedNet, PortraitNets, Profile
 from .aggregation import aggregate_residuals
 from .correspondence import METHODS
@@ -59,36 +60,36 @@ class Settings:
 
     def __post_init__(self):
         if self.flow_mode not in FLOW_MODES:
-            raise ValueError(f"Unknown flow mode {self.flow_mode!r}; choose one of {', '.join(FLOW_MODES)}.")
+            raise UserError(f"Unknown flow mode {self.flow_mode!r}; choose one of {', '.join(FLOW_MODES)}.")
         if self.flow_method not in METHODS:
-            raise ValueError(f"Unknown flow method {self.flow_method!r}; choose one of {', '.join(METHODS)}.")
+            raise UserError(f"Unknown flow method {self.flow_method!r}; choose one of {', '.join(METHODS)}.")
         if not 0 <= self.flow_timestep <= 999:
-            raise ValueError(f"The flow's timestep must lie in 0 .. 999; got {self.flow_timestep}.")
+            raise UserError(f"The flow's timestep must lie in 0 .. 999; got {self.flow_timestep}.")
         for name in ("start_percent", "end_percent"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0 .. 1; got {getattr(self, name)}.")
+                raise UserError(f"{name} must lie in 0 .. 1; got {getattr(self, name)}.")
 
 
 def check_model(model, nets: PortraitNets | None = None) -> None:
     """Refuse a MODEL the method cannot patch.
 
     Raises:
-        ValueError: not SD1.5 (naming what it is), an inpainting model, or nets of another width.
+        UserError: not SD1.5 (naming what it is), an inpainting model, or nets of another width.
     """
     config = model.model.model_config
     unet = config.unet_config
     kind = type(config).__name__
     if unet.get("context_dim") != 768 or "model_channels" not in unet or unet.get("adm_in_channels") is not None:
-        raise ValueError(f"The MODEL must be SD1.5 or a fine-tune of it; got {kind}. Load an SD1.5 checkpoint.")
+        raise UserError(f"The MODEL must be SD1.5 or a fine-tune of it; got {kind}. Load an SD1.5 checkpoint.")
     if unet["in_channels"] != 4:
-        raise ValueError(
+        raise UserError(
             f"The MODEL has {unet['in_channels']} input channels, so it is an inpainting or editing variant of {kind}; "
             "load a plain SD1.5 checkpoint (a noise mask works with it too)."
         )
     for net in (nets.matching, nets.appearance) if nets else ():
         for key in ("model_channels", "channel_mult", "num_res_blocks", "context_dim"):
             if list_of(net.config["unet"][key]) != list_of(unet[key]):
-                raise ValueError(
+                raise UserError(
                     f"The {net.config['role']} net was made for another UNet: {key} is {net.config['unet'][key]} in the net and "
                     f"{unet[key]} in the MODEL. Load the nets that belong to this MODEL."
                 )
@@ -120,7 +121,7 @@ def level_shapes(unet: dict, height: int, width: int) -> list[tuple[int, int, in
 def _check_shape(residual: torch.Tensor, rows: int, expected: tuple[int, int, int], what: str) -> None:
     # The UNet itself only logs a mismatch and goes on without the residual.
     if residual.ndim != 4 or residual.shape[0] not in (1, rows) or tuple(residual.shape[1:]) != expected:
-        raise ValueError(
+        raise UserError(
             f"IC-Portrait: {what} has the shape {list(residual.shape)}, but the UNet needs {[rows, *expected]} there. "
             "The net or ControlNet was made for another model or another size."
         )
@@ -136,7 +137,7 @@ def merge_control(own: list[torch.Tensor], control: dict | None, rows: int, shap
         shapes: from `level_shapes` at width 2W.
 
     Raises:
-        ValueError: a residual whose shape does not fit.
+        UserError: a residual whose shape does not fit.
     """
     for level, (residual, shape) in enumerate(zip(own, shapes, strict=True)):
         _check_shape(residual, rows, shape, f"the appearance net's residual of level {level}")
@@ -154,7 +155,7 @@ def merge_control(own: list[torch.Tensor], control: dict | None, rows: int, shap
             else:  # 'input': the list's end belongs to the first block
                 level, slot = count - 1 - index, index
             if not 0 <= level <= blocks or (name == "middle" and index > 0):
-                raise ValueError(
+                raise UserError(
                     f"IC-Portrait: another ControlNet brings {count} '{name}' residuals, but this UNet takes {blocks}."
                 )
             channels, height, width = shapes[level]
@@ -294,13 +295,13 @@ class PortraitPatch:
     def _check(self, x, c_concat) -> None:
         height, width = self.profile.latent.shape[-2:]
         if x.shape[-2:] != self.profile.latent.shape[-2:]:
-            raise ValueError(
+            raise UserError(
                 f"IC-Portrait: the sampler works on {x.shape[-1] * 8} x {x.shape[-2] * 8} pixels, but the profile is "
                 f"{width * 8} x {height * 8}. Make the latent from a style crop of the profile crop's size; area conditioning and "
                 "tiled sampling cannot be combined with IC-Portrait."
             )
         if c_concat is not None:
-            raise ValueError(
+            raise UserError(
                 "IC-Portrait: the conditioning carries an extra latent (inpainting model); use a plain SD1.5 model instead."
             )
 
@@ -371,23 +372,23 @@ def apply_portrait(
         style_latent: `[1, 4, H / 8, W / 8]`, VAE scale; needed for `flow_mode` `once` when no flow is given.
 
     Raises:
-        ValueError: a MODEL, nets or sizes that do not fit, or a MODEL that carries a profile already.
+        UserError: a MODEL, nets or sizes that do not fit, or a MODEL that carries a profile already.
     """
     check_model(model, nets)
     if model.get_wrappers(WrappersMP.APPLY_MODEL, KEY):
-        raise ValueError(
+        raise UserError(
             "The MODEL carries an IC-Portrait profile already; connect the MODEL from before the first 'Apply Portrait'."
         )
     hint = hint_pair(sampled, profile.image)
     if flow is not None:
         if (flow.height, flow.width) != tuple(profile.image.shape[1:3]) or flow.offsets.shape[0] != 1:
-            raise ValueError(
+            raise UserError(
                 f"The flow was estimated for one {flow.width} x {flow.height} crop, but the profile is "
                 f"{profile.image.shape[2]} x {profile.image.shape[1]}. Estimate it from these crops."
             )
     elif settings.flow_mode == "once":
         if style_latent is None:
-            raise ValueError(
+            raise UserError(
                 "A flow computed once needs the style crop: connect `flow` from 'Estimate flow', or `style_latent` from "
                 "'VAE Encode', or set the flow mode to 'each step'."
             )

@@ -7,6 +7,7 @@ A pair is target left, profile right. "x" is what a sampler holds: model scale, 
 import comfy.model_management
 import torch
 
+from ..errors import UserError
 from ..nets.portrait_net import taps
 from ..types import Flow, LoadedNet, PortraitNets, Profile
 from .correspondence import cost_volume, match_costs
@@ -40,10 +41,10 @@ def hint_pair(sampled: torch.Tensor, profile_image: torch.Tensor) -> torch.Tenso
         `[1, 3, H, 2W]`: sampled pixels left, profile right.
 
     Raises:
-        ValueError: the two pictures differ in size.
+        UserError: the two pictures differ in size.
     """
     if sampled.shape != profile_image.shape:
-        raise ValueError(
+        raise UserError(
             f"The sampled style crop is {sampled.shape[2]} x {sampled.shape[1]} pixels but the profile "
             f"{profile_image.shape[2]} x {profile_image.shape[1]}; both crops must have one size."
         )
@@ -146,10 +147,10 @@ def check_style_latent(style_latent: torch.Tensor, profile: Profile) -> torch.Te
     """The style crop's latent when it fits the profile.
 
     Raises:
-        ValueError: another shape than the profile's latent.
+        UserError: another shape than the profile's latent.
     """
     if style_latent.shape != profile.latent.shape:
-        raise ValueError(
+        raise UserError(
             f"The style crop's latent must be {list(profile.latent.shape)} like the profile's; got {list(style_latent.shape)}. "
             "Encode one style crop of the profile crop's size."
         )
@@ -176,7 +177,7 @@ def estimate_flow(
         method: one of `correspondence.METHODS`.
 
     Raises:
-        ValueError: sizes that do not fit.
+        UserError: sizes that do not fit.
     """
     net = nets.matching
     check_style_latent(style_latent, profile)

@@ -2,6 +2,8 @@
 
 import torch
 
+from ..errors import UserError
+
 PATTERNS = ("random", "checkerboard")
 
 
@@ -25,11 +27,11 @@ def sampled_positions(
         float32 `[B, H, W]`, 1 = kept. For one seed a larger share keeps a superset of the pixels of a smaller one.
 
     Raises:
-        ValueError: share outside [0, 1], or an unknown pattern.
+        UserError: share outside [0, 1], or an unknown pattern.
     """
     share = torch.as_tensor(share, dtype=torch.float32).reshape(-1)
     if share.min() < 0 or share.max() > 1:
-        raise ValueError(f"The share of kept pixels must lie in [0, 1]; got {share.tolist()}.")
+        raise UserError(f"The share of kept pixels must lie in [0, 1]; got {share.tolist()}.")
     share = share.expand(batch)[:, None, None]
     if pattern == "random":
         # rand lies in [0, 1): share 1 keeps all, share 0 keeps none.
@@ -39,7 +41,7 @@ def sampled_positions(
         rows = torch.arange(height)[None, :, None] % period == 0
         columns = torch.arange(width)[None, None, :] % period == 0
         return (rows & columns & (share > 0)).float()
-    raise ValueError(f"Unknown sampling pattern {pattern!r}; choose one of {', '.join(PATTERNS)}.")
+    raise UserError(f"Unknown sampling pattern {pattern!r}; choose one of {', '.join(PATTERNS)}.")
 
 
 def sample_pixels(

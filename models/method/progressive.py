@@ -11,6 +11,8 @@ import comfy.utils
 import numpy
 import torch
 
+from ..errors import UserError
+
 
 def seeded_noise(samples: torch.Tensor, seed: int, batch_index: list[int] | None = None) -> torch.Tensor:
     """The noise a stock KSampler draws for this seed, `[B, 4, h, w]`, without touching the global generator."""
@@ -30,16 +32,16 @@ def progressive_sigmas(
     """The last `steps` steps of a schedule that starts at the chosen strength: float32 `[steps + 1]`, ending at 0.
 
     Raises:
-        ValueError: strength outside (0, 1], or an unknown scheduler or sampler.
+        UserError: strength outside (0, 1], or an unknown scheduler or sampler.
     """
     if not 0 < noise_strength <= 1:
-        raise ValueError(f"The noise strength must lie above 0 and not above 1; got {noise_strength}.")
+        raise UserError(f"The noise strength must lie above 0 and not above 1; got {noise_strength}.")
     for name, value, known in (
         ("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS),
         ("sampler", sampler, comfy.samplers.KSampler.SAMPLERS),
     ):
         if value not in known:
-            raise ValueError(f"Unknown {name} {value!r}; choose one of {', '.join(known)}.")
+            raise UserError(f"Unknown {name} {value!r}; choose one of {', '.join(known)}.")
     return comfy.samplers.KSampler(
         model, steps=steps, device=torch.device("cpu"), sampler=sampler, scheduler=scheduler, denoise=noise_strength
     ).sigmas
@@ -92,7 +94,7 @@ def progressive_rounds(
         `[B, 4, h, w]`, VAE scale.
 
     Raises:
-        ValueError: see `progressive_sigmas`.
+        UserError: see `progressive_sigmas`.
         InterruptProcessingException: Cancel was pressed.
     """
     sigmas = progressive_sigmas(model, steps, scheduler, noise_strength, sampler)

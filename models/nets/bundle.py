@@ -13,6 +13,7 @@ import comfy.sd
 import comfy.supported_models
 import comfy.utils
 
+from ..errors import UserError
 from ..types import PortraitNets
 from .files import read_tensors
 from .loading import SUPPORTED_DTYPES, check_keys, load_portrait_nets, load_strictly, patcher_class
@@ -31,16 +32,16 @@ FILES = (
 
 
 def check_bundle(folder: Path) -> None:
-    """Raises ValueError when a file of the bundle is missing, naming all that are."""
+    """Raises UserError when a file of the bundle is missing, naming all that are."""
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"The demo bundle in {folder} lacks {', '.join(missing)}; restore the pack's `bundle` folder.")
+        raise UserError(f"The demo bundle in {folder} lacks {', '.join(missing)}; restore the pack's `bundle` folder.")
 
 
 def _config(path: Path, metadata: dict) -> dict:
     config = metadata.get("config")
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is not part of an IC-Portrait bundle: its metadata hold no config.")
+        raise UserError(f"{path} is not part of an IC-Portrait bundle: its metadata hold no config.")
     return config
 
 
@@ -50,11 +51,11 @@ def load_base(path: Path):
     ComfyUI's loaders only recognise SD1.5's own width, so the model is built from the stored config.
 
     Raises:
-        ValueError: not a readable base file, or tensors that do not fit its config.
+        UserError: not a readable base file, or tensors that do not fit its config.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != BASE_FORMAT:
-        raise ValueError(f"{path} is not an IC-Portrait base model (its metadata lack format {BASE_FORMAT}).")
+        raise UserError(f"{path} is not an IC-Portrait base model (its metadata lack format {BASE_FORMAT}).")
     unet = _config(path, metadata)
     config = comfy.supported_models.SD15(dict(unet))
     # The class sets SD1.5's own 8 heads; ours are in the file.
@@ -77,17 +78,17 @@ def load_vae(path: Path):
     """The bundle's autoencoder as VAE.
 
     Raises:
-        ValueError: not a readable file, or tensors that do not fit its config.
+        UserError: not a readable file, or tensors that do not fit its config.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != VAE_FORMAT:
-        raise ValueError(f"{path} is not an IC-Portrait autoencoder (its metadata lack format {VAE_FORMAT}).")
+        raise UserError(f"{path} is not an IC-Portrait autoencoder (its metadata lack format {VAE_FORMAT}).")
     # TAESD's structure is known by its keys; an AutoencoderKL of unusual width needs its config.
     config = {"params": _config(path, metadata)} if "config" in metadata else None
     try:
         vae = comfy.sd.VAE(sd=dict(tensors), config=config)
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} does not fit the configuration in its own metadata: {str(error).strip().splitlines()[-1].strip()}"
         ) from error
     # ComfyUI loads what it finds and only logs the rest.
@@ -100,7 +101,7 @@ def load_vision(path: Path):
     """The bundle's vision encoder as CLIP_VISION. ComfyUI reads its config from the .json beside the file.
 
     Raises:
-        ValueError: not a readable file, or tensors that do not fit its config.
+        UserError: not a readable file, or tensors that do not fit its config.
     """
     tensors, _ = read_tensors(path)
     vision = comfy.clip_vision.ClipVisionModel(str(path.with_suffix(".json")))
@@ -112,7 +113,7 @@ def load_bundle(folder: Path = FOLDER) -> tuple[object, object, object, Portrait
     """(MODEL, VAE, CLIP_VISION, nets) of a bundle folder.
 
     Raises:
-        ValueError: a missing, unreadable or unfitting file.
+        UserError: a missing, unreadable or unfitting file.
     """
     folder = Path(folder)
     check_bundle(folder)

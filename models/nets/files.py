@@ -9,6 +9,8 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 
+from ..errors import UserError
+
 FORMAT = "icportrait-net-1"
 
 
@@ -51,16 +53,16 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     """Read a safetensors file and its metadata.
 
     Raises:
-        ValueError: not a safetensors file, or a truncated or corrupt one; the message names the file.
+        UserError: not a safetensors file, or a truncated or corrupt one; the message names the file.
     """
     try:
         with safetensors.safe_open(str(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
-        raise ValueError(f"The file {path} does not exist.") from None
+        raise UserError(f"The file {path} does not exist.") from None
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a readable safetensors file (truncated, corrupt or another format): {error}"
         ) from error
     return tensors, {name: _parse(value) for name, value in metadata.items()}
@@ -74,14 +76,14 @@ def _parse(value: str):
 
 
 def read_metadata(path: str | Path) -> dict:
-    """Only the metadata of a safetensors file; cheap. Raises ValueError as `read_tensors` does."""
+    """Only the metadata of a safetensors file; cheap. Raises UserError as `read_tensors` does."""
     try:
         with safetensors.safe_open(str(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
-        raise ValueError(f"The file {path} does not exist.") from None
+        raise UserError(f"The file {path} does not exist.") from None
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a readable safetensors file (truncated, corrupt or another format): {error}"
         ) from error
     return {name: _parse(value) for name, value in metadata.items()}
@@ -111,16 +113,16 @@ def load_net_file(path: str | Path, role: str | None = None) -> tuple[dict[str, 
         (state dict, config, training facts).
 
     Raises:
-        ValueError: not a net file of this project, or of another role than asked for.
+        UserError: not a net file of this project, or of another role than asked for.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT or "config" not in metadata:
-        raise ValueError(
+        raise UserError(
             f"{path} is not an IC-Portrait net (its metadata lack format {FORMAT}); load a file made by `icportrait export`."
         )
     config = metadata["config"]
     if role is not None and config["role"] != role:
-        raise ValueError(
+        raise UserError(
             f"{path} holds the {config['role']} net, but the {role} net is wanted here; swap the two files."
         )
     return tensors, config, metadata.get("training", {})

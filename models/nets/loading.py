@@ -9,6 +9,7 @@ import comfy.ops
 import comfy.utils
 import torch
 
+from ..errors import UserError
 from ..types import LoadedNet, PortraitNets
 from .files import load_net_file
 from .portrait_net import build_net
@@ -22,14 +23,14 @@ def patcher_class():
 
 
 def check_keys(missing: Iterable[str], unexpected: Iterable[str], source: str | Path) -> None:
-    """Raises ValueError naming the file when a state dict lacked tensors or held foreign ones."""
+    """Raises UserError naming the file when a state dict lacked tensors or held foreign ones."""
     problems = [
         f"{len(names)} {kind} (first: {names[0]})"
         for kind, names in (("missing", sorted(missing)), ("unexpected", sorted(unexpected)))
         if names
     ]
     if problems:
-        raise ValueError(f"{source} does not hold the tensors its metadata describe: {', '.join(problems)}.")
+        raise UserError(f"{source} does not hold the tensors its metadata describe: {', '.join(problems)}.")
 
 
 def load_strictly(load: Callable[[], tuple[list[str], list[str]]], source: str | Path) -> None:
@@ -39,13 +40,13 @@ def load_strictly(load: Callable[[], tuple[list[str], list[str]]], source: str |
         load: loads and returns (missing, unexpected) keys, as `load_state_dict(strict=False)` does.
 
     Raises:
-        ValueError: missing, unexpected or wrongly shaped tensors; the message names the file and the first ones.
+        UserError: missing, unexpected or wrongly shaped tensors; the message names the file and the first ones.
     """
     try:
         missing, unexpected = load()
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"{source} does not fit the configuration in its own metadata: {first}") from error
+        raise UserError(f"{source} does not fit the configuration in its own metadata: {first}") from error
     check_keys(missing, unexpected, source)
 
 
@@ -53,7 +54,7 @@ def load_net(path: str | Path, role: str) -> LoadedNet:
     """Load a net file of the given role, `matching` or `appearance`, in the dtype that suits the device.
 
     Raises:
-        ValueError: not a readable net file, another role, or tensors that do not fit.
+        UserError: not a readable net file, another role, or tensors that do not fit.
     """
     tensors, config, _ = load_net_file(path, role)
     weight_dtype = comfy.utils.weight_dtype(tensors)
@@ -74,13 +75,13 @@ def load_portrait_nets(matching_path: str | Path, appearance_path: str | Path) -
     """Load both nets and check that they were made for one UNet.
 
     Raises:
-        ValueError: see `load_net`; or the two nets differ in width or context.
+        UserError: see `load_net`; or the two nets differ in width or context.
     """
     nets = PortraitNets(load_net(matching_path, "matching"), load_net(appearance_path, "appearance"))
     matching, appearance = nets.matching.config["unet"], nets.appearance.config["unet"]
     for key in ("model_channels", "channel_mult", "context_dim"):
         if matching[key] != appearance[key]:
-            raise ValueError(
+            raise UserError(
                 f"The two nets were made for different UNets: {key} is {matching[key]} in {matching_path} and "
                 f"{appearance[key]} in {appearance_path}; load two nets of one training run."
             )

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as functional
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 
+from ..errors import UserError
+
 ROLES = ("matching", "appearance")
 
 # The UNet settings that decide a net's structure; ComfyUI's own names.
@@ -87,10 +89,10 @@ class PortraitNet(comfy.cldm.cldm.ControlNet):
             hint_features: from `encode_hint`, `[B or 1, model_channels, h, 2w]`.
 
         Raises:
-            ValueError: a tap that does not exist, or a fine tap that is not before `tap`.
+            UserError: a tap that does not exist, or a fine tap that is not before `tap`.
         """
         if fine_tap is not None and not 0 <= fine_tap < tap:
-            raise ValueError(f"The fine tap ({fine_tap}) must be an encoder block before the tap ({tap}).")
+            raise UserError(f"The fine tap ({fine_tap}) must be an encoder block before the tap ({tap}).")
         wanted = (tap,) if fine_tap is None else (fine_tap, tap)
         found = self.block_features(x, timesteps, context, hint_features, wanted)
         return found[tap] if fine_tap is None else _side_by_side_features(found[tap], found[fine_tap])
@@ -101,12 +103,12 @@ class PortraitNet(comfy.cldm.cldm.ControlNet):
         Args: as for `features`.
 
         Raises:
-            ValueError: a tap that does not exist.
+            UserError: a tap that does not exist.
         """
         last = len(self.input_blocks) - 1
         for tap in taps:
             if not 0 <= tap <= last:
-                raise ValueError(f"Tap {tap} does not exist: this net has encoder blocks 0 to {last}.")
+                raise UserError(f"Tap {tap} does not exist: this net has encoder blocks 0 to {last}.")
         found = {}
         for index, h, _ in self._encoder(x, timesteps, context, hint_features):
             if index in taps:
@@ -143,14 +145,14 @@ def unet_settings(unet_config: dict) -> dict:
     """The part of a ComfyUI UNet config that decides a net's structure, JSON-ready.
 
     Raises:
-        ValueError: a key is missing.
+        UserError: a key is missing.
     """
     missing = [key for key in UNET_KEYS if key not in unet_config]
     missing = [key for key in missing if key not in ("adm_in_channels", "image_size", "num_heads", "num_head_channels")]
     if "num_heads" not in unet_config and "num_head_channels" not in unet_config:
         missing.append("num_heads or num_head_channels")  # weights fit any head count: a guess would go unnoticed
     if missing:
-        raise ValueError(f"The UNet configuration lacks {', '.join(missing)}.")
+        raise UserError(f"The UNet configuration lacks {', '.join(missing)}.")
     settings = {key: unet_config.get(key, SD15_UNET[key]) for key in UNET_KEYS}
     if "num_heads" not in unet_config and "num_head_channels" in unet_config:
         settings["num_heads"] = -1
@@ -177,7 +179,7 @@ def net_config(
         fine_tap: an earlier encoder block whose features refine those of the tap (beyond the paper); None = without.
     """
     if role not in ROLES:
-        raise ValueError(f"Unknown role {role!r}; choose one of {', '.join(ROLES)}.")
+        raise UserError(f"Unknown role {role!r}; choose one of {', '.join(ROLES)}.")
     unet = unet_settings(unet_config)
     if tap is None:
         blocks = unet["num_res_blocks"]

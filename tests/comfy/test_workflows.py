@@ -58,7 +58,7 @@ def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
     for node_id, node in drawn.items():
         if node["_meta"].get("title") in (None, server.object_info[node["class_type"]]["display_name"]):
             committed[node_id]["_meta"] = node["_meta"]  # ComfyUI's own name of a node, which may change
-    assert committed == drawn, "draw it again: python run.py icportrait workflows"
+    assert committed == drawn, "draw it again: python run.py tools workflows"
 
 
 @pytest.mark.parametrize("name", sorted({path.stem for path in WORKFLOWS} - {"portrait_step_by_step"}))
@@ -432,7 +432,7 @@ class TestBlueprints:
     def test_the_file_is_what_the_drawing_says(self, name, server):
         committed = json.loads((PACK / "subgraphs" / f"{name}.json").read_text("utf-8"))
         assert committed == workflow_examples.draw_blueprint(name, server.object_info), (
-            "draw it again: python run.py icportrait workflows"
+            "draw it again: python run.py tools workflows"
         )
 
     def test_the_server_offers_them(self, server):

@@ -14,12 +14,15 @@ from icportrait.models.nets.files import read_tensors, save_tensors
 from icportrait.tools import person_lora
 from icportrait.tools.demo_pictures import PICTURES
 from icportrait.training import cli
+from icportrait.training.commands.customise import parse_customise
 from icportrait.training.core.diffusion import keyed_generator
-from icportrait.training.core.loop import LoopSettings
 from icportrait.training.core.lora import Lora
+from icportrait.training.core.settings import LoopSettings
 from icportrait.training.data.samples import SampleSet
-from icportrait.training.tasks import customise
-from icportrait.training.tasks.customise import CustomiseSettings, CustomiseTask, photo_samples, prepare, save_person
+from icportrait.training.stages import customise
+from icportrait.training.stages.base_models import load_bundle_base
+from icportrait.training.stages.customise import prepare, save_person
+from icportrait.training.tasks.customise import PAPER, CustomiseSettings, CustomiseTask, photo_samples
 
 FACTS = {"steps": 1}
 ASKED = ("attn2_to_q", "attn2_to_k")
@@ -32,7 +35,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture
 def base(bundle):
-    return customise.load_bundle_base(bundle)
+    return load_bundle_base(bundle)
 
 
 def pictures(count: int = 3) -> dict[str, torch.Tensor]:
@@ -58,10 +61,15 @@ def trained(base, run, steps: int, lr: float, prior=None, **settings) -> Customi
     return customise.train_person(pictures(), base, run, loop, CustomiseSettings(**settings), prior)
 
 
-def test_defaults_are_the_papers():
-    arguments = cli.build_parser().parse_args(["customise", "photos", "--out", "x.safetensors"])
-    assert not hasattr(arguments, "lr")  # nothing given: the preset's
-    assert (customise.PAPER.lr, customise.PAPER.batch, customise.PAPER.schedule) == (2e-6, 1, "constant")
+def test_defaults_are_the_papers(tmp_path):
+    command = [str(tmp_path), "--out", "x.safetensors"]
+    given = parse_customise(command)
+    assert given.training == PAPER and given.settings == CustomiseSettings() and given.photographs.size == 256
+    (tmp_path / "sd15.safetensors").write_bytes(b"")
+    lora = parse_customise([*command, "--rank", "16", "--base", str(tmp_path / "sd15.safetensors")])
+    assert lora.training == dataclasses.replace(PAPER, lr=1e-4) and lora.photographs.size == 512
+    assert parse_customise([*command, "--rank", "16", "--lr", "3e-5"]).training.lr == 3e-5
+    assert (PAPER.lr, PAPER.batch, PAPER.schedule) == (2e-6, 1, "constant")
     assert CustomiseSettings().rank == 0 and CustomiseSettings().drop == 0.1
 
 
@@ -93,9 +101,9 @@ class TestWholeUnet:
         assert read_tensors(path)[1]["training"]["customised"] == FACTS
 
     def test_resumes_on_the_same_bits(self, bundle, tmp_path, one_thread):
-        whole = trained(customise.load_bundle_base(bundle), tmp_path / "whole", 4, 1e-4)
-        trained(customise.load_bundle_base(bundle), tmp_path / "parts", 2, 1e-4)
-        parts = trained(customise.load_bundle_base(bundle), tmp_path / "parts", 4, 1e-4)
+        whole = trained(load_bundle_base(bundle), tmp_path / "whole", 4, 1e-4)
+        trained(load_bundle_base(bundle), tmp_path / "parts", 2, 1e-4)
+        parts = trained(load_bundle_base(bundle), tmp_path / "parts", 4, 1e-4)
         assert equal(whole.unet.state_dict(), parts.unet.state_dict())
 
     def test_a_checkpoint_keeps_all_but_the_unet(self, base, tmp_path):
@@ -123,7 +131,7 @@ class TestLora:
     def test_learns_and_comfyui_adds_exactly_what_was_learned(self, bundle, base, tmp_path):
         old = copy_of(base.unet)
         task = trained(base, tmp_path / "run", 40, 1e-2, rank=4)
-        start = CustomiseTask(task.samples, customise.load_bundle_base(bundle).unet)
+        start = CustomiseTask(task.samples, load_bundle_base(bundle).unet)
         assert loss_of(task) < 0.95 * loss_of(start)
         assert equal(copy_of(base.unet), old)  # a LoRA leaves its base alone
 
@@ -251,19 +259,22 @@ class TestBadInput:
             ("made.safetensors", ["--base", "x.ckpt", "--vision", "v"], "x.ckpt is not a .safetensors file"),
         ],
     )
-    def test_is_one_sentence_before_any_work(self, tmp_path, out, options, message, capsys):
-        assert cli.main(["customise", str(tmp_path), "--out", str(tmp_path / out), *options]) == 1
+    def test_is_one_sentence_before_any_work(self, tmp_path, out, options, message, capsys, monkeypatch):
+        for name in ("x.safetensors", "x.ckpt", "v"):
+            (tmp_path / name).write_bytes(b"")
+        monkeypatch.chdir(tmp_path)
+        assert cli.main(["customise", str(tmp_path), "--out", str(tmp_path / out), *options]) == 2
         assert message in capsys.readouterr().err
 
     def test_the_base_bundle_is_never_overwritten(self, bundle, tmp_path, capsys):
-        assert cli.main(["customise", str(tmp_path), "--out", str(bundle), "--bundle", str(bundle)]) == 1
+        assert cli.main(["customise", str(tmp_path), "--out", str(bundle), "--bundle", str(bundle)]) == 2
         assert "is the base bundle itself" in capsys.readouterr().err
 
     def test_no_photographs(self, bundle, tmp_path, capsys):
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "broken.png").write_bytes(b"x")
         arguments = ["customise", str(tmp_path / "photos"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)]
-        assert cli.main(arguments) == 1
+        assert cli.main(arguments) == 2
         assert "No usable photograph" in (message := capsys.readouterr().err) and "broken.png: unreadable" in message
 
 
@@ -279,4 +290,4 @@ def test_from_a_photograph_by_command(bundle, astronaut_path, tmp_path, capsys):
     before, after = (read_tensors(folder / "base.safetensors")[0] for folder in (bundle, tmp_path / "made"))
     moved = max((after[name] - before[name]).abs().max().item() for name in before)
     assert 0 < moved < 1e-5  # two steps of at most 2e-6, and a little decay
-    assert dataclasses.asdict(customise.PAPER)["batch"] == 1
+    assert dataclasses.asdict(PAPER)["batch"] == 1

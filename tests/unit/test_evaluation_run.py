@@ -2,13 +2,13 @@
 
 import csv
 import io
-from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from icportrait.training.evaluation import charts, evaluate, options, result_cache, statistics
+from icportrait.training.evaluation import charts, evaluate, result_cache, statistics
 from icportrait.training.evaluation.cases import Case, Shot, face_from_five, photo_cases
 from icportrait.training.evaluation.metrics.likeness import one_minus_distance
 from icportrait.training.evaluation.recognisers import Recogniser, find_arcface
@@ -112,9 +112,9 @@ class TestTables:
     def test_data_or_photos_not_both(self, tmp_path):
         for data, photos in ((None, None), (tmp_path, tmp_path)):
             with pytest.raises(ValueError, match="either --data"):
-                evaluate.load_cases(SimpleNamespace(data=data, photos=photos))
+                evaluate.load_cases(evaluate.EvaluationSettings(out=tmp_path, data=data, photos=photos))
         with pytest.raises(ValueError, match="No .tar shards"):
-            evaluate.load_cases(SimpleNamespace(data=tmp_path, photos=None))
+            evaluate.load_cases(evaluate.EvaluationSettings(out=tmp_path, data=tmp_path))
 
     def test_a_folder_of_another_form_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="profiles/<person>/"):
@@ -122,11 +122,14 @@ class TestTables:
 
     def test_the_options_name_the_methods_and_studies_there_are(self):
         from icportrait.training.evaluation.baselines import METHODS
+        from icportrait.training.evaluation.studies import STUDIES
+        from icportrait.training.evaluation.studies.common import StudyName
 
-        assert tuple(METHODS) == options.METHOD_NAMES
+        assert tuple(METHODS) == get_args(evaluate.Method)
+        assert tuple(STUDIES) == get_args(StudyName)
         folder = result_cache.Path(evaluate.__file__).parent / "studies"
         files = {path.stem.replace("_", "-") for path in folder.glob("*.py")} - {"--init--", "common"}
-        assert files == set(options.STUDIES)
+        assert files == set(STUDIES)
 
 
 class TestFaceFromFive:

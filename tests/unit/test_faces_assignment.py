@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from icportrait.models.faces import assignment, selection
+from icportrait.models.faces import selection
 from icportrait.models.faces.types import Face, Faces
+from icportrait.models.groups.rules import SURE_FIRST, best_photograph, by_order, by_similarity, score_matrix
+from icportrait.models.groups.typed_lists import parse_pairs
 
 
 class TestIndices:
@@ -70,7 +72,7 @@ class TestSimilarity:
     @given(
         arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 4)), elements=st.floats(-0.2, 1)),
         st.floats(0, 0.8),
-        st.sampled_from((assignment.SURE_FIRST, 1.0)),
+        st.sampled_from((SURE_FIRST, 1.0)),
     )
     def test_is_the_best_of_all_assignments(self, scores, threshold, bonus):
         """Against trying every one: the greatest sum above the threshold; with a bonus of 1 the most pairs first."""
@@ -82,9 +84,9 @@ class TestSimilarity:
             pairs = [(f, p) for f, p in enumerate(choice) if p is not None]
             if len(set(used)) == len(used) and all(scores[pair] >= threshold for pair in pairs):
                 best = max(best, sum(scores[pair] - threshold + bonus for pair in pairs))
-        plain = assignment.by_similarity(scores, threshold, bonus)
-        if bonus == assignment.SURE_FIRST:
-            assert plain == assignment.by_similarity(scores, threshold), "the default"
+        plain = by_similarity(scores, threshold, bonus)
+        if bonus == SURE_FIRST:
+            assert plain == by_similarity(scores, threshold), "the default"
         found = [(a.face, a.person) for a in plain if a.person is not None]
         assert len({person for _, person in found}) == len(found)
         assert all(scores[pair] >= threshold for pair in found)
@@ -95,49 +97,49 @@ class TestSimilarity:
     def test_a_sure_match_is_not_given_up_for_two_doubtful_ones(self, sure, first, second, stranger):
         """The stranger looks a little like person 0, and face 0 a little like person 1, who is not in the picture."""
         scores = np.array([[sure, first], [second, stranger]])
-        assert [a.person for a in assignment.by_similarity(scores, 0.4)] == [0, None]
-        assert [a.person for a in assignment.by_similarity(scores, 0.4, 1.0)] == [1, 0], "as many as possible"
+        assert [a.person for a in by_similarity(scores, 0.4)] == [0, None]
+        assert [a.person for a in by_similarity(scores, 0.4, 1.0)] == [1, 0], "as many as possible"
 
     def test_a_pair_exactly_at_the_threshold_counts(self):
-        assert assignment.by_similarity(np.array([[0.4]]), 0.4)[0].person == 0
+        assert by_similarity(np.array([[0.4]]), 0.4)[0].person == 0
 
     @settings(deadline=None, max_examples=60)
     @given(st.permutations(range(4)), st.permutations(range(5)))
     def test_moves_with_its_faces_and_people(self, rows, columns):
         scores = np.random.default_rng(5).uniform(0, 1, (4, 5))
-        plain = {a.face: a.person for a in assignment.by_similarity(scores, 0.3)}
-        moved = {a.face: a.person for a in assignment.by_similarity(scores[rows][:, columns], 0.3)}
+        plain = {a.face: a.person for a in by_similarity(scores, 0.3)}
+        moved = {a.face: a.person for a in by_similarity(scores[rows][:, columns], 0.3)}
         assert {rows[face]: None if person is None else columns[person] for face, person in moved.items()} == plain
 
     def test_greedy_would_be_worse(self):
         """Face 0 likes person 0 best, but face 1 fits nobody else."""
-        found = assignment.by_similarity(np.array([[0.9, 0.8], [0.85, 0.1]]), 0.4)
+        found = by_similarity(np.array([[0.9, 0.8], [0.85, 0.1]]), 0.4)
         assert [a.person for a in found] == [1, 0] and found[1].score == pytest.approx(0.85)
 
     def test_strangers_are_left_alone_and_told(self):
-        found = assignment.by_similarity(np.array([[0.2, 0.3], [np.nan, np.nan], [0.7, 0.1], [0.6, 0.0]]), 0.4)
+        found = by_similarity(np.array([[0.2, 0.3], [np.nan, np.nan], [0.7, 0.1], [0.6, 0.0]]), 0.4)
         assert [a.person for a in found] == [None, None, 0, None]
         assert "nearest is person 1 with 0.300, below 0.4" in found[0].reason
         assert "no similarity" in found[1].reason and "taken by a better match" in found[3].reason
 
     @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
     def test_nobody(self, shape):
-        assert [a.person for a in assignment.by_similarity(np.zeros(shape), 0.4)] == [None] * shape[0]
+        assert [a.person for a in by_similarity(np.zeros(shape), 0.4)] == [None] * shape[0]
 
     def test_score_matrix_takes_the_best_photograph(self):
         a, b = np.zeros(128), np.eye(128)[0]
-        matrix = assignment.score_matrix([a, None], [[b, a * 1.0, None], [None]])
+        matrix = score_matrix([a, None], [[b, a * 1.0, None], [None]])
         assert matrix[0, 0] == 1 and np.isnan(matrix[0, 1]) and np.isnan(matrix[1]).all()
 
 
 class TestOrderAndPairs:
     def test_more_faces_and_more_people(self):
-        assert [a.person for a in assignment.by_order(3, 2)] == [0, 1, None]
-        assert [a.person for a in assignment.by_order(1, 4)] == [0]
+        assert [a.person for a in by_order(3, 2)] == [0, 1, None]
+        assert [a.person for a in by_order(1, 4)] == [0]
 
     def test_pairs(self):
-        assert assignment.parse_pairs("0:1, 2=0", range(3), ("Anna", "Ben")) == {0: 1, 2: 0}
-        assert assignment.parse_pairs("4:1", (1, 4), ("Anna", "Ben")) == {4: 1}
+        assert parse_pairs("0:1, 2=0", range(3), ("Anna", "Ben")) == {0: 1, 2: 0}
+        assert parse_pairs("4:1", (1, 4), ("Anna", "Ben")) == {4: 1}
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
@@ -150,7 +152,7 @@ class TestOrderAndPairs:
     )
     def test_bad_pairs(self, text, sentence):
         with pytest.raises(ValueError, match=sentence):
-            assignment.parse_pairs(text, range(3), ("Anna", "Ben"))
+            parse_pairs(text, range(3), ("Anna", "Ben"))
 
 
 class TestPhotograph:
@@ -165,15 +167,15 @@ class TestPhotograph:
     def test_nearest_pose(self):
         photographs = [(self.turned(yaw), 400, 400) for yaw in (0, 30, -30)]
         for index, yaw in ((0, 2), (1, 25), (2, -20)):
-            choice = assignment.best_photograph(self.turned(yaw), photographs)
+            choice = best_photograph(self.turned(yaw), photographs)
             assert choice.index == index and f"photograph {index}: yaw" in choice.reason
 
     def test_of_equal_poses_the_larger(self):
         small, large = (self.turned(10, size) for size in (12, 60))
-        assert assignment.best_photograph(self.turned(10), [(small, 400, 400), (large, 400, 400)]).index == 1
+        assert best_photograph(self.turned(10), [(small, 400, 400), (large, 400, 400)]).index == 1
 
     def test_photographs_without_a_face_are_passed_over(self):
-        choice = assignment.best_photograph(self.turned(0), [(None, 9, 9), (self.turned(35), 400, 400)])
+        choice = best_photograph(self.turned(0), [(None, 9, 9), (self.turned(35), 400, 400)])
         assert choice.index == 1 and choice.costs[0] == float("inf")
         with pytest.raises(ValueError, match="none of the 1 photographs"):
-            assignment.best_photograph(upright_face(), [(None, 9, 9)])
+            best_photograph(upright_face(), [(None, 9, 9)])

@@ -26,23 +26,24 @@ class TestPhotographs:
         _, faces = group()
         assert faces.count == 6
         assert np.allclose([face.centre[0] for face in faces.frames[0]], GROUP_CENTRES_X, atol=15)
-        assert all(
-            face.layout == "dlib_5" and len(face.landmarks) == 5 and face.backend == "dlib" for face in faces.frames[0]
-        )
+        for face in faces.frames[0]:
+            assert face.layout == face.backend == "mediapipe" and len(face.landmarks) == len(face.depth) == 478
         assert (faces.height, faces.width) == (886, 1280)
 
     def test_the_message_says_what_ran_and_what_did_not(self):
         message = group()[1].message
         assert "6 faces" in message and "left-right" in message
-        assert "backend dlib" in message and "CC0" in message
+        assert "backend MediaPipe" in message and "Apache-2.0" in message and "dlib looks where" in message
         assert "insightface not used: no model pack" in message
 
     def test_eyes_are_where_they_are(self):
-        """The astronaut's eye corners, read off the picture by hand to about 2 px."""
-        _, faces = astronaut()
+        """The astronaut's eye corners and nose base, read off the picture by hand to about 2 px."""
+        image, faces = astronaut()
         assert faces.count == 1
         wanted = [(255, 104), (237, 105), (195, 101), (212, 103), (224, 135)]
-        assert np.abs(faces.frames[0][0].points - wanted).max() < 3
+        assert np.abs(faces.frames[0][0].points[[263, 362, 33, 133, 2]] - wanted).max() < 3
+        by_dlib = find_faces(image, DetectionSettings(backend="dlib")).frames[0][0]
+        assert by_dlib.layout == "dlib_5" and np.abs(by_dlib.points - wanted).max() < 3
 
     def test_grey_and_rgba_are_accepted(self):
         image, faces = astronaut()
@@ -67,8 +68,8 @@ class TestPhotographs:
     @pytest.mark.parametrize("turns", [0, 1, 2, 3])
     def test_landmarks_turn_with_the_face(self, turns):
         """dlib alone answers as if the face were upright."""
-        image, faces = astronaut()
-        (face,) = faces.frames[0]
+        image, _ = astronaut()
+        (face,) = find_faces(image, DetectionSettings(backend="dlib")).frames[0]
         rgb = np.ascontiguousarray(np.rot90(to_bytes(image[0]), turns))
         corners = _turned(np.array([face.box[:2], face.box[2:]]), turns, 512)
         low, high = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
@@ -80,10 +81,12 @@ class TestPhotographs:
 
     def test_an_upside_down_picture_is_searched(self):
         image, faces = astronaut()
-        found = find_faces(torch.rot90(image[:, 40:180, 140:290], 2, (1, 2)))
-        assert found.count == 1 and "upside down" in found.message
-        back = detection._turned_back(found.frames[0][0].points, 2, (140, 150))
-        assert np.abs(back + (140, 40) - faces.frames[0][0].points).max() < 6
+        turned = torch.rot90(image[:, 40:180, 140:290], 2, (1, 2))
+        for backend, same in (("auto", faces), ("dlib", find_faces(image, DetectionSettings(backend="dlib")))):
+            found = find_faces(turned, DetectionSettings(backend=backend))
+            assert found.count == 1 and ("upside down" in found.message) == (backend == "dlib")
+            back = detection._turned_back(found.frames[0][0].points, 2, (140, 150))
+            assert np.abs(back + (140, 40) - same.frames[0][0].points).max() < 6
 
     def test_twelve_pixel_face_ends_in_a_face_or_a_sentence(self):
         image, _ = astronaut()
@@ -185,15 +188,13 @@ class TestBackends:
 
     def test_missing_dlib_is_one_sentence(self, monkeypatch):
         monkeypatch.setattr(dlib_backend.importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(
-            ValueError, match="no face detector is installed: dlib is not installed .pip install dlib-bin"
-        ):
-            find_faces(torch.zeros(1, 64, 64, 3))
+        found = find_faces(torch.zeros(1, 64, 64, 3))
+        assert found.count == 0 and "dlib is not installed (pip install dlib-bin" in found.message
         with pytest.raises(ValueError, match="dlib is not installed"):
             find_faces(torch.zeros(1, 64, 64, 3), DetectionSettings(backend="dlib"))
 
     def test_insightface_asked_for_without_a_pack(self, tmp_path):
-        with pytest.raises(ValueError, match="no model pack .* found in .*; choose backend dlib or auto"):
+        with pytest.raises(ValueError, match="no model pack .* found in .*; choose backend auto"):
             find_faces(
                 torch.zeros(1, 64, 64, 3), DetectionSettings(backend="insightface"), insightface_folders=[tmp_path]
             )
@@ -304,6 +305,18 @@ class TestGivenFaces:
         (face,) = given.from_face_landmarks(value, 1, 400, 800)[0]
         assert face.box == (80, 100, 180, 200) and face.layout == "mediapipe" and face.score == 0.8
         assert np.allclose(face.points, 2 * value["frames"][0][0]["landmarks_xy"])
+
+    def test_depth_of_face_landmarks_is_kept_in_picture_pixels(self):
+        value = self.face_landmarks(size=(400, 400))
+        item = value["frames"][0][0]
+        solid = np.random.default_rng(1).uniform(20, 170, (478, 3))
+        c, s = 1.5 * np.cos(0.4), 1.5 * np.sin(0.4)  # the picture's face: turned, half as large again, moved
+        item["landmarks_xy"] = solid[:, :2] @ [[c, s], [-s, c]] + (7, 9)
+        item["landmarks_3d"] = solid
+        (face,) = given.from_face_landmarks(value, 1, 800, 800)[0]
+        assert np.allclose(face.depth, 2 * 1.5 * solid[:, 2]) and face.points_3d.shape == (478, 3)
+        del item["landmarks_3d"]
+        assert given.from_face_landmarks(value, 1, 800, 800)[0][0].depth is None
 
     def test_face_landmarks_of_another_picture(self):
         with pytest.raises(ValueError, match="other proportions"):

@@ -6,15 +6,24 @@ import torch
 from face_photos import astronaut, upright_face
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from painters import painter_of, to_profile
 
-from icportrait.models import groups
 from icportrait.models.faces import detection
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
 from icportrait.models.faces.ordering import order_faces
 from icportrait.models.faces.stitching import stitch
 from icportrait.models.faces.types import Face, Faces
-from icportrait.nodes import faces as face_nodes
-from icportrait.nodes import groups as group_nodes
+from icportrait.models.groups.assignment import assign
+from icportrait.models.groups.painting import GroupResult, paint_group
+from icportrait.models.groups.report import assignment_report
+from icportrait.models.groups.types import Person, Photograph, Profiles
+from icportrait.nodes.align import AlignFace
+from icportrait.nodes.assign import AssignProfiles
+from icportrait.nodes.detect import DetectFaces
+from icportrait.nodes.profiles import AddProfile
+from icportrait.nodes.select import SelectFaces
+from icportrait.nodes.similarity import IdentitySimilarity
+from icportrait.nodes.stitch import StitchFace
 
 SIZE = 64
 patient = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -27,9 +36,9 @@ def smooth(height: int, width: int, seed: int = 0) -> torch.Tensor:
     return drawn.movedim(1, -1).clamp(0, 1)
 
 
-def person(colour: float = 1.0) -> groups.Person:
+def person(colour: float = 1.0) -> Person:
     """Somebody whose photograph is of one grey."""
-    return groups.Person("P", (groups.Photograph(torch.full((1, 120, 120, 3), colour), upright_face(60, 50, 30)),))
+    return Person("P", (Photograph(torch.full((1, 120, 120, 3), colour), upright_face(60, 50, 30)),))
 
 
 def turned(face: Face, degrees: float) -> Face:
@@ -40,11 +49,11 @@ def turned(face: Face, degrees: float) -> Face:
     return Face(face.box, tuple(map(tuple, points.tolist())), face.layout)
 
 
-def painted(canvas: torch.Tensor, *faces: Face, people: int = 1) -> groups.GroupResult:
+def painted(canvas: torch.Tensor, *faces: Face, people: int = 1) -> GroupResult:
     """Everybody's photograph on their face."""
-    everybody = groups.Profiles((person(),) * people)
-    group, _ = groups.assign(canvas, Faces(*canvas.shape[1:3], (faces,)), everybody, "order")
-    return groups.paint_group(canvas, group, lambda profile, *_: profile, SIZE)
+    everybody = Profiles((person(),) * people)
+    group, _ = assign(canvas, Faces(*canvas.shape[1:3], (faces,)), everybody, "order")
+    return paint_group(canvas, group, to_profile, SIZE)
 
 
 def test_importing_the_pack_needs_no_detector():
@@ -57,7 +66,7 @@ def test_importing_the_pack_needs_no_detector():
         "import sys, importlib.util as u\n"
         f"spec = u.spec_from_file_location('pack', r'{PACK / '__init__.py'}', submodule_search_locations=[r'{PACK}'])\n"
         "pack = u.module_from_spec(spec); sys.modules['pack'] = pack\n"
-        "import pack.models.groups, pack.models.faces.detection, pack.models.stitching\n"
+        "import pack.models.groups.painting, pack.models.faces.detection, pack.models.faces.stitching\n"
         "print(sorted({'dlib', 'insightface', 'face_recognition_models', 'onnxruntime', 'mediapipe'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -121,8 +130,8 @@ class TestSizes:
         assert faces.count == 1
         expected = (np.array(found.frames[0][0].centre) - (140, 20)) * 2048 / 150 + (6000, 0)
         assert np.hypot(*(np.array(faces.frames[0][0].centre) - expected)) < 150
-        group, _ = groups.assign(canvas, faces, groups.Profiles((person(),)), "order")
-        result = groups.paint_group(canvas, group, lambda profile, *_: profile, SIZE)
+        group, _ = assign(canvas, faces, Profiles((person(),)), "order")
+        result = paint_group(canvas, group, to_profile, SIZE)
         assert not result.mask[..., :5900].any() and result.mask.any()
         assert torch.equal(result.image[..., :5900, :], canvas[..., :5900, :])
 
@@ -135,30 +144,28 @@ class TestPixels:
         rgb = grey.expand(-1, -1, -1, 3)
         faces = Faces(100, 140, ((upright_face(70, 45, 20),),))
         run = (faces, 0, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "error")
-        first, second = (face_nodes.AlignFace.execute(picture, *run).args for picture in (extra[channels], rgb))
+        first, second = (AlignFace.execute(picture, *run).args for picture in (extra[channels], rgb))
         assert torch.equal(first[0], second[0])
         placed = (0.08, "off", 1.0, 1.0, True, "as masked")
         pasted = [
-            face_nodes.StitchFace.execute(picture, first[0] * 0.5, first[1], *placed).args[0]
-            for picture in (extra[channels], rgb)
+            StitchFace.execute(picture, first[0] * 0.5, first[1], *placed).args[0] for picture in (extra[channels], rgb)
         ]
         assert torch.equal(*pasted) and pasted[0].shape == (1, 100, 140, 3)
 
-    @pytest.mark.parametrize("node", ["AlignFace", "AssignProfiles", "SelectFaces", "DetectFaces", "AddProfile"])
+    @pytest.mark.parametrize("node", [AlignFace, AssignProfiles, SelectFaces, DetectFaces, AddProfile])
     def test_nan_pixels_are_one_sentence_of_the_node(self, node):
         picture = smooth(100, 140)
         picture[0, 3, 4] = torch.nan
         faces = Faces(100, 140, ((upright_face(70, 45, 20),),))
         calls = {
-            "AlignFace": (face_nodes, picture, faces, 0, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "error"),
-            "DetectFaces": (face_nodes, picture, "left-right", "fast", 0.3, 0, "auto", "5 points"),
-            "SelectFaces": (group_nodes, picture, faces, "all", 0, 0, 0.0, 0.4),
-            "AddProfile": (group_nodes, picture, "Anna", "fast"),
-            "AssignProfiles": (group_nodes, picture, faces, groups.Profiles((person(),)), "order", "", 0.4, "first"),
+            AlignFace: (picture, faces, 0, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "error"),
+            DetectFaces: (picture, "left-right", "fast", 0.3, 0, "auto", "5 points"),
+            SelectFaces: (picture, faces, "all", 0, 0, 0.0, 0.4),
+            AddProfile: (picture, "Anna", "fast"),
+            AssignProfiles: (picture, faces, Profiles((person(),)), "order", "", 0.4, "first"),
         }
-        module, *arguments = calls[node]
         with pytest.raises(ValueError, match=r"^[A-Z]\w+ \w+: .*1 NaN or infinite pixels of 14000"):
-            getattr(module, node).execute(*arguments)
+            node.execute(*calls[node])
 
 
 class TestNumbers:
@@ -171,41 +178,39 @@ class TestNumbers:
         row = [upright_face(30 + 58 * k, 90, 14) for k in range(6)]
         numbered = Faces(200, 360, (tuple(row),)).numbered()
         wanted = [number for number in order if keep[number]]
-        chosen, rest, *_ = group_nodes.SelectFaces.execute(
-            canvas, numbered, ", ".join(map(str, wanted)), 0, 0, 0.0, 0.4
-        ).args
+        chosen, rest, *_ = SelectFaces.execute(canvas, numbered, ", ".join(map(str, wanted)), 0, 0, 0.0, 0.4).args
         assert chosen.numbers(0) == tuple(wanted) and set(rest.numbers(0)) == set(range(6)) - set(wanted)
         last = wanted[-1]
-        group, *_ = group_nodes.AssignProfiles.execute(
-            canvas, chosen, groups.Profiles((person(),)), "pairs", f"{last}:P", 0.4, "first"
+        group, *_ = AssignProfiles.execute(
+            canvas, chosen, Profiles((person(),)), "pairs", f"{last}:P", 0.4, "first"
         ).args
         seen = []
 
-        def paint(profile, style, frame, number):
+        def paint(profile, style, number):
             seen.append(number)
             return profile
 
-        result = groups.paint_group(canvas, group, paint, SIZE)
+        result = paint_group(canvas, group, painter_of(paint), SIZE)
         x, y = (round(v) for v in row[last].centre)
         assert seen == [last] and float(result.image[0, y, x].min()) > 0.9
-        assert f"1 painted ({last} P)" in result.status and f"face {last}: P" in groups.report(group)
+        assert f"1 painted ({last} P)" in result.status and f"face {last}: P" in assignment_report(group)
         assert group.places == max(wanted) + 1
-        cut = face_nodes.AlignFace.execute(canvas, chosen, last, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "error").args[1]
+        cut = AlignFace.execute(canvas, chosen, last, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "error").args[1]
         assert cut.items[0].face == row[last]
 
     def test_a_number_that_was_left_out_is_told(self):
         canvas = smooth(100, 200)
         row = Faces(100, 200, (tuple(upright_face(40 + 50 * k, 40, 14) for k in range(3)),)).numbered()
-        chosen = group_nodes.SelectFaces.execute(canvas, row, "0, 2", 0, 0, 0.0, 0.4).args[0]
+        chosen = SelectFaces.execute(canvas, row, "0, 2", 0, 0, 0.0, 0.4).args[0]
         with pytest.raises(ValueError, match="Select Faces: face 1 was asked for, there are 2: 0, 2"):
-            group_nodes.SelectFaces.execute(canvas, chosen, "1", 0, 0, 0.0, 0.4)
+            SelectFaces.execute(canvas, chosen, "1", 0, 0, 0.0, 0.4)
         with pytest.raises(ValueError, match="names face 1, the faces are: 0, 2"):
-            groups.assign(canvas, chosen, groups.Profiles((person(),)), "pairs", "1:P")
+            assign(canvas, chosen, Profiles((person(),)), "pairs", "1:P")
         with pytest.raises(ValueError, match="Align Face: face 1 was asked for, but frame 0 .* has 2, numbered 0, 2"):
-            face_nodes.AlignFace.execute(canvas, chosen, 1, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "error")
+            AlignFace.execute(canvas, chosen, 1, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "error")
 
     def test_the_drawn_number_is_the_faces_own(self, monkeypatch):
-        from icportrait.models import pictures
+        from icportrait.models.pictures import faces as pictures
 
         drawn = []
         monkeypatch.setattr(pictures, "_draw_face", lambda picture, face, number, text: drawn.append((number, text)))
@@ -225,15 +230,13 @@ class TestGivenFaces:
         canvas = smooth(100, 200)
         row = (Face((10, 10, 50, 50), score=0.1, backend="BOUNDING_BOX"), Face((60, 10, 99, 50), backend="MASK"))
         found = Face((110, 10, 150, 50), score=0.9, backend="dlib")
-        chosen, rest, *_ = group_nodes.SelectFaces.execute(
-            canvas, Faces(100, 200, ((*row, found),)), "all", 0, 0, 1.5, 0.4
-        ).args
+        chosen, rest, *_ = SelectFaces.execute(canvas, Faces(100, 200, ((*row, found),)), "all", 0, 0, 1.5, 0.4).args
         assert chosen.frames == (row,) and rest.frames == ((found,),)
 
     def test_two_equal_boxes_are_two_faces(self):
         canvas = smooth(100, 200)
         twice = Faces(100, 200, ((upright_face(60, 45, 16),) * 2,))
-        chosen, rest, *_ = group_nodes.SelectFaces.execute(canvas, twice, "1", 0, 0, 0.0, 0.4).args
+        chosen, rest, *_ = SelectFaces.execute(canvas, twice, "1", 0, 0, 0.0, 0.4).args
         assert chosen.numbers(0) == (1,) and rest.numbers(0) == (0,)
         assert "2 painted" in painted(canvas, *twice.frames[0], people=2).status
 
@@ -244,7 +247,7 @@ class TestClips:
         row = tuple(upright_face(40 + 50 * k, 40, 14) for k in range(3))
         clip = Faces(100, 200, (row, (), row)).numbered()
         picked = Faces(100, 200, (clip.frames[0][2:], (), clip.frames[2][1:2]))  # the same person, twice elsewhere
-        crops, placed, _, message = face_nodes.AlignFace.execute(
+        crops, placed, _, message = AlignFace.execute(
             canvas, picked, -1, 64, "ffhq", 1.0, 0.0, 0.0, 180.0, "pass through"
         ).args
         assert len(crops) == 3 and [p and p.face for p in placed.items] == [row[2], None, row[1]]
@@ -258,9 +261,9 @@ class TestClips:
         frames = tuple(
             order_faces([upright_face(30 + 58 * k, 60, 12) for k in frame], "left-right", 120, 360) for frame in shown
         )
-        everybody = groups.Profiles((person(), person(0.0)))
-        group, _ = groups.assign(canvas, Faces(120, 360, frames), everybody, "order")
-        result = groups.paint_group(canvas, group, lambda profile, *_: profile, SIZE)
+        everybody = Profiles((person(), person(0.0)))
+        group, _ = assign(canvas, Faces(120, 360, frames), everybody, "order")
+        result = paint_group(canvas, group, to_profile, SIZE)
         assert result.image.shape == canvas.shape and len(result.status.splitlines()) == len(shown)
         assert torch.equal(result.image[result.mask == 0], canvas[result.mask == 0])
         assert [bool(mask.any()) for mask in result.mask] == [bool(frame) for frame in shown]
@@ -293,6 +296,6 @@ class TestTimeWithoutAFace:
             asked.append(wanted)
             return Faces(*picture.shape[1:3], ((),) * len(picture))
 
-        monkeypatch.setattr(face_nodes.detection, "find_faces", look)
-        face_nodes.IdentitySimilarity.execute(smooth(64, 64), smooth(64, 64), -1, -1, "normal")
+        monkeypatch.setattr(detection, "find_faces", look)
+        IdentitySimilarity.execute(smooth(64, 64), smooth(64, 64), -1, -1, "normal")
         assert [wanted.enlarge for wanted in asked] == [False, False]

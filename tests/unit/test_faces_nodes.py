@@ -9,8 +9,12 @@ import torch
 from face_photos import astronaut, group
 
 from icportrait.models.faces.types import Face, Faces, Placements
-from icportrait.nodes import faces as face_nodes
-from icportrait.nodes.faces import AlignFace, DetectFaces, IdentitySimilarity, StitchFace
+from icportrait.nodes.align import AlignFace
+from icportrait.nodes.detect import DetectFaces
+from icportrait.nodes.similarity import IdentitySimilarity
+from icportrait.nodes.stitch import StitchFace
+
+NODES = (DetectFaces, AlignFace, StitchFace, IdentitySimilarity)
 
 
 def defaults(node, **given):
@@ -28,9 +32,9 @@ class TestContracts:
     ids = ("ICPortrait_DetectFaces", "ICPortrait_AlignFace", "ICPortrait_StitchFace", "ICPortrait_IdentitySimilarity")
 
     def test_ids(self):
-        assert tuple(node.define_schema().node_id for node in face_nodes.NODES) == self.ids
+        assert tuple(node.define_schema().node_id for node in NODES) == self.ids
 
-    @pytest.mark.parametrize("node", face_nodes.NODES)
+    @pytest.mark.parametrize("node", NODES)
     def test_everything_is_explained_and_fits(self, node):
         schema = node.define_schema()
         assert len(schema.description) > 40 and schema.category.startswith("IC-Portrait/")
@@ -43,7 +47,7 @@ class TestContracts:
 
     def test_widget_order_is_frozen(self):
         """Saved workflows store widgets by position: append, never insert."""
-        order = {node.__name__: [i.id for i in node.define_schema().inputs] for node in face_nodes.NODES}
+        order = {node.__name__: [i.id for i in node.define_schema().inputs] for node in NODES}
         assert order["DetectFaces"][:7] == [
             "image",
             "order",
@@ -71,7 +75,10 @@ class TestDetect:
         image, _ = astronaut()
         faces, count, preview, message = run(DetectFaces, image=image[:, 20:220, 120:320])
         assert (
-            count == 1 and isinstance(faces, Faces) and preview.shape == (1, 200, 200, 3) and "backend dlib" in message
+            count == 1
+            and isinstance(faces, Faces)
+            and preview.shape == (1, 200, 200, 3)
+            and "backend MediaPipe" in message
         )
 
     def test_mask_goes_without_search(self):

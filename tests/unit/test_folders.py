@@ -181,7 +181,7 @@ def test_nothing_usable_is_one_sentence(tmp_path, monkeypatch, capsys):
     save(tmp_path / "in" / "p" / "grey.png", np.full((64, 64, 3), 90, np.uint8))
     monkeypatch.setattr(folders, "usable_faces", lambda pictures, _: (list(pictures) and [], []))
     arguments = ["data", "folder", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]
-    assert cli.main(arguments) == 1
+    assert cli.main(arguments) == 2
     assert "No pair was made from 1 pictures" in capsys.readouterr().err
 
 
@@ -231,8 +231,9 @@ class TestRay:
 
 def test_the_default_makes_the_papers_35200_pairs():
     """734 groups of 6 people in 4 scenes, each picture a target twice."""
+    from icportrait.training.commands.data import Heads
     from icportrait.training.data.heads.generate import sample_plan
 
-    arguments = cli.build_parser().parse_args(["data", "heads", "--out", "x"])
+    arguments = Heads(out=Path("x"))
     pairs = len(sample_plan(arguments.identities, arguments.scenes, np.random.default_rng(0)))
     assert 35_200 <= arguments.groups * pairs < 35_200 + pairs

@@ -1,4 +1,4 @@
-"""Group pictures without models: who goes where, and one face after another on the running canvas."""
+"""Group pictures without models: assignment, and one face after another on the running canvas."""
 
 import gc
 import weakref
@@ -9,11 +9,17 @@ import torch
 from face_photos import upright_face
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from painters import painter_of, to_profile
 
-from icportrait.models import groups
-from icportrait.models.faces import assignment, selection
+from icportrait.models.faces import selection
 from icportrait.models.faces.stitching import StitchSettings
 from icportrait.models.faces.types import Face, Faces
+from icportrait.models.groups.assignment import assign
+from icportrait.models.groups.painting import paint_group
+from icportrait.models.groups.profiles import doubtful_photographs, with_person
+from icportrait.models.groups.report import assignment_report, labels
+from icportrait.models.groups.typed_lists import numbers_for_faces, parse_pairs, prompts_for_faces
+from icportrait.models.groups.types import AssignedFace, GroupAssignment, Person, Photograph, Profiles
 
 HEIGHT, WIDTH, SIZE = 240, 360, 64
 
@@ -30,37 +36,32 @@ def unit(index: int) -> tuple[float, ...]:
     return tuple(np.eye(128)[index].tolist())
 
 
-def person(number: int, photographs: int = 1) -> groups.Person:
+def person(number: int, photographs: int = 1) -> Person:
     """Somebody whose photographs are all of one colour of their own."""
     colour = torch.tensor([(number + 1) / 10, 0.5, 1 - (number + 1) / 10]).expand(1, 120, 120, 3)
     face = Face(
         *(getattr(upright_face(60, 50, 30), name) for name in ("box", "landmarks", "layout")), embedding=unit(number)
     )
-    return groups.Person(f"P{number}", (groups.Photograph(colour, face),) * photographs)
+    return Person(f"P{number}", (Photograph(colour, face),) * photographs)
 
 
-def people(count: int) -> groups.Profiles:
-    return groups.Profiles(tuple(map(person, range(count))))
+def people(count: int) -> Profiles:
+    return Profiles(tuple(map(person, range(count))))
 
 
 def row_of_faces(count: int, gap: float = 50.0, size: float = 24.0) -> tuple[Face, ...]:
     return tuple(upright_face(40 + gap * k, 110, size) for k in range(count))
 
 
-def assigned(canvas, frames, profiles, method="order", **options) -> groups.GroupAssignment:
-    return groups.assign(canvas, Faces(*canvas.shape[1:3], tuple(frames)), profiles, method, **options)[0]
-
-
-def to_profile(profile_crop, style_crop, frame, face):
-    """A painter whose result is the profile itself."""
-    return profile_crop
+def assigned(canvas, frames, profiles, method="order", **options) -> GroupAssignment:
+    return assign(canvas, Faces(*canvas.shape[1:3], tuple(frames)), profiles, method, **options)[0]
 
 
 class TestPeople:
     def test_a_name_again_adds_photographs(self):
-        profiles, first = groups.with_person(groups.Profiles(), "Anna", person(0).photographs)
-        profiles, second = groups.with_person(profiles, " ", person(1).photographs)
-        more, third = groups.with_person(profiles, "anna", person(2, 2).photographs)
+        profiles, first = with_person(Profiles(), "Anna", person(0).photographs)
+        profiles, second = with_person(profiles, " ", person(1).photographs)
+        more, third = with_person(profiles, "anna", person(2, 2).photographs)
         assert (first, second, third) == (0, 1, 0)
         assert more.names == ("Anna", "person 1") and [len(p.photographs) for p in more.people] == [3, 1]
         assert [len(p.photographs) for p in profiles.people] == [1, 1], "the set before is unchanged"
@@ -68,19 +69,19 @@ class TestPeople:
     @pytest.mark.parametrize("name", ["7", "a,b", "a:b", "a=b", "a;b", "a\nb"])
     def test_names_that_pairs_could_not_hold(self, name):
         with pytest.raises(ValueError, match="cannot be written in pairs"):
-            groups.with_person(groups.Profiles(), name, person(0).photographs)
+            with_person(Profiles(), name, person(0).photographs)
 
     def test_photographs_of_two_people_are_told(self):
-        mixed = groups.Person("Anna", person(0).photographs + person(1).photographs)
-        (line,) = groups.doubtful_photographs(mixed)
+        mixed = Person("Anna", person(0).photographs + person(1).photographs)
+        (line,) = doubtful_photographs(mixed)
         assert line.startswith("photographs 0 and 1 of Anna look like different people")
-        assert groups.doubtful_photographs(person(0, 2)) == []
+        assert doubtful_photographs(person(0, 2)) == []
 
 
 class TestPairs:
     def test_names_and_numbers(self):
-        assert assignment.parse_pairs("0:Anna, 2=1\n3 : ANNA;", range(4), ("Anna", "Ben B")) == {0: 0, 2: 1, 3: 0}
-        assert assignment.parse_pairs("1: ben b", range(4), ("Anna", "Ben B")) == {1: 1}
+        assert parse_pairs("0:Anna, 2=1\n3 : ANNA;", range(4), ("Anna", "Ben B")) == {0: 0, 2: 1, 3: 0}
+        assert parse_pairs("1: ben b", range(4), ("Anna", "Ben B")) == {1: 1}
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
@@ -96,7 +97,7 @@ class TestPairs:
     )
     def test_bad(self, text, sentence):
         with pytest.raises(ValueError, match=sentence):
-            assignment.parse_pairs(text, range(4), ("Anna", "Ben"))
+            parse_pairs(text, range(4), ("Anna", "Ben"))
 
     @patient
     @given(
@@ -107,13 +108,13 @@ class TestPairs:
     def test_what_is_written_is_read(self, wanted, between, spelling):
         names = ("Anna", "Ben", "Cleo", "Dora")
         parts = [f"{face}:{who if spelling is None else spelling(names[who])}" for face, who in wanted.items()]
-        assert assignment.parse_pairs(between.join(parts), range(6), names) == wanted
+        assert parse_pairs(between.join(parts), range(6), names) == wanted
 
 
 class TestNumbers:
     def test_one_for_all_a_list_and_a_text(self):
         def strengths(given, text):
-            return groups.numbers_for_faces(given, text, 3, "strengths", 0, 10)
+            return numbers_for_faces(given, text, 3, "strengths", 0, 10)
 
         assert strengths([0.5], "") == [0.5, 0.5, 0.5]
         assert strengths([0.5, 0.6], "") == [0.5, 0.6, 0.6]
@@ -121,9 +122,9 @@ class TestNumbers:
 
     def test_seeds_differ_and_stay_in_range(self):
         limit = 2**64 - 1
-        assert groups.numbers_for_faces([limit], "", 3, "seeds", 0, limit, step=1) == [limit, 0, 1]
-        assert groups.numbers_for_faces([7, 7], "", 3, "seeds", 0, limit, step=1) == [7, 7, 7]
-        assert groups.numbers_for_faces([0], f",{limit}", 3, "seeds", 0, limit, step=1) == [0, limit, 2]
+        assert numbers_for_faces([limit], "", 3, "seeds", 0, limit, step=1) == [limit, 0, 1]
+        assert numbers_for_faces([7, 7], "", 3, "seeds", 0, limit, step=1) == [7, 7, 7]
+        assert numbers_for_faces([0], f",{limit}", 3, "seeds", 0, limit, step=1) == [0, limit, 2]
 
     @pytest.mark.parametrize(
         ("text", "step", "sentence"),
@@ -136,7 +137,7 @@ class TestNumbers:
     )
     def test_bad(self, text, step, sentence):
         with pytest.raises(ValueError, match=sentence):
-            groups.numbers_for_faces([1], text, 2, "strengths", 0, 10, step=step)
+            numbers_for_faces([1], text, 2, "strengths", 0, 10, step=step)
 
 
 class TestPrompts:
@@ -156,7 +157,7 @@ class TestPrompts:
         ],
     )
     def test_one_for_all_lines_and_lists(self, given, wanted):
-        assert groups.prompts_for_faces(given, 3) == wanted
+        assert prompts_for_faces(given, 3) == wanted
 
     def test_embedding_first_then_words(self):
         from tiny_models import portrait_setup, text_encoder
@@ -204,7 +205,7 @@ class TestAssign:
         assert [entry.person for entry in found.frames[0]] == [who if who < known else None for who in order]
 
     def test_duplicate_people_get_one_face_each_at_most(self):
-        twice = groups.Profiles((person(0), groups.Person("again", person(0).photographs)))
+        twice = Profiles((person(0), Person("again", person(0).photographs)))
         faces = [Face(f.box, f.landmarks, f.layout, embedding=unit(k)) for k, f in enumerate(row_of_faces(2))]
         found = assigned(noise(0), [tuple(faces)], twice, "similarity")
         assert sorted(entry.person is not None for entry in found.frames[0]) == [False, True]
@@ -213,13 +214,13 @@ class TestAssign:
     def test_the_report_names_people_photographs_and_scores(self):
         faces = tuple(Face(f.box, f.landmarks, f.layout, embedding=unit(k)) for k, f in enumerate(row_of_faces(3)))
         whole = Faces(HEIGHT, WIDTH, (faces, ()))
-        found, matrices = groups.assign(noise(0, 2), whole, people(2), "similarity")
-        text = groups.report(found, matrices)
+        found, matrices = assign(noise(0, 2), whole, people(2), "similarity")
+        text = assignment_report(found, matrices)
         assert "2 of 3 faces get a person, 1 are left alone" in text
         assert "frame 0, face 1: P1, similarity 1.000 to P1; photograph 0: the only one" in text
         assert "frame 0, face 2: left alone: nearest is P0 with -0.414, below 0.4" in text
         assert "frame 1, no face" in text
-        assert groups.labels(found)[0, 0] == "P0 1.00" and groups.labels(found)[0, 2] == "left alone -0.41"
+        assert labels(found)[0, 0] == "P0 1.00" and labels(found)[0, 2] == "left alone -0.41"
 
     def test_the_photograph_nearest_in_pose_is_taken(self):
         from icportrait.models.faces.head_shape import HeadFit
@@ -231,18 +232,18 @@ class TestAssign:
 
         picture = torch.zeros(1, 120, 120, 3)
         photographs = (None, *map(turned, (0, 30, -30)))
-        somebody = groups.Person("Anna", tuple(groups.Photograph(picture, face) for face in photographs))
+        somebody = Person("Anna", tuple(Photograph(picture, face) for face in photographs))
         for rule, wanted in (("nearest pose", 3), ("first", 1)):
-            found = assigned(noise(0), [(turned(-25),)], groups.Profiles((somebody,)), photograph=rule)
+            found = assigned(noise(0), [(turned(-25),)], Profiles((somebody,)), photograph=rule)
             assert found.frames[0][0].photograph == wanted, found.frames[0][0].reason
 
     def test_another_picture_than_the_faces(self):
         with pytest.raises(ValueError, match="the image is 50x40, the faces were found on 360x240"):
-            groups.assign(noise(0, 1, 40, 50), Faces(HEIGHT, WIDTH, ((),)), people(1), "order")
+            assign(noise(0, 1, 40, 50), Faces(HEIGHT, WIDTH, ((),)), people(1), "order")
         with pytest.raises(ValueError, match="the image has 2 frames"):
-            groups.assign(noise(0, 2), Faces(HEIGHT, WIDTH, ((),)), people(1), "order")
+            assign(noise(0, 2), Faces(HEIGHT, WIDTH, ((),)), people(1), "order")
         with pytest.raises(ValueError, match="no profiles"):
-            groups.assign(noise(0), Faces(HEIGHT, WIDTH, ((),)), groups.Profiles(), "order")
+            assign(noise(0), Faces(HEIGHT, WIDTH, ((),)), Profiles(), "order")
 
 
 class TestSelection:
@@ -260,7 +261,7 @@ class TestRunningCanvas:
     def test_everybody_is_on_their_own_face(self):
         canvas = noise(1)
         copy = canvas.clone()
-        result = groups.paint_group(canvas, assigned(canvas, [row_of_faces(6)], people(6)), to_profile, SIZE)
+        result = paint_group(canvas, assigned(canvas, [row_of_faces(6)], people(6)), to_profile, SIZE)
         assert torch.equal(canvas, copy)
         for number, face in enumerate(row_of_faces(6)):
             x, y = (round(float(v)) for v in face.points[:2].mean(axis=0))
@@ -275,37 +276,37 @@ class TestRunningCanvas:
         group = assigned(canvas, [row_of_faces(4, gap=22.0)], people(4))
         seen = []
 
-        def look(profile_crop, style_crop, frame, face):
+        def look(profile_crop, style_crop, face):
             seen.append(style_crop)
             return profile_crop
 
-        result = groups.paint_group(canvas, group, look, SIZE, StitchSettings(feather=0.02))
+        result = paint_group(canvas, group, painter_of(look), SIZE, StitchSettings(feather=0.02))
         # By hand: one face at a time, each on the result before.
         running = canvas
         for number in range(4):
-            alone = groups.GroupAssignment(
+            alone = GroupAssignment(
                 HEIGHT,
                 WIDTH,
                 (
                     tuple(
-                        e if k == number else groups.AssignedFace(e.face, None, None, None, "")
+                        e if k == number else AssignedFace(e.face, None, None, None, "")
                         for k, e in enumerate(group.frames[0])
                     ),
                 ),
                 group.profiles,
             )
-            one = groups.paint_group(running, alone, look, SIZE, StitchSettings(feather=0.02))
+            one = paint_group(running, alone, painter_of(look), SIZE, StitchSettings(feather=0.02))
             assert torch.equal(seen[number], seen[-1])
             running = one.image
         assert torch.equal(running, result.image)
-        first = groups.paint_group(canvas, alone, look, SIZE)
+        first = paint_group(canvas, alone, painter_of(look), SIZE)
         assert not torch.equal(seen[3], seen[-1]), "the fourth crop shows the third face"
         assert first.image.shape == canvas.shape
 
     def test_left_alone_is_bit_for_bit(self):
         canvas = noise(3)
         group = assigned(canvas, [row_of_faces(4)], people(4), "pairs", pairs="2:P0")
-        result = groups.paint_group(canvas, group, to_profile, SIZE)
+        result = paint_group(canvas, group, to_profile, SIZE)
         outside = result.mask == 0
         assert torch.equal(result.image[outside], canvas[outside])
         assert float(result.mask[0, :, :100].max()) == 0 and float(result.mask.max()) > 0.9
@@ -316,10 +317,10 @@ class TestRunningCanvas:
         hidden = torch.zeros(1, HEIGHT, WIDTH)
         hidden[..., :40] = 1
         group = assigned(canvas, [row_of_faces(1)], people(1))
-        result = groups.paint_group(canvas, group, to_profile, SIZE, occlusion=hidden)
+        result = paint_group(canvas, group, to_profile, SIZE, occlusion=hidden)
         assert torch.equal(result.image[:, :, :40], canvas[:, :, :40]) and result.mask[:, :, 40:].any()
         with pytest.raises(ValueError, match="2 occlusion masks came for 1 frames"):
-            groups.paint_group(canvas, group, to_profile, SIZE, occlusion=hidden.repeat(2, 1, 1))
+            paint_group(canvas, group, to_profile, SIZE, occlusion=hidden.repeat(2, 1, 1))
 
     def test_frames_come_out_in_order_and_without_a_face_untouched(self):
         canvas = noise(4, 4)
@@ -328,12 +329,12 @@ class TestRunningCanvas:
         )
         order = []
 
-        def look(profile_crop, style_crop, frame, face):
-            order.append((frame, face))
+        def look(profile_crop, style_crop, face):
+            order.append(face)
             return profile_crop
 
-        result = groups.paint_group(canvas, group, look, SIZE)
-        assert order == [(2, 1), (3, 1)] and result.image.shape == canvas.shape
+        result = paint_group(canvas, group, painter_of(look), SIZE)
+        assert order == [1, 1] and result.image.shape == canvas.shape
         assert torch.equal(result.image[:2], canvas[:2]) and not result.mask[:2].any()
         lines = result.status.splitlines()
         assert lines[0] == "frame 0: no face has a person, passed through unchanged (1 left alone)"
@@ -343,13 +344,13 @@ class TestRunningCanvas:
 
     def test_nothing_to_paint(self):
         canvas = noise(5)
-        result = groups.paint_group(canvas, assigned(canvas, [()], people(1)), to_profile, SIZE)
+        result = paint_group(canvas, assigned(canvas, [()], people(1)), to_profile, SIZE)
         assert torch.equal(result.image, canvas) and not result.crops.any() and result.crops.shape == (1, SIZE, SIZE, 3)
 
 
 class TestFailures:
     def failing(self, error):
-        def paint(profile_crop, style_crop, frame, face):
+        def paint(profile_crop, style_crop, face):
             if face == 1:
                 raise error
             return profile_crop
@@ -360,7 +361,7 @@ class TestFailures:
     def test_skip_keeps_the_others(self, error):
         canvas, done = noise(6), []
         group = assigned(canvas, [row_of_faces(3)], people(3))
-        result = groups.paint_group(canvas, group, self.failing(error), SIZE, on_error="skip", on_face=done.append)
+        result = paint_group(canvas, group, painter_of(self.failing(error)), SIZE, on_error="skip", on_face=done.append)
         lines = result.status.splitlines()
         assert "2 painted (0 P0, 2 P2), 1 skipped" in lines[0]
         assert lines[1] == f"face 1 (P1) was skipped: {str(error).splitlines()[0]}"
@@ -370,21 +371,21 @@ class TestFailures:
         canvas = noise(6, 2)
         group = assigned(canvas, [row_of_faces(3)] * 2, people(3))
         with pytest.raises(ValueError, match=r"^face 1 \(P1\) of frame 0: bad crop"):
-            groups.paint_group(canvas, group, self.failing(ValueError("bad crop")), SIZE)
+            paint_group(canvas, group, painter_of(self.failing(ValueError("bad crop"))), SIZE)
 
     def test_a_face_too_small_to_align(self):
         canvas = noise(6)
         tiny = upright_face(200, 100, 0.2)
         group = assigned(canvas, [(*row_of_faces(1), tiny)], people(2))
         with pytest.raises(ValueError, match="too small to align"):
-            groups.paint_group(canvas, group, to_profile, SIZE)
-        assert "1 skipped" in groups.paint_group(canvas, group, to_profile, SIZE, on_error="skip").status
+            paint_group(canvas, group, to_profile, SIZE)
+        assert "1 skipped" in paint_group(canvas, group, to_profile, SIZE, on_error="skip").status
 
     def test_nan_pixels_are_a_failure(self):
         canvas = noise(6)
         group = assigned(canvas, [row_of_faces(1)], people(1))
         with pytest.raises(ValueError, match="NaN"):
-            groups.paint_group(canvas, group, lambda *_: torch.full((1, SIZE, SIZE, 3), torch.nan), SIZE)
+            paint_group(canvas, group, painter_of(lambda *_: torch.full((1, SIZE, SIZE, 3), torch.nan)), SIZE)
 
     @pytest.mark.parametrize("where", ["within", "between"])
     def test_cancel_ends_the_run_also_with_skip(self, where):
@@ -392,7 +393,7 @@ class TestFailures:
 
         canvas, painted = noise(6), []
 
-        def paint(profile_crop, style_crop, frame, face):
+        def paint(profile_crop, style_crop, face):
             painted.append(face)
             if where == "within" and face == 1:
                 raise InterruptProcessingException
@@ -404,7 +405,7 @@ class TestFailures:
 
         group = assigned(canvas, [row_of_faces(3)], people(3))
         with pytest.raises(InterruptProcessingException):
-            groups.paint_group(canvas, group, paint, SIZE, on_error="skip", on_face=between)
+            paint_group(canvas, group, painter_of(paint), SIZE, on_error="skip", on_face=between)
         assert painted == [0, 1]
 
 
@@ -412,12 +413,12 @@ def test_nothing_is_kept_of_a_face_but_pictures():
     """What `paint` makes beside its result is gone before the next face; crops go with the result."""
     canvas, alive, most = noise(7), [], 0
 
-    def paint(profile_crop, style_crop, frame, face):
+    def paint(profile_crop, style_crop, face):
         nonlocal most
         gc.collect()
         most = max(most, sum(reference() is not None for reference in alive))
         alive.extend(weakref.ref(one) for one in (profile_crop, style_crop))
         return style_crop * 0.5
 
-    groups.paint_group(canvas, assigned(canvas, [row_of_faces(6)], people(6)), paint, SIZE)
+    paint_group(canvas, assigned(canvas, [row_of_faces(6)], people(6)), painter_of(paint), SIZE)
     assert most == 0

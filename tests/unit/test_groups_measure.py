@@ -6,6 +6,7 @@ import torch
 from face_photos import upright_face
 
 from icportrait.models.faces.types import Face
+from icportrait.models.painting import CropPair
 from icportrait.training.evaluation import face_scenes
 from icportrait.training.evaluation.measure import faces as measure
 
@@ -57,9 +58,10 @@ def test_round_trip_keeps_the_picture():
 
 
 def test_without_a_bundle_the_profile_is_pasted_and_said(tmp_path):
-    name, paint = measure._painter(tmp_path, measure.CropSettings())
+    name, painter_of = measure._painter(tmp_path, measure.CropSettings())
     picture = torch.rand(1, 8, 8, 3)
-    assert name.startswith("none") and torch.equal(paint(picture, picture * 0, 0, 0), picture)
+    painted = painter_of(0, steps=1)(CropPair(picture, picture * 0, None, None))
+    assert name.startswith("none") and torch.equal(painted.image, picture)
 
 
 def test_the_peak_is_seen():

@@ -6,9 +6,12 @@ import torch
 from face_photos import upright_face
 from tiny_models import portrait_setup, text_encoder
 
-from icportrait.models import groups as model_groups
 from icportrait.models.faces.types import Face, Faces
-from icportrait.nodes import common, groups
+from icportrait.models.groups.assignment import assign
+from icportrait.models.groups.types import Person, Photograph, Profiles
+from icportrait.models.painting import CropResult
+from icportrait.nodes import assign as assign_node
+from icportrait.nodes import common, group_portrait, profiles, select
 
 HEIGHT, WIDTH = 200, 320
 
@@ -25,14 +28,14 @@ def faces_at(*xs: float, **changes) -> tuple[Face, ...]:
     )
 
 
-def people(count: int) -> model_groups.Profiles:
+def people(count: int) -> Profiles:
     face = upright_face(60, 50, 30)
-    return model_groups.Profiles(
+    return Profiles(
         tuple(
-            model_groups.Person(
+            Person(
                 f"P{k}",
                 (
-                    model_groups.Photograph(
+                    Photograph(
                         torch.rand(1, 120, 120, 3, generator=torch.Generator().manual_seed(k)),
                         Face(face.box, face.landmarks, face.layout, embedding=tuple(np.eye(128)[k].tolist())),
                     ),
@@ -53,7 +56,7 @@ def named(node, *arguments, **changes) -> dict:
 class TestSelectFaces:
     def run(self, faces, **changes):
         arguments = {"numbers": "all", "min_size": 0, "max_size": 0, "min_confidence": 0.0, "min_similarity": 0.4}
-        return named(groups.SelectFaces, noise(0, len(faces.frames)), faces, **arguments | changes)
+        return named(select.SelectFaces, noise(0, len(faces.frames)), faces, **arguments | changes)
 
     def test_numbers_in_the_order_typed_and_the_rest(self):
         faces = Faces(HEIGHT, WIDTH, (faces_at(50, 120, 190, 260),))
@@ -73,7 +76,7 @@ class TestSelectFaces:
 
     def test_likeness_to_a_photo(self, monkeypatch):
         found = people(2).people[1].photographs
-        monkeypatch.setattr(groups.groups, "photographs_of", lambda *_, **__: found)
+        monkeypatch.setattr(select, "photographs_of", lambda *_, **__: found)
         faces = Faces(HEIGHT, WIDTH, (faces_at(50, 120, 190), faces_at(50)))
         result = self.run(faces, photo=noise(1))
         assert result["chosen"].frames == ((faces.frames[0][1],), ()) and result["rest"].count == 3
@@ -90,14 +93,14 @@ class TestSelectFaces:
 class TestAddProfile:
     def test_no_face_is_one_sentence(self):
         with pytest.raises(ValueError, match=r"^Add Profile: no face was found"):
-            named(groups.AddProfile, torch.full((1, 64, 64, 3), 0.5), "Anna", "fast")
+            named(profiles.AddProfile, torch.full((1, 64, 64, 3), 0.5), "Anna", "fast")
 
     def test_chains(self, monkeypatch):
         made = iter(people(3).people)
-        monkeypatch.setattr(groups.groups, "photographs_of", lambda *_: next(made).photographs)
-        first = named(groups.AddProfile, noise(0), "Anna", "fast")
-        second = named(groups.AddProfile, noise(1), "", "fast", first["people"])
-        third = named(groups.AddProfile, noise(2), "ANNA", "fast", second["people"])
+        monkeypatch.setattr(profiles, "photographs_of", lambda *_: next(made).photographs)
+        first = named(profiles.AddProfile, noise(0), "Anna", "fast")
+        second = named(profiles.AddProfile, noise(1), "", "fast", first["people"])
+        third = named(profiles.AddProfile, noise(2), "ANNA", "fast", second["people"])
         assert third["people"].names == ("Anna", "person 1")
         assert "person 0 of 2: Anna, 2 photographs" in third["message"]
         assert "photographs 0 and 1 of Anna look like different people" in third["message"]
@@ -106,7 +109,7 @@ class TestAddProfile:
 class TestAssignProfiles:
     def run(self, faces, profiles, **changes):
         arguments = {"method": "order", "pairs": "", "threshold": 0.4, "photograph": "nearest pose"}
-        return named(groups.AssignProfiles, noise(0, len(faces.frames)), faces, profiles, **arguments | changes)
+        return named(assign_node.AssignProfiles, noise(0, len(faces.frames)), faces, profiles, **arguments | changes)
 
     @pytest.mark.parametrize(
         ("changes", "wanted"),
@@ -145,7 +148,7 @@ class TestGroupPortrait:
             "on_error": ["error"],
         } | changes
         return named(
-            groups.GroupPortrait,
+            group_portrait.GroupPortrait,
             [setup.model],
             [setup.vae],
             [setup.clip_vision],
@@ -156,7 +159,7 @@ class TestGroupPortrait:
         )
 
     def assignment(self, canvas, frames, count, **options):
-        return model_groups.assign(canvas, Faces(HEIGHT, WIDTH, tuple(frames)), people(count), "order", **options)[0]
+        return assign(canvas, Faces(HEIGHT, WIDTH, tuple(frames)), people(count), "order", **options)[0]
 
     def test_two_faces_on_the_running_canvas(self):
         canvas = noise(1)
@@ -178,10 +181,10 @@ class TestGroupPortrait:
             seen.append((settings.seed, settings.strength, settings.noise_strength))
             assert prompt is None
             callback(0, None, None, 1)
-            return type("Result", (), {"image": style_crop})
+            return CropResult(style_crop)
 
-        monkeypatch.setattr(groups, "paint_crop", paint)
-        monkeypatch.setattr(groups.latent_preview, "get_previewer", lambda *_: None)
+        monkeypatch.setattr(group_portrait, "paint_crop", paint)
+        monkeypatch.setattr(group_portrait.latent_preview, "get_previewer", lambda *_: None)
         canvas = noise(2)
         group = self.assignment(canvas, [faces_at(60, 150, 240)], 3)
         self.run(canvas, group)
@@ -194,7 +197,7 @@ class TestGroupPortrait:
         def fail(*_):
             raise ValueError("no luck")
 
-        monkeypatch.setattr(groups, "paint_crop", fail)
+        monkeypatch.setattr(group_portrait, "paint_crop", fail)
         canvas = noise(3, 2)
         group = self.assignment(canvas, [faces_at(60), ()], 1)
         result = self.run(canvas, group, on_error=["skip"])
@@ -218,10 +221,10 @@ class TestGroupPortrait:
             comfy.model_management.interrupt_current_processing(True)
             if when == "within":
                 callback(0, None, None, 1)
-            return type("Result", (), {"image": style_crop})
+            return CropResult(style_crop)
 
-        monkeypatch.setattr(groups, "paint_crop", paint)
-        monkeypatch.setattr(groups.latent_preview, "get_previewer", lambda *_: None)
+        monkeypatch.setattr(group_portrait, "paint_crop", paint)
+        monkeypatch.setattr(group_portrait.latent_preview, "get_previewer", lambda *_: None)
         canvas = noise(4)
         group = self.assignment(canvas, [faces_at(60, 150)], 2)
         try:
@@ -304,13 +307,13 @@ class TestInTheRealExecutor:
         from comfy_api.latest import io
 
         setup, canvas = portrait_setup(), noise(6)
-        group = model_groups.assign(canvas, Faces(HEIGHT, WIDTH, (faces_at(60, 150),)), people(2), "order")[0]
+        group = assign(canvas, Faces(HEIGHT, WIDTH, (faces_at(60, 150),)), people(2), "order")[0]
         seen, words, clip = [], ["", "in snow, at night"], text_encoder()
 
         class Source(io.ComfyNode):
             @classmethod
             def define_schema(cls):
-                outputs = [io.Model, io.Vae, io.ClipVision, common.Nets, io.Image, groups.AssignmentType]
+                outputs = [io.Model, io.Vae, io.ClipVision, common.NetsType, io.Image, common.AssignmentType]
                 return io.Schema(
                     node_id="TestSource",
                     inputs=[],
@@ -327,11 +330,11 @@ class TestInTheRealExecutor:
 
         def paint(model, vae, clip_vision, nets, profile_crop, style_crop, settings, callback, prompt):
             seen.append((settings.seed, settings.strength, settings.cfg, settings.scheduler, prompt is not None))
-            return type("Result", (), {"image": style_crop})
+            return CropResult(style_crop)
 
-        monkeypatch.setattr(groups, "paint_crop", paint)
+        monkeypatch.setattr(group_portrait, "paint_crop", paint)
         monkeypatch.setitem(comfy.node_classes, "TestSource", Source)
-        monkeypatch.setitem(comfy.node_classes, "ICPortrait_GroupPortrait", groups.GroupPortrait)
+        monkeypatch.setitem(comfy.node_classes, "ICPortrait_GroupPortrait", group_portrait.GroupPortrait)
         names = ("model", "vae", "clip_vision", "nets", "image", "assignment", "strength", "prompts", "clip")
         inputs = {name: ["1", slot] for slot, name in enumerate(names)} | {
             "seed": 5,

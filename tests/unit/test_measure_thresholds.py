@@ -9,7 +9,7 @@ pytest.importorskip("anny")
 pytest.importorskip("numba")
 
 from icportrait.models.faces import dlib_backend, identity
-from icportrait.models.faces.detection import overlap
+from icportrait.models.faces.detection import DetectionSettings, find_faces, overlap
 from icportrait.models.faces.pixels import to_bytes
 from icportrait.tools.docs_lint import MEASUREMENTS
 from icportrait.training.data.folders.faces import FilterSettings
@@ -34,7 +34,8 @@ def test_boxes_without_face_hold_none():
 
 
 def test_readings_of_a_real_face(monkeypatch):
-    image, faces = astronaut()
+    image, _ = astronaut()
+    faces = find_faces(image, DetectionSettings(backend="dlib"))
     monkeypatch.setattr(measure, "BOXES_WITHOUT_FACE", 2)
     monkeypatch.setattr(measure, "SMALLER_BOXES", (0.9, 0.1))
     monkeypatch.setattr(measure, "LARGER_BOXES", (1.1,))
@@ -67,7 +68,7 @@ def test_a_changed_picture_is_still_the_same_person():
 def test_missing_photographs_are_said(monkeypatch):
     monkeypatch.setattr(measure, "group_photograph", lambda: None)
     with pytest.raises(ValueError, match="insightface"):
-        measure.measure_thresholds(None)
+        measure.measure_thresholds(measure.ThresholdsMeasure())
 
 
 def test_the_limits_lie_where_the_committed_figures_say():

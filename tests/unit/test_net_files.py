@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from child import child_environment
 from safetensors.torch import save_file
 from tiny_models import UNET, random_net
 
@@ -168,16 +169,14 @@ class TestAtomicWrite:
         assert files(path.parent) == ["matching.safetensors"]
 
     @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on file sizes")
-    def test_a_full_disk_is_an_oserror(self, tmp_path):
+    def test_a_full_disk_is_an_oserror(self, tmp_path, tmp_path_factory):
         """A limit on the file's size stands in for the full disk; set in a process of its own, as it cannot be lifted."""
         path = tmp_path / "net.safetensors"
         net_files.save_tensors(path, {"a": torch.ones(1)}, {})
         before = path.read_bytes()
         code = (
-            "import importlib.util, resource, signal, sys, torch\n"
-            f"spec = importlib.util.spec_from_file_location('net_files', {net_files.__file__!r})\n"
-            "net_files = importlib.util.module_from_spec(spec)\n"
-            "spec.loader.exec_module(net_files)\n"
+            "import resource, signal, sys, torch\n"
+            "from icportrait.models.nets import files as net_files\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
             "try:\n"
@@ -186,6 +185,11 @@ class TestAtomicWrite:
             "    sys.exit(0 if 'could not be written' in str(error) else 3)\n"
             "sys.exit(4)\n"
         )
-        assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
+        assert (
+            subprocess.run(
+                [sys.executable, "-c", code], timeout=300, env=child_environment(tmp_path_factory.mktemp("pack"))
+            ).returncode
+            == 0
+        )
         assert path.read_bytes() == before
         assert files(tmp_path) == ["net.safetensors"]

@@ -76,4 +76,4 @@ class TestBundle:
         _, metadata = read_tensors(path)
         assert metadata["format"] == "icportrait-lora-1" and metadata["license"] == "CC0-1.0"
         made_for = metadata["training"]["base_sha256"]
-        assert made_for == fingerprint(self.FOLDER / "base.safetensors"), "another base: icportrait person-lora"
+        assert made_for == fingerprint(self.FOLDER / "base.safetensors"), "another base: run.py tools person-lora"

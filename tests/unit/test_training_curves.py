@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icportrait.training.cli import build_parser, run_curves
+from icportrait.training.commands import curves as command
 from icportrait.training.evaluation import curves
 from icportrait.training.evaluation.curves import charts_of, draw_curves, read_validation, short_names
 
@@ -75,8 +75,7 @@ def test_the_command_draws_and_writes_the_numbers(tmp_path, monkeypatch):
     drawn, draw = [], curves.line_chart
     monkeypatch.setattr(curves, "line_chart", lambda *a, **k: drawn.append(a) or draw(*a, **k))
     out, data = tmp_path / "new" / "curves.png", tmp_path / "curves.json"
-    told = build_parser().parse_args(["curves", *map(str, folders), "--out", str(out), "--json", str(data)])
-    assert run_curves(told) == 0
+    assert command.main([*map(str, folders), "--out", str(out), "--json", str(data)]) == 0
     wanted = {"one": [[50, 8.0], [100, 7.0], [150, 6.0]], "two": [[50, 7.0], [100, 5.0], [150, 3.0]]}
     assert json.loads(data.read_text())["epe_px"] == wanted
     assert [a[1] for a in drawn] == ["epe_px", "loss"] and drawn[0][3] == "flow error, px"

@@ -7,22 +7,26 @@ from tiny_training import CONTEXT, UNET, random_base, random_matching, sample_se
 
 from icportrait.models.nets.files import read_tensors, save_tensors
 from icportrait.models.nets.loading import load_net
-from icportrait.training import stages
 from icportrait.training.core.diffusion import keyed_generator
-from icportrait.training.core.loop import LoopSettings
-from icportrait.training.tasks.appearance import AppearanceTask
-from icportrait.training.tasks.matching import MatchingTask
+from icportrait.training.core.settings import LoopSettings
+from icportrait.training.stages.base_models import Base
+from icportrait.training.stages.export import export_bundle
+from icportrait.training.stages.nets import save_net_of
+from icportrait.training.tasks.appearance import AppearanceSettings, AppearanceTask
+from icportrait.training.tasks.matching import MatchingSettings, MatchingTask
 
 
 def trained(role: str, folder):
     samples, (unet, vision) = sample_set(folder), random_base()
     if role == "matching":
-        task = MatchingTask(samples, unet, vision, UNET, "paper")
+        task = MatchingTask(samples, unet, vision, UNET, MatchingSettings(objective="paper"))
     else:
-        task = AppearanceTask(samples, unet, vision, *random_matching(), UNET, alpha=0.7, beta=0.1, gate=True)
+        task = AppearanceTask(
+            samples, unet, vision, *random_matching(), UNET, AppearanceSettings(alpha=0.7, beta=0.1, gate=True)
+        )
     loud(task.net, 3)  # stands for training
-    base = stages.Base(unet, UNET, None, vision, "tiny")
-    stages._save_stage(folder / role / "net.safetensors", task, LoopSettings(steps=1), base, {})
+    base = Base(unet, UNET, None, vision, "tiny")
+    save_net_of(folder / role / "net.safetensors", task, LoopSettings(steps=1), base, {})
     return task
 
 
@@ -55,7 +59,7 @@ def test_a_bundle_holds_the_same_weights_in_half_precision(tmp_path):
         save_tensors(
             tmp_path / f"{path}.safetensors", {"w": torch.rand(3, generator=keyed_generator(1))}, {"format": "x"}
         )
-    sizes = stages.export_bundle(tmp_path, tmp_path / "bundle")
+    sizes = export_bundle(tmp_path, tmp_path / "bundle")
     assert set(sizes) == {f"{n}.safetensors" for n in ("base", "vae", "vision", "matching", "appearance")}
     for role, task in tasks.items():
         tensors, metadata = read_tensors(tmp_path / "bundle" / f"{role}.safetensors")

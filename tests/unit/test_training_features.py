@@ -16,17 +16,18 @@ from tiny_models import randomise
 from tiny_training import UNET, VISION, random_base, random_matching, sample_set, with_latents, write_shard
 
 from icportrait.models.nets.files import read_tensors
-from icportrait.training import stages
-from icportrait.training.core import loop, optimizers, tracking
+from icportrait.training.core import optimizers, tracking
 from icportrait.training.core.acceleration import blocks_of, compile_blocks, use_checkpointing
 from icportrait.training.core.diffusion import min_snr_weights
-from icportrait.training.core.loop import LoopSettings, train
+from icportrait.training.core.loop import train
 from icportrait.training.core.modules import embed_images
+from icportrait.training.core.settings import LoopSettings
 from icportrait.training.data.samples import SampleSet
-from icportrait.training.tasks.appearance import AppearanceTask
-from icportrait.training.tasks.base import BaseTask
+from icportrait.training.stages import sample_sets
+from icportrait.training.tasks.appearance import AppearanceSettings, AppearanceTask
+from icportrait.training.tasks.base import BaseSettings, BaseTask
 from icportrait.training.tasks.conditioning import ConditioningSettings, draw_batch
-from icportrait.training.tasks.matching import MatchingTask, true_flow
+from icportrait.training.tasks.matching import MatchingSettings, MatchingTask, true_flow
 from icportrait.training.tasks.validation import Validator
 
 
@@ -35,16 +36,18 @@ def samples(tmp_path_factory):
     return sample_set(tmp_path_factory.mktemp("shards"), styles=True)
 
 
-def task_of(kind: str, samples: SampleSet, **options) -> torch.nn.Module:
+def task_of(kind: str, samples: SampleSet, identity=None, **options) -> torch.nn.Module:
     if kind == "base":
-        task = BaseTask(samples, unet_config=UNET, vision_config=VISION, **options)
+        task = BaseTask(samples, BaseSettings(**options), unet_config=UNET, vision_config=VISION)
         randomise(task.unet, 3)
         return task
     if kind == "appearance":
         net, config = random_matching()
-        task = AppearanceTask(samples, *random_base(), net, config, UNET, **options)
+        task = AppearanceTask(
+            samples, *random_base(), net, config, UNET, AppearanceSettings(**options), identity=identity
+        )
     else:
-        task = MatchingTask(samples, *random_base(), UNET, kind.split()[1], **options)
+        task = MatchingTask(samples, *random_base(), UNET, MatchingSettings(objective=kind.split()[1], **options))
     loud(task.net, 5)
     return task
 
@@ -245,8 +248,7 @@ class TestMinSnr:
 
 @torch.no_grad()
 def test_papers_objective_with_a_bridge_asks_for_the_noise_that_leads_to_the_target(samples):
-    settings = ConditioningSettings(triplets=1.0, bridge=1.0, min_timestep=600)
-    task = task_of("matching paper", samples, settings=settings)
+    task = task_of("matching paper", samples, triplets=1.0, bridge=1.0, min_timestep=600)
     asked = []
     task.frozen["unet"] = lambda x, t, c, control: asked.append(x) or torch.zeros_like(x)
     loss, _ = task(1, task.items(1, 2))
@@ -266,7 +268,7 @@ class TestEmbeddings:
         items = [(i, sample) for i, sample in enumerate(samples.samples)]
         settings = ConditioningSettings(drop=0.5)
         computed = draw_batch(samples, items, 3, 0, vision, settings)
-        stages.embed_samples(tmp_path / "run", samples, vision)
+        sample_sets.embed_samples(tmp_path / "run", samples, vision)
         vision.forward = None  # not run again
         cached = draw_batch(samples, items, 3, 0, torch.nn.Linear(1, 1), settings)
         assert torch.allclose(cached.context, computed.context, atol=1e-6) and cached.context.shape == (4, 1, 24)
@@ -274,20 +276,20 @@ class TestEmbeddings:
 
     def test_are_kept_for_one_encoder_only(self, tmp_path):
         samples, (_, vision) = sample_set(tmp_path), random_base()
-        stages.embed_samples(tmp_path / "run", samples, vision)
+        sample_sets.embed_samples(tmp_path / "run", samples, vision)
         path = tmp_path / "run" / "embeddings_full.safetensors"
         stamp, first = path.stat().st_mtime_ns, dict(samples.embeddings)
         again = sample_set(tmp_path)
-        stages.embed_samples(tmp_path / "run", again, vision)
+        sample_sets.embed_samples(tmp_path / "run", again, vision)
         assert path.stat().st_mtime_ns == stamp and same(first, again.embeddings)
         other = random_base(seed=9)[1]
         third = sample_set(tmp_path)
-        stages.embed_samples(tmp_path / "run", third, other)
+        sample_sets.embed_samples(tmp_path / "run", third, other)
         for sample in third.samples:
             wanted = embed_images(other, third.images([sample.profile]))[0, 0]
             assert torch.allclose(third.embeddings[sample.profile], wanted, atol=1e-6)
             assert not torch.allclose(wanted, first[sample.profile], atol=1e-2)
-        assert read_tensors(path)[1]["encoder"] == stages.fingerprint(other)
+        assert read_tensors(path)[1]["encoder"] == sample_sets.fingerprint(other)
 
 
 class TestPhotographs:
@@ -303,7 +305,9 @@ class TestPhotographs:
 
     def test_flow_objective_needs_some(self, tmp_path):
         with pytest.raises(ValueError, match="needs samples with exact flow.*--objective paper"):
-            MatchingTask(self.without_truth(sample_set(tmp_path)), *random_base(), UNET, "flow")
+            MatchingTask(
+                self.without_truth(sample_set(tmp_path)), *random_base(), UNET, MatchingSettings(objective="flow")
+            )
 
     def test_they_mix_with_heads(self, tmp_path):
         mixed = self.without_truth(sample_set(tmp_path), slice(0, 4, 2))
@@ -423,4 +427,4 @@ def test_settings_say_what_was_asked(tmp_path):
     train(Toy(), LoopSettings(steps=1, batch=4, checkpointing=True), tmp_path, "toy")
     told = json.loads((tmp_path / "settings.json").read_text())["settings"]
     assert told["checkpointing"] is True and told["optimizer"] == "adamw" and told["tracker"] == "tensorboard"
-    assert blocks_of([Toy()]) == [] and loop.OPTIMIZERS == ("adamw", "adamw8bit")
+    assert blocks_of([Toy()]) == [] and optimizers.OPTIMIZERS == ("adamw", "adamw8bit")

@@ -9,12 +9,14 @@ from tiny_training import UNET, face_shard, random_base, random_matching, with_l
 
 from icportrait.models.faces.alignment import arcface_transform
 from icportrait.models.faces.resampling import invert, transform
-from icportrait.models.nets.files import save_net, save_tensors
-from icportrait.training import stages
+from icportrait.models.nets.files import read_metadata, save_net, save_tensors
 from icportrait.training.core.diffusion import LATENT_SCALE, noise_for
-from icportrait.training.core.loop import LoopSettings
+from icportrait.training.core.settings import LoopSettings
 from icportrait.training.data.samples import SampleSet
-from icportrait.training.tasks.conditioning import ConditioningSettings
+from icportrait.training.stages.appearance import train_appearance
+from icportrait.training.stages.base_models import Base
+from icportrait.training.stages.recogniser import load_recogniser
+from icportrait.training.tasks.appearance import AppearanceSettings
 from icportrait.training.tasks.identity_loss import MARGIN, IdentityLoss, face_windows
 from icportrait.training.tasks.recogniser import new_recogniser
 
@@ -144,10 +146,8 @@ class TestTask:
 
     def test_of_what_the_prediction_implies(self, samples):
         """A UNet that knows the noise implies the target, on whichever side it lies and wherever the bridge began."""
-        settings = ConditioningSettings(triplets=1.0, bridge=1.0, min_timestep=300)
-        task = task_of(
-            "appearance", samples, settings=settings, identity=Told(), identity_weight=1.0, identity_timestep=999
-        )
+        settings = {"triplets": 1.0, "bridge": 1.0, "min_timestep": 300}
+        task = task_of("appearance", samples, **settings, identity=Told(), identity_weight=1.0, identity_timestep=999)
         sides = set()
         for step in range(8):
             batch = redraw(task, step)
@@ -186,14 +186,14 @@ class TestStage:
     @pytest.fixture
     def base(self):
         unet, vision = random_base()
-        return stages.Base(unet, UNET, Smooth(), vision, "tiny")
+        return Base(unet, UNET, Smooth(), vision, "tiny")
 
     def run(self, folder, samples, base, **options):
         net, config = random_matching()
         save_net(folder / "matching" / "net.safetensors", net.state_dict(), config, {})
         loop = LoopSettings(steps=1, batch=2, tracker="none")
-        settings = ConditioningSettings(max_timestep=300)
-        return stages.train_appearance(folder, "appearance", "matching", samples, base, loop, settings, options)
+        settings = AppearanceSettings(max_timestep=300, **options)
+        return train_appearance(folder, "appearance", "matching", samples, base, loop, settings)
 
     def test_the_runs_recogniser_is_used_and_recorded(self, samples, base, tmp_path):
         net = new_recogniser(torch.Generator().manual_seed(6), **CONFIG)
@@ -202,10 +202,10 @@ class TestStage:
         task = self.run(tmp_path, samples, base, identity_weight=0.2, identity_timestep=300)
         used = task.frozen["identity"].recogniser
         assert all(torch.equal(p, used.get_parameter(name)) for name, p in net.named_parameters())
-        assert stages.read_metadata(tmp_path / "appearance" / "net.safetensors")["training"]["identity_weight"] == 0.2
+        assert read_metadata(tmp_path / "appearance" / "net.safetensors")["training"]["identity_weight"] == 0.2
         save_tensors(path, net.state_dict(), {"format": "something else", "config": net.config})
         with pytest.raises(ValueError, match="not a recogniser of this project"):
-            stages.load_recogniser(tmp_path)
+            load_recogniser(tmp_path)
 
     def test_without_one_the_way_to_it_is_told(self, samples, base, tmp_path):
         with pytest.raises(

@@ -9,11 +9,14 @@ from tiny_training import UNET, random_base, random_matching, sample_set
 
 from icportrait.models.nets import portrait_net as nets
 from icportrait.models.nets.files import read_metadata, save_net
-from icportrait.training import stages
-from icportrait.training.core.loop import LoopSettings
-from icportrait.training.tasks.conditioning import ConditioningSettings
+from icportrait.training.core.settings import LoopSettings
+from icportrait.training.stages.appearance import train_appearance
+from icportrait.training.stages.base_models import Base
+from icportrait.training.stages.matching import train_matching
+from icportrait.training.tasks.appearance import AppearanceSettings
+from icportrait.training.tasks.matching import MatchingSettings
 
-NO_STEP = LoopSettings(steps=0, batch=2)
+NO_CHANGE = LoopSettings(steps=1, batch=2, lr=0.0)
 
 
 def net_file(path, role: str, unet: dict = UNET, **config):
@@ -25,16 +28,17 @@ def net_file(path, role: str, unet: dict = UNET, **config):
     return net
 
 
-def trained(run, role: str, samples, init, loop=NO_STEP):
+def trained(run, role: str, samples, init, loop=NO_CHANGE):
     unet, vision = random_base()
-    base = stages.Base(unet, UNET, None, vision, "tiny")
-    arguments = (samples, base, loop, ConditioningSettings())
+    base = Base(unet, UNET, None, vision, "tiny")
+    arguments = (samples, base, loop)
     if role == "matching":
-        return stages.train_matching(run, "net", *arguments, {"objective": "paper"}, init=init)
+        return train_matching(run, "net", *arguments, MatchingSettings(objective="paper"), init=init)
     if not (run / "matching" / "net.safetensors").exists():
         net, config = random_matching()
         save_net(run / "matching" / "net.safetensors", net.state_dict(), config, {})
-    return stages.train_appearance(run, "net", "matching", *arguments, {"beta": 0.3, "gate": True}, init=init)
+    settings = AppearanceSettings(beta=0.3, gate=True)
+    return train_appearance(run, "net", "matching", *arguments, settings, init=init)
 
 
 @pytest.fixture

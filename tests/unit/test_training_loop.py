@@ -10,12 +10,13 @@ from tiny_training import UNET, VISION, random_base, random_matching, sample_set
 
 from icportrait.models.nets.files import read_tensors
 from icportrait.training.core import loop
+from icportrait.training.core.checkpoint import load_weights
 from icportrait.training.core.diffusion import keyed_generator
-from icportrait.training.core.loop import LoopSettings, TrainingStopped, train
-from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.core.loop import TrainingStopped, train
+from icportrait.training.core.settings import LoopSettings
+from icportrait.training.tasks.appearance import AppearanceSettings, AppearanceTask
 from icportrait.training.tasks.base import BaseTask
-from icportrait.training.tasks.conditioning import ConditioningSettings
-from icportrait.training.tasks.matching import MatchingTask
+from icportrait.training.tasks.matching import MatchingSettings, MatchingTask
 
 
 class Toy(torch.nn.Module):
@@ -83,7 +84,7 @@ class TestResume:
     def test_real_tasks(self, tmp_path, kind):
         samples = sample_set(tmp_path, styles=True)
         settings = {"batch": 2, "lr": 1e-3, "ema": 0.9, "seed": 5}
-        conditioning = ConditioningSettings(triplets=0.5, bridge=0.5)
+        conditioning = {"triplets": 0.5, "bridge": 0.5}
 
         def task():
             if kind == "base":
@@ -91,9 +92,11 @@ class TestResume:
             unet, vision = random_base()
             if kind == "appearance":
                 net, config = random_matching()
-                return AppearanceTask(samples, unet, vision, net, config, UNET, conditioning, seed=5)
-            objective = kind.split()[1]
-            return MatchingTask(samples, unet, vision, UNET, objective, conditioning, seed=5, steps=6)
+                return AppearanceTask(
+                    samples, unet, vision, net, config, UNET, AppearanceSettings(**conditioning), seed=5
+                )
+            settings = MatchingSettings(objective=kind.split()[1], **conditioning)
+            return MatchingTask(samples, unet, vision, UNET, settings, seed=5, steps=6)
 
         whole = train(task(), LoopSettings(steps=6, **settings), tmp_path / "whole", kind)
         train(task(), LoopSettings(steps=3, **settings), tmp_path / "parts", kind)
@@ -224,7 +227,7 @@ class TestStep:
         "options,message",
         [
             ({"schedule": "linear"}, "'linear'; choose constant or cosine"),
-            ({"accumulate": 3}, "multiple of accumulate"),
+            ({"accumulate": 3}, "multiple of --accumulate"),
         ],
     )
     def test_impossible_settings_are_refused(self, options, message):
@@ -251,12 +254,12 @@ class TestRunningAverage:
             assert torch.equal(kept[f"weights/{name}"], raw[12][name])
             assert torch.equal(kept[f"average/{name}"], task.get_parameter(name))
         loaded = Toy()
-        assert loop.load_weights(loaded, tmp_path / "average") == 12
+        assert load_weights(loaded, tmp_path / "average") == 12
         assert same(weights(loaded), weights(task))
 
     def test_without_a_checkpoint_loading_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="checkpoint.safetensors does not exist"):
-            loop.load_weights(Toy(), tmp_path)
+            load_weights(Toy(), tmp_path)
 
 
 def test_the_run_folder(tmp_path):
@@ -273,7 +276,7 @@ def test_the_global_generator_is_not_touched(tmp_path):
     unet, vision = random_base()
     torch.manual_seed(8)
     state = torch.get_rng_state()
-    task = MatchingTask(samples, unet, vision, UNET, "paper")
+    task = MatchingTask(samples, unet, vision, UNET, MatchingSettings(objective="paper"))
     randomise(task.net, 1)
     train(task, LoopSettings(steps=2, batch=2), tmp_path / "run", "matching")
     assert torch.equal(torch.get_rng_state(), state)

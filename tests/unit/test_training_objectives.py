@@ -14,10 +14,10 @@ from tiny_training import UNET, random_base, random_matching, sample_set
 
 from icportrait.models.method.pairs import target_and_profile
 from icportrait.training.tasks import appearance
-from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.tasks.appearance import AppearanceSettings, AppearanceTask
 from icportrait.training.tasks.base import identity_contrast
-from icportrait.training.tasks.conditioning import ConditioningSettings, draw_batch
-from icportrait.training.tasks.matching import MatchingTask, flow_loss, true_flow
+from icportrait.training.tasks.conditioning import draw_batch
+from icportrait.training.tasks.matching import MatchingSettings, MatchingTask, flow_loss, true_flow
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def redraw(task, step: int, count: int = 2):
 class TestMatchingLoss:
     @pytest.fixture
     def task(self, samples):
-        task = MatchingTask(samples, *random_base(), UNET, objective="paper", seed=3)
+        task = MatchingTask(samples, *random_base(), UNET, MatchingSettings(objective="paper"), seed=3)
         loud(task.net, 11)
         return task
 
@@ -105,7 +105,7 @@ class TestMatchingLoss:
             assert figures["loss"] == pytest.approx(loss.item())
 
     def test_flow_objective_trains_up_to_the_tap(self, samples):
-        task = MatchingTask(samples, *random_base(), UNET, objective="flow", seed=3)
+        task = MatchingTask(samples, *random_base(), UNET, MatchingSettings(), seed=3)
         loud(task.net, 11)
         task(0, task.items(0, 4))[0].backward()
         tap = task.config["tap"]
@@ -118,8 +118,7 @@ class TestMatchingLoss:
     @torch.no_grad()
     def test_flow_objective_reads_the_noised_style(self, samples):
         """Its target half is what inference has, the style crop; sides are undone before matching."""
-        settings = ConditioningSettings(triplets=1.0)
-        task = MatchingTask(samples, *random_base(), UNET, objective="flow", seed=3, settings=settings, steps=100)
+        task = MatchingTask(samples, *random_base(), UNET, MatchingSettings(triplets=1.0), seed=3, steps=100)
         loud(task.net, 11)
         for step in steps_with_both_sides(task):
             batch = redraw(task, step)
@@ -135,9 +134,9 @@ class TestMatchingLoss:
             wanted = flow_loss_in_loops(*features, flow, valid, 16, sigma, 0.05)
             assert task(step, task.items(step, 2))[0].item() == pytest.approx(wanted, rel=2e-3)
 
-    def test_an_unknown_objective_is_refused(self, samples):
+    def test_an_unknown_objective_is_refused(self):
         with pytest.raises(ValueError, match="'both'; choose one of paper, flow"):
-            MatchingTask(samples, *random_base(), UNET, objective="both")
+            MatchingSettings(objective="both")
 
 
 def tap_features(net, z_t, hint, batch, timesteps=None):
@@ -153,7 +152,8 @@ class TestAppearanceLoss:
     @staticmethod
     def build(samples, **options):
         net, config = random_matching()
-        task = AppearanceTask(samples, *random_base(), net, config, UNET, seed=4, alpha=0.8, beta=0.3, **options)
+        settings = AppearanceSettings(alpha=0.8, beta=0.3, **options)
+        task = AppearanceTask(samples, *random_base(), net, config, UNET, settings, seed=4)
         loud(task.net, 12)
         return task
 
@@ -244,8 +244,7 @@ class TestAppearanceLoss:
     @torch.no_grad()
     def test_a_bridged_sample_must_still_arrive_at_the_target(self, samples):
         """The eps asked for is the one that turns the noised start into the target, not the one that was added."""
-        settings = ConditioningSettings(triplets=1.0, bridge=1.0, min_timestep=600)
-        task = self.build(samples, settings=settings)
+        task = self.build(samples, triplets=1.0, bridge=1.0, min_timestep=600)
         asked = []
         task.frozen["unet"] = lambda x, t, c, control: asked.append(x) or torch.zeros_like(x)
         loss, _ = task(1, task.items(1, 2))

@@ -6,15 +6,16 @@ from tiny_models import randomise
 from tiny_training import UNET, VISION, random_base, random_matching, sample_set, write_shard
 
 from icportrait.models.method.correspondence import match
-from icportrait.training.core.loop import LoopSettings, train
+from icportrait.training.core.loop import train
+from icportrait.training.core.settings import LoopSettings
 from icportrait.training.data.samples import SampleSet
-from icportrait.training.tasks.appearance import AppearanceTask
+from icportrait.training.tasks.appearance import AppearanceSettings, AppearanceTask
 from icportrait.training.tasks.autoencoder import AutoencoderTask
-from icportrait.training.tasks.base import BaseTask
-from icportrait.training.tasks.conditioning import ConditioningSettings, draw_batch
-from icportrait.training.tasks.matching import MatchingTask, true_flow
+from icportrait.training.tasks.base import BaseSettings, BaseTask
+from icportrait.training.tasks.conditioning import draw_batch
+from icportrait.training.tasks.matching import MatchingSettings, MatchingTask, true_flow
 
-ALWAYS = ConditioningSettings(drop=0.0)
+ALWAYS = MatchingSettings(objective="paper", drop=0.0)
 
 
 @torch.no_grad()
@@ -33,7 +34,7 @@ def assert_untouched(modules: dict, before: dict) -> None:
 
 
 def base_task(samples: SampleSet) -> BaseTask:
-    return BaseTask(samples, unet_config=UNET, vision_config=VISION, pair_share=0.7)
+    return BaseTask(samples, BaseSettings(pair_share=0.7), unet_config=UNET, vision_config=VISION)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,8 @@ def test_base(learned):
 def test_matching_with_the_exact_flow(tmp_path):
     samples = sample_set(tmp_path, shift=16)
     unet, vision = random_base()
-    conditioning = ConditioningSettings(drop=0.0, max_share=1.0, max_timestep=100)
-    task = MatchingTask(samples, unet, vision, UNET, "flow", conditioning, steps=200)
+    settings = MatchingSettings(drop=0.0, max_share=1.0, max_timestep=100)
+    task = MatchingTask(samples, unet, vision, UNET, settings, steps=200)
     frozen = copies(task.frozen)
     idle = {name: p.clone() for name, p in task.net.named_parameters() if not p.requires_grad}
 
@@ -62,7 +63,7 @@ def test_matching_with_the_exact_flow(tmp_path):
     def error() -> float:
         """Mean end-point error in cells of 16 px over valid cells; standing still would have 1.41."""
         items = task.items(950, 4)
-        batch = draw_batch(samples, items, 950, 0, task.frozen["vision"], conditioning)
+        batch = draw_batch(samples, items, 950, 0, task.frozen["vision"], settings)
         features = task.features(batch, task.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image)))
         truth, valid = true_flow([sample for _, sample in items], (4, 4))
         return (match(*features)[0] - truth / 16).norm(dim=1)[valid].mean().item()
@@ -76,7 +77,7 @@ def test_matching_with_the_exact_flow(tmp_path):
 
 
 def test_matching_by_the_papers_objective(learned, tmp_path):
-    task = MatchingTask(learned.samples, learned.unet, learned.vision, UNET, "paper", ALWAYS)
+    task = MatchingTask(learned.samples, learned.unet, learned.vision, UNET, ALWAYS)
     frozen, before = copies(task.frozen), loss_of(task)
     train(task, LoopSettings(steps=30, batch=4, lr=3e-3), tmp_path / "run", "matching")
     assert loss_of(task) < 0.9 * before
@@ -85,8 +86,8 @@ def test_matching_by_the_papers_objective(learned, tmp_path):
 
 def test_appearance(learned, tmp_path):
     net, config = random_matching()
-    settings = ConditioningSettings(drop=0.0, triplets=0.5)
-    task = AppearanceTask(learned.samples, learned.unet, learned.vision, net, config, UNET, settings, beta=0.2)
+    settings = AppearanceSettings(drop=0.0, triplets=0.5, beta=0.2)
+    task = AppearanceTask(learned.samples, learned.unet, learned.vision, net, config, UNET, settings)
     frozen, before = copies(task.frozen), loss_of(task)
     assert set(frozen) == {"unet", "vision", "matching"}
     train(task, LoopSettings(steps=60, batch=4, lr=3e-3), tmp_path / "run", "appearance")
@@ -99,7 +100,7 @@ def test_appearance_with_a_base_that_learns_along(tmp_path):
     samples = sample_set(tmp_path, styles=True)
     net, config = random_matching()
     tasks = [
-        AppearanceTask(samples, *random_base(), net, config, UNET, ConditioningSettings(drop=0.0), base_share=share)
+        AppearanceTask(samples, *random_base(), net, config, UNET, AppearanceSettings(drop=0.0, base_share=share))
         for share in (0.0, 0.4)
     ]
     for task in tasks:

@@ -11,7 +11,6 @@ from tiny_training import sample_set
 
 from icportrait.models.faces.types import Face
 from icportrait.training.tasks import portrait_figures
-from icportrait.training.tasks.conditioning import ConditioningSettings
 from icportrait.training.tasks.portrait_figures import PortraitFigures
 from icportrait.training.tasks.validation import Validator
 
@@ -110,7 +109,7 @@ def test_no_face_is_no_figure(samples, monkeypatch):
 
 @pytest.mark.parametrize("triplets", [0.0, 1.0])
 def test_the_validator_paints_everybody_from_the_style(samples, no_dlib, triplets, monkeypatch):
-    task = task_of("appearance", samples, settings=ConditioningSettings(triplets=triplets))
+    task = task_of("appearance", samples, triplets=triplets)
     styles, seen = {s.style: s for s in samples.samples}, []
 
     def paint(task, batch, steps):

@@ -20,13 +20,13 @@ def train_tiny(data: Path, run: Path, steps: int, kill_at: int | None = None) ->
     from tiny_models import randomise
     from tiny_training import UNET, random_base, with_latents
 
-    from icportrait.training.core.loop import LoopSettings, train
+    from icportrait.training.core.loop import train
+    from icportrait.training.core.settings import LoopSettings
     from icportrait.training.data.samples import SampleSet
-    from icportrait.training.tasks.conditioning import ConditioningSettings
-    from icportrait.training.tasks.matching import MatchingTask
+    from icportrait.training.tasks.matching import MatchingSettings, MatchingTask
 
     samples = with_latents(SampleSet([data / "tiny.tar"]))
-    task = MatchingTask(samples, *random_base(), UNET, "paper", ConditioningSettings(drop=0.5), seed=2)
+    task = MatchingTask(samples, *random_base(), UNET, MatchingSettings(objective="paper", drop=0.5), seed=2)
     randomise(task.net, 3)
     if kill_at is not None:
         draw = task.items

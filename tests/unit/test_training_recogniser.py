@@ -8,10 +8,12 @@ import torch
 from tiny_training import face_shard
 
 from icportrait.models.nets.files import read_tensors
-from icportrait.training import stages
-from icportrait.training.core.loop import LoopSettings, train
+from icportrait.training.core.loop import train
+from icportrait.training.core.settings import LoopSettings
 from icportrait.training.data.samples import SampleSet
+from icportrait.training.stages.recogniser import train_recogniser
 from icportrait.training.tasks.recogniser import (
+    RecogniserSettings,
     RecogniserTask,
     aligned_faces,
     area_under_roc,
@@ -31,7 +33,7 @@ def samples(tmp_path):
 
 
 def task_of(samples, **options) -> RecogniserTask:
-    return RecogniserTask(samples, seed=4, net=NET, **options)
+    return RecogniserTask(samples, RecogniserSettings(**options), seed=4, net=NET)
 
 
 def test_landmarks_are_those_of_the_picture_that_is_used(tmp_path):
@@ -170,7 +172,7 @@ def test_resume_is_exact_and_the_file_says_what_it_is(tmp_path, samples):
     for folder, parts in (("whole", (4,)), ("parts", (2, 4))):
         for steps in parts:
             loop = LoopSettings(steps=steps, **settings)
-            stages.train_recogniser(tmp_path / folder, samples, loop, {"net": NET, "blur": 1.0}, samples)
+            train_recogniser(tmp_path / folder, samples, loop, RecogniserSettings(blur=1.0), samples, NET)
     files = [read_tensors(tmp_path / f / "recogniser" / "recogniser.safetensors") for f in ("whole", "parts")]
     assert all(torch.equal(files[0][0][name], files[1][0][name]) for name in files[0][0])
     metadata = files[0][1]

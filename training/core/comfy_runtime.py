@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from ...models.errors import UserError
+
 
 def start_comfy(cpu: bool | None = None) -> None:
     """Put ComfyUI on the import path and settle its options. Call before anything imports `comfy`; idempotent.
@@ -12,7 +14,7 @@ def start_comfy(cpu: bool | None = None) -> None:
         cpu: force CPU; None = CPU exactly when torch sees no CUDA device.
 
     Raises:
-        RuntimeError: ComfyUI cannot be found.
+        UserError: ComfyUI cannot be found.
     """
     if "comfy.model_management" in sys.modules:
         return
@@ -25,7 +27,7 @@ def start_comfy(cpu: bool | None = None) -> None:
     try:
         import comfy.options
     except ImportError:
-        raise RuntimeError(
+        raise UserError(
             "ComfyUI was not found: set COMFYUI_PATH to its folder, or use `python run.py icportrait ...`."
         ) from None
     if cpu is None:

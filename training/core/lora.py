@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 
+from ...models.errors import UserError
 from ...models.nets.files import save_tensors
 
 
@@ -25,7 +26,7 @@ class Lora(torch.nn.Module):
     def __init__(self, unet: torch.nn.Module, rank: int, generator: torch.Generator):
         super().__init__()
         if rank < 1:
-            raise ValueError(f"--rank must be at least 1; {rank} came.")
+            raise UserError(f"--rank must be at least 1; {rank} came.")
         self.rank, self.alpha = rank, float(rank)
         self.names: list[str] = []
         self.down, self.up = torch.nn.ParameterDict(), torch.nn.ParameterDict()
@@ -39,7 +40,7 @@ class Lora(torch.nn.Module):
             self.up[key] = torch.zeros(layer.weight.shape[0], rank)
             self._hooks.append(layer.register_forward_hook(self._hook(key)))
         if not self.names:
-            raise ValueError("This UNet has no transformer a LoRA could be added to.")
+            raise UserError("This UNet has no transformer a LoRA could be added to.")
 
     def _hook(self, key: str):
         def add(layer, arguments, out):

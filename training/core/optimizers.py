@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import torch
 
+from ...models.errors import UserError
+
 OPTIMIZERS = ("adamw", "adamw8bit")
 
 
@@ -14,14 +16,14 @@ def make_optimizer(
     """AdamW in float32, or with its two moments in 8 bits (Dettmers et al. 2021, arXiv 2110.02861; a quarter of the memory).
 
     Raises:
-        ValueError: an unknown name, or bitsandbytes is not installed.
+        UserError: an unknown name, or bitsandbytes is not installed.
     """
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     if name != "adamw8bit":
-        raise ValueError(f"Unknown optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}.")
+        raise UserError(f"Unknown optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}.")
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError(
+        raise UserError(
             "--optimizer adamw8bit needs the package bitsandbytes, which is not installed: `pip install bitsandbytes`, or "
             "use --optimizer adamw."
         )

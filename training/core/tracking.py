@@ -6,15 +6,17 @@ from pathlib import Path
 
 import torch
 
+from ...models.errors import UserError
+
 TRACKERS = ("tensorboard", "wandb", "none")
 
 
 def check_tracker(name: str) -> None:
-    """Raises ValueError when the tracker is unknown or its package is missing."""
+    """Raises UserError when the tracker is unknown or its package is missing."""
     if name not in TRACKERS:
-        raise ValueError(f"Unknown tracker {name!r}; choose one of {', '.join(TRACKERS)}.")
+        raise UserError(f"Unknown tracker {name!r}; choose one of {', '.join(TRACKERS)}.")
     if name != "none" and importlib.util.find_spec(name) is None:
-        raise ValueError(
+        raise UserError(
             f"--tracker {name} needs the package {name}, which is not installed: `pip install {name}`, or choose another."
         )
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from ...models.errors import UserError
 from .shards import decode_picture, decode_truth, raw_samples
 
 CELL = 8  # flow is kept at latent resolution
@@ -58,7 +59,7 @@ class SampleSet:
 
     Raises:
         ShardError: a shard or member that cannot be read, by name.
-        ValueError: no samples, or a size that does not divide the stored one.
+        UserError: no samples, or a size that does not divide the stored one.
     """
 
     def __init__(self, shards: Iterable[str | Path], size: int | None = None, limit: int | None = None):
@@ -74,7 +75,7 @@ class SampleSet:
                     break
                 self._add(key, members)
         if not self.samples:
-            raise ValueError("No samples were found in the given shards.")
+            raise UserError("No samples were found in the given shards.")
 
     @classmethod
     def of_pictures(cls, pictures: dict[str, torch.Tensor], samples: list[Sample]) -> "SampleSet":
@@ -114,7 +115,7 @@ class SampleSet:
         if self.size is None or picture.shape[0] == self.size:
             return picture
         if picture.shape[0] % self.size:
-            raise ValueError(
+            raise UserError(
                 f"Pictures of {picture.shape[0]} px cannot be scaled to {self.size} px: choose a whole fraction."
             )
         return cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import webdataset
 
+from ...models.errors import UserError
+
 FORMAT_VERSION = 1
 FLOW_UNIT = 64  # flow is stored as int16 in 1/64 px
 FLOW_LIMIT = 500 * FLOW_UNIT
@@ -20,7 +22,7 @@ END_OF_TAR = 1024  # a tar ends with two blocks of 512 zero bytes
 REQUIRED = ("target.webp", "profile.webp", "meta.json")
 
 
-class ShardError(RuntimeError):
+class ShardError(UserError):
     """A shard that cannot be read; the message names the shard and the member."""
 
 
@@ -28,7 +30,7 @@ def encode_picture(picture: np.ndarray, quality: int = 95) -> bytes:
     """WebP bytes of an sRGB uint8 picture `[H, W, 3]`; quality 1..100."""
     ok, data = cv2.imencode(".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, int(quality)])
     if not ok:
-        raise ValueError(f"could not encode a picture of shape {picture.shape}")
+        raise UserError(f"could not encode a picture of shape {picture.shape}")
     return data.tobytes()
 
 
@@ -36,11 +38,11 @@ def decode_picture(data: bytes) -> np.ndarray:
     """sRGB uint8 `[H, W, 3]` of encoded bytes.
 
     Raises:
-        ValueError: not a picture.
+        UserError: not a picture.
     """
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
-        raise ValueError("not a readable picture")
+        raise UserError("not a readable picture")
     return np.ascontiguousarray(picture[..., ::-1])
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import cv2
 from tqdm import tqdm
 
+from ...models.errors import UserError
+
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -28,7 +30,7 @@ def run_tasks(
         bar: moved by one with every finished task.
 
     Raises:
-        ValueError: an address was given but Ray is not installed.
+        UserError: an address was given but Ray is not installed.
         Exception: whatever a task raised first; finished tasks stay done.
     """
     if ray_address is not None:
@@ -64,7 +66,7 @@ def _run_in_processes(function: Callable, tasks: Sequence, workers: int, bar: tq
 
 def _run_on_ray(function: Callable, tasks: Sequence, address: str, bar: tqdm | None) -> None:
     if importlib.util.find_spec("ray") is None:
-        raise ValueError(
+        raise UserError(
             "--ray needs the package ray, which is not installed: `pip install ray` on every machine, or leave --ray out "
             "to use local processes."
         )

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from ...models.errors import UserError
 from ...models.faces import alignment
 from ...models.faces.landmarks import named_points
 from ...models.faces.resampling import resample
@@ -30,7 +31,7 @@ def five_points(face: Face) -> np.ndarray:
     """Eyes, nose tip and mouth corners `[5, 2]`; what the layout lacks comes from the fitted average head."""
     points, head = named_points(face), alignment.head_of(face)
     if head is None:
-        raise ValueError("A paste by landmarks needs a face with landmarks; this one is only a box.")
+        raise UserError("A paste by landmarks needs a face with landmarks; this one is only a box.")
     return np.stack([points[name] if name in points else head.point(name) for name in _FIVE])
 
 

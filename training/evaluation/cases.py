@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...models.errors import UserError
 from ...models.faces import alignment, detection
 from ...models.faces.types import Face
 from ..data.shards import read_shards
@@ -68,7 +69,7 @@ def heads_cases(shards: Sequence[Path], identities: int | None = None, styles: i
     A person's photos are all pictures of that person in the shards but the ground truth's scene.
 
     Raises:
-        ValueError: fewer identities or styles than asked for.
+        UserError: fewer identities or styles than asked for.
     """
     pictures: dict[tuple[str, str], Shot] = {}
     records: dict[str, list[dict]] = {}
@@ -84,7 +85,7 @@ def heads_cases(shards: Sequence[Path], identities: int | None = None, styles: i
         records.setdefault(person, []).append(record)
     people = list(records)[:identities]
     if identities is not None and len(people) < identities:
-        raise ValueError(
+        raise UserError(
             f"The shards hold {len(people)} identities with style and flow; {identities} are wanted. Render more groups."
         )
     cases = []
@@ -95,7 +96,7 @@ def heads_cases(shards: Sequence[Path], identities: int | None = None, styles: i
                 scenes.add(record["meta"]["scene"]["target"])
                 chosen.append(record)
         if len(chosen) < styles:
-            raise ValueError(f"{person} has only {len(chosen)} style references in the shards; {styles} are wanted.")
+            raise UserError(f"{person} has only {len(chosen)} style references in the shards; {styles} are wanted.")
         for record in chosen:
             meta = record["meta"]
             scene = meta["scene"]
@@ -129,7 +130,7 @@ def load_photo(path: Path) -> torch.Tensor:
     """A photograph as float32 `[1, H, W, 3]`, turned as its EXIF says.
 
     Raises:
-        ValueError: not a readable picture.
+        UserError: not a readable picture.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -137,7 +138,7 @@ def load_photo(path: Path) -> torch.Tensor:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+        raise UserError(f"{path} cannot be read as a picture: {error}") from error
     return torch.from_numpy(np.asarray(upright, dtype=np.float32) / 255)[None]
 
 
@@ -169,11 +170,11 @@ def photo_cases(
         (cases, sentences about pictures without a face).
 
     Raises:
-        ValueError: the folder has not this form, or a person or the styles have no readable face.
+        UserError: the folder has not this form, or a person or the styles have no readable face.
     """
     profiles, styles_folder = folder / "profiles", folder / "styles"
     if not profiles.is_dir() or not styles_folder.is_dir():
-        raise ValueError(
+        raise UserError(
             f"{folder} must hold `profiles/<person>/` with each person's photos and `styles/` with the style references."
         )
     notes: list[str] = []
@@ -185,14 +186,14 @@ def photo_cases(
 
     references = shots(_pictures_in(styles_folder)[:styles])
     if not references:
-        raise ValueError(f"No picture in {styles_folder} shows a face.")
+        raise UserError(f"No picture in {styles_folder} shows a face.")
     people = sorted(path for path in profiles.iterdir() if path.is_dir())[:identities]
     if not people:
-        raise ValueError(f"{profiles} holds no folder of a person.")
+        raise UserError(f"{profiles} holds no folder of a person.")
     cases = []
     for person in people:
         photos = tuple(shot for _, shot in shots(_pictures_in(person)))
         if not photos:
-            raise ValueError(f"No picture in {person} shows a face.")
+            raise UserError(f"No picture in {person} shows a face.")
         cases += [Case(f"{person.name}--{name}", person.name, photos[0], shot, photos) for name, shot in references]
     return cases, notes

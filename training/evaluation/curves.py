@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+from ...models.errors import UserError
 from .charts import line_chart, png_bytes, stacked
 from .result_cache import write_atomically, write_json
 
@@ -29,18 +30,18 @@ def read_validation(folder: Path) -> dict[str, Line]:
     """Figure -> (step, value) in the order of steps; the last line of a step counts, as a resumed run may write it again.
 
     Raises:
-        ValueError: no such file, or a line that cannot be read.
+        UserError: no such file, or a line that cannot be read.
     """
     path = Path(folder) / FILE
     if not path.exists():
-        raise ValueError(f"{folder} holds no {FILE}; train with --validation to have one.")
+        raise UserError(f"{folder} holds no {FILE}; train with --validation to have one.")
     looks: dict[int, dict] = {}
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             look = json.loads(text)
             looks[int(look.pop("step"))] = look
         except (ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"Line {number} of {path} is not a look at held-out samples: {error}") from error
+            raise UserError(f"Line {number} of {path} is not a look at held-out samples: {error}") from error
     lines: dict[str, Line] = {}
     for step in sorted(looks):
         for name, value in looks[step].items():
@@ -52,7 +53,7 @@ def short_names(folders: list[Path]) -> list[str]:
     """Each folder by as many of its last parts as tell them all apart."""
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
     if len(set(parts)) < len(parts):
-        raise ValueError("The same folder was given twice.")
+        raise UserError("The same folder was given twice.")
     count = 1
     while len({part[-count:] for part in parts}) < len(parts):
         count += 1
@@ -98,7 +99,7 @@ def draw_curves(folders: list[Path], out: Path, data: Path | None = None) -> dic
     runs = dict(zip(short_names(folders), map(read_validation, folders), strict=True))
     charts = charts_of(runs)
     if not charts:
-        raise ValueError(f"The {FILE} of {', '.join(map(str, folders))} hold no figures.")
+        raise UserError(f"The {FILE} of {', '.join(map(str, folders))} hold no figures.")
     only = f" of {next(iter(runs))}" if len(runs) == 1 else ""
     images = [line_chart(lines, name + only, "steps", LABELS.get(name, name)) for name, lines in charts.items()]
     write_atomically(out, png_bytes(stacked(images, columns=2)))

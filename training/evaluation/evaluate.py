@@ -8,17 +8,23 @@ the same numbers.
 import csv
 import dataclasses
 import io
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
+from ...models.errors import UserError
 from ...models.portrait import CropSettings
+from ..core.checks import at_least
+from ..core.paths import InputFolder
+from ..stages.sample_sets import shards_in
 from . import charts
 from .baselines import METHODS
 from .cases import Case, heads_cases, photo_cases
 from .metrics.pictures import why_no_lpips, why_no_ssim
-from .models_used import load_models
+from .models_used import ModelFiles
 from .picture_grid import grid
 from .recognisers import Recogniser, recognisers
 from .report import Page
@@ -30,30 +36,76 @@ from .statistics import summary
 GRID_ROWS = 12
 
 
-def settings_from(arguments) -> CropSettings:
-    """The node's defaults with the options that were given."""
-    names = ("seed", "share", "steps", "cfg", "noise_strength", "rounds", "flow_timestep", "flow_method", "strength")
-    given = {name: getattr(arguments, name, None) for name in names}
-    return CropSettings(**{name: value for name, value in given.items() if value is not None})
+Method = Literal["style unchanged", "paste by landmarks", "paste by flow", "embedding only", "ic-portrait"]
 
 
-def load_cases(arguments) -> tuple[list[Case], list[str]]:
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How portraits are painted."""
+
+    seed: int = 0
+    """Decides kept pixels and all noise."""
+    steps: int | None = None
+    """Sampling steps a round; default: the node's."""
+    cfg: float | None = None
+    """Classifier-free guidance; default: the node's."""
+    noise_strength: float | None = None
+    """How far the style crop is noised; default: the node's."""
+    share: float | None = None
+    """Kept share of style pixels; default: the node's."""
+    rounds: int | None = None
+    """Rounds of progressive inference; default: the node's."""
+
+    def __post_init__(self):
+        at_least(1, steps=self.steps, rounds=self.rounds)
+
+    @property
+    def crop_settings(self) -> CropSettings:
+        """The node's defaults with the options that were given."""
+        given = {item.name: getattr(self, item.name) for item in dataclasses.fields(Sampling)}
+        return CropSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(Sampling, ModelFiles):
+    """The paper's protocol on held-out heads or photographs: similarity, light, pose, baselines, one HTML report."""
+
+    data: InputFolder | None = None
+    """Folder of held-out shards."""
+    photos: InputFolder | None = None
+    """Folder with profiles/<person>/*.jpg and styles/*.jpg."""
+    out: Path
+    """Folder of the report; also what a repeated run resumes from."""
+    identities: int | None = None
+    """Use the first so many people; default: all."""
+    styles: int | None = None
+    """Style references a person; default: all photographs, 1 for heads."""
+    methods: list[Method] = field(default_factory=list)
+    """Default: all."""
+    size: int = 256
+    """Crop side of photographs in px; 512 for SD1.5."""
+    landmarks_68: bool = False
+    """Measure expression too (landmark model for non-commercial use)."""
+    insightface: list[InputFolder] | None = None
+    """Folders of insightface packs; default: models/insightface."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, identities=self.identities, styles=self.styles)
+        at_least(64, size=self.size)
+
+
+def load_cases(options: EvaluationSettings) -> tuple[list[Case], list[str]]:
     """The cases the options ask for, and notes on what could not be used.
 
     Raises:
-        ValueError: neither or both of --data and --photos; unreadable data.
+        UserError: neither or both of --data and --photos; unreadable data.
     """
-    if (arguments.data is None) == (arguments.photos is None):
-        raise ValueError("Give either --data (a folder of held-out shards) or --photos (a folder of photographs).")
-    if arguments.photos is not None:
-        return photo_cases(arguments.photos, arguments.size, arguments.identities, arguments.styles)
-    shards = sorted(arguments.data.glob("*.tar"))
-    if not shards:
-        raise ValueError(
-            f"No .tar shards in {arguments.data}; render held-out heads with "
-            f"`icportrait data heads --first-group 1000000 --groups 4 --out {arguments.data}`."
-        )
-    return heads_cases(shards, arguments.identities, arguments.styles or 1), []
+    if (options.data is None) == (options.photos is None):
+        raise UserError("Give either --data (a folder of held-out shards) or --photos (a folder of photographs).")
+    if options.photos is not None:
+        return photo_cases(options.photos, options.size, options.identities, options.styles)
+    return heads_cases(shards_in(options.data), options.identities, options.styles or 1), []
 
 
 def pictures_of_people(cases: list[Case]) -> dict[str, list]:
@@ -137,16 +189,15 @@ def write_report(out: Path, figures: dict, cases: list[Case], rows: list[dict], 
     page.write(out / "report.html")
 
 
-def evaluate(arguments) -> dict:
+def evaluate(options: EvaluationSettings) -> dict:
     """Run everything; see `icportrait evaluate --help`. Writes report.html, evaluation.json, cases.csv and cases/ into --out."""
-    out = Path(arguments.out)
-    settings = settings_from(arguments)
-    methods = METHODS if not arguments.methods else {name: METHODS[name] for name in arguments.methods}
+    out, settings = options.out, options.crop_settings
+    methods = METHODS if not options.methods else {name: METHODS[name] for name in options.methods}
     with torch.inference_mode():
-        models = load_models(arguments.bundle, arguments.base, arguments.vision, arguments.nets)
-        cases, notes = load_cases(arguments)
-        found = recognisers(arguments.insightface)
-        scorer = Scorer(found, arguments.landmarks_68, light=arguments.photos is None)
+        models = options.load()
+        cases, notes = load_cases(options)
+        found = recognisers(options.insightface)
+        scorer = Scorer(found, options.landmarks_68, light=options.photos is None)
         cache = ResultCache(out / "cases")
         facts = dataclasses.asdict(settings)
         makers = {
@@ -158,11 +209,11 @@ def evaluate(arguments) -> dict:
     columns = likeness_columns(found) | COLUMNS
     if len(found) == 1:
         notes.append("ArcFace not measured: no insightface model pack was found.")
-    if not arguments.landmarks_68:
+    if not options.landmarks_68:
         notes.append("Expression error not measured: --landmarks-68 was not given (non-commercial landmark model).")
     notes += [f"{reason}." for reason in (why_no_ssim(), why_no_lpips()) if reason]
     figures = {
-        "source": "photographs" if arguments.photos is not None else "held-out heads",
+        "source": "photographs" if options.photos is not None else "held-out heads",
         "identities": len({case.identity for case in cases}),
         "cases": len(cases),
         "table1": tables,

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from ...models.errors import UserError
 from ...models.faces import detection
 from ...models.faces.types import Face, Faces
 
@@ -134,7 +135,7 @@ def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed:
     """Six held-out people whose detector boxes overlap, their faces in the people's order, and the step between neighbours.
 
     Raises:
-        ValueError: the detector does not see all six, or no boxes overlap, for several sets of people.
+        UserError: the detector does not see all six, or no boxes overlap, for several sets of people.
     """
     for first in range(first_person, first_person + 4 * PEOPLE_A_SCENE, PEOPLE_A_SCENE):
         heads = [maker.head(first + k, 1, face_px) for k in range(PEOPLE_A_SCENE)]
@@ -148,7 +149,7 @@ def overlapping_group(maker: HeadMaker, face_px: float, first_person: int, seed:
             ordered = tuple(dataclasses.replace(faces.frames[0][hits[k]], number=k) for k in range(PEOPLE_A_SCENE))
             if overlapping_pairs(ordered):
                 return scene, dataclasses.replace(faces, frames=(ordered,)), across
-    raise ValueError("no scene of six overlapping heads showed the detector all six: try another --seed")
+    raise UserError("no scene of six overlapping heads showed the detector all six: try another --seed")
 
 
 def overlapping_pairs(faces: tuple[Face, ...]) -> int:

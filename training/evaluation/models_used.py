@@ -6,12 +6,32 @@ from pathlib import Path
 
 import torch
 
+from ...models.errors import UserError
 from ...models.nets import bundle as bundles
 from ...models.nets.files import read_metadata
 from ...models.nets.loading import load_portrait_nets
 from ...models.nets.portrait_net import build_net, initialise_from_unet
 from ...models.types import LoadedNet, PortraitNets
 from ..core.diffusion import keyed_generator
+from ..core.paths import InputFile, InputFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """Which models a measurement runs with."""
+
+    bundle: InputFolder | None = None
+    """Bundle folder; default: the one shipped."""
+    base: InputFile | None = None
+    """SD1.5 checkpoint instead of a bundle."""
+    vision: InputFile | None = None
+    """CLIP ViT-L/14 vision model, with --base."""
+    nets: InputFolder | None = None
+    """Folder with matching.safetensors and appearance.safetensors."""
+
+    def load(self) -> "Models":
+        """These models; see `load_models`."""
+        return load_models(self.bundle, self.base, self.vision, self.nets)
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,7 @@ def load_models(
     The nets' folder holds `matching.safetensors` and `appearance.safetensors`. Given with a bundle, it replaces the bundle's nets.
 
     Raises:
-        ValueError: files that are missing or do not fit; `base` without `vision` and `nets`.
+        UserError: files that are missing or do not fit; `base` without `vision` and `nets`.
     """
     if base is None:
         folder = Path(bundle or bundles.FOLDER)
@@ -53,7 +73,7 @@ def load_models(
         paths = [folder / name for name in bundles.FILES if name.endswith(".safetensors")]
     else:
         if vision is None or nets is None:
-            raise ValueError("--base needs --vision (CLIP ViT-L/14) and --nets (folder of the two nets) too.")
+            raise UserError("--base needs --vision (CLIP ViT-L/14) and --nets (folder of the two nets) too.")
         import comfy.clip_vision
         import comfy.sd
 

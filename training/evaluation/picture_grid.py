@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ...models.faces.pixels import to_bytes
-from ...models.pictures import labelled_panel
+from ...models.pictures.panels import labelled_panel
 from .charts import stacked
 
 

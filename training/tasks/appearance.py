@@ -1,16 +1,56 @@
 """The appearance net: its profile residuals, warped by the matching net's flow and blended by eq. 7, steer the frozen UNet."""
 
+from dataclasses import dataclass
+
 import torch
 
+from ...models.errors import UserError
 from ...models.method.aggregation import aggregate_residuals
 from ...models.method.correspondence import match
 from ...models.method.pairs import target_and_profile
 from ...models.nets.portrait_net import build_net, initialise_from_unet, net_config, taps
-from ..core.diffusion import add_noise, denoised, keyed_generator, min_snr_weights, noise_for, uniform
+from ..core.diffusion import NUM_TIMESTEPS, add_noise, denoised, keyed_generator, min_snr_weights, noise_for, uniform
 from ..data.samples import SampleSet, batch_of
 from .conditioning import Batch, ConditioningSettings, draw_batch
 from .identity_loss import IdentityLoss
 from .matching import as_control, true_flow
+
+
+@dataclass(frozen=True)
+class AppearanceSettings(ConditioningSettings):
+    """Settings of the stage `appearance`."""
+
+    alpha: float = 1.0
+    """Annealing rate of eq. 7 (the paper gives no number)."""
+    beta: float = 0.0
+    """Base weight of eq. 7 (the paper gives no number)."""
+    gate: bool = False
+    """Beyond the paper: scale warped features by the flow's cycle confidence."""
+    flow_timestep: int = 100
+    """Timestep whose features give the flow, 0 to 999 (the paper computes it at each step). Matching is good at small
+    timesteps and useless above 600."""
+    true_flow: float = 0.0
+    """Beyond the paper: share of steps that warp by the exact flow where shards hold it, not the matching net's: cheaper, and
+    good at picture sizes that net was not trained on."""
+    profile_weight: float = 1.0
+    """Loss weight of the profile half, which is easy and teaches little; 1 = eq. 3 as written."""
+    base_share: float = 0.0
+    """0: the UNet is frozen (the paper). Beyond the paper, for the demo's half-trained base: it learns along, and this share
+    of steps shows it single pictures without nets, so that it stays a base of its own."""
+    face_weight: float = 1.0
+    """Loss weight of face cells, where shards hold a face mask; 1 = eq. 3 as written."""
+    min_snr: float = 0.0
+    """Gamma of Min-SNR loss weighting (Hang et al. 2023; they use 5); 0 = off, as in the paper."""
+    identity_weight: float = 0.0
+    """Beyond the paper: weight of 1 - cosine between the predicted and the true face, of the run's recogniser; 0 = off. A
+    sample without such a loss counts as 0 in its mean."""
+    identity_timestep: int = 400
+    """Only samples below this timestep have the identity loss: above, one prediction says little about the face."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.flow_timestep < NUM_TIMESTEPS:
+            raise UserError(f"--flow-timestep must lie from 0 to {NUM_TIMESTEPS - 1}; {self.flow_timestep} was given.")
 
 
 class AppearanceTask(torch.nn.Module):
@@ -24,53 +64,30 @@ class AppearanceTask(torch.nn.Module):
         matching: torch.nn.Module,
         matching_config: dict,
         unet_config: dict,
-        settings: ConditioningSettings = ConditioningSettings(),
+        settings: AppearanceSettings = AppearanceSettings(),
         seed: int = 0,
-        alpha: float = 1.0,
-        beta: float = 0.0,
-        gate: bool = False,
-        flow_timestep: int = 100,
-        true_flow: float = 0.0,
-        profile_weight: float = 1.0,
-        face_weight: float = 1.0,
-        min_snr: float = 0.0,
-        base_share: float = 0.0,
-        identity_weight: float = 0.0,
-        identity_timestep: int = 400,
         identity: IdentityLoss | None = None,
     ):
         """
         Args:
-            gate: scale the warped features by the flow's cycle confidence (beyond the paper).
-            flow_timestep: the flow is computed once from features at this timestep (tiny.md's finding: matching is
-                good at low t and useless above 600).
-            true_flow: share of steps that warp by the exact flow where all samples have one, its visible part as
-                confidence: cheaper than the matching net, and good at picture sizes that net was not trained on.
-            profile_weight: loss weight of the profile half (1 = eq. 3 as written; it is easy and teaches little).
-            face_weight: loss weight of face cells against the rest (1 = eq. 3 as written).
-            min_snr: gamma of `diffusion.min_snr_weights`; 0 = off (eq. 3 as written).
-            base_share: 0 = the UNet is frozen (the paper). Above 0 it learns along with the net, and this share of steps
-                shows it single pictures without nets, so that it stays a base of its own: for a UNet that is itself
-                still half trained, as the demo's is.
-            identity_weight: of `identity` (beyond the paper); 0 = off. A sample that has no such loss counts as 0 in its mean.
-            identity_timestep: only samples below this timestep have it: above, one prediction says little about the face.
-            identity: needed where the weight is not 0.
+            identity: needed where the settings' `identity_weight` is not 0.
 
         Raises:
-            ValueError: an identity loss without a recogniser or without landmarks.
+            UserError: an identity loss without a recogniser or without landmarks.
         """
         super().__init__()
-        self.config = net_config("appearance", unet_config, alpha=alpha, beta=beta, gate=gate)
+        self.config = net_config(
+            "appearance", unet_config, alpha=settings.alpha, beta=settings.beta, gate=settings.gate
+        )
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "appearance"))
-        self.base_share = base_share
-        self.tuned = torch.nn.ModuleDict({"unet": unet.requires_grad_(True)} if base_share else {})
-        frozen = {"vision": vision, "matching": matching} | ({} if base_share else {"unet": unet})
-        if identity_weight:
+        self.tuned = torch.nn.ModuleDict({"unet": unet.requires_grad_(True)} if settings.base_share else {})
+        frozen = {"vision": vision, "matching": matching} | ({} if settings.base_share else {"unet": unet})
+        if settings.identity_weight:
             if identity is None:
-                raise ValueError("The identity loss needs a recogniser; `icportrait train recogniser` makes one.")
+                raise UserError("The identity loss needs a recogniser; `icportrait train recogniser` makes one.")
             if all(sample.target not in samples.landmarks for sample in samples.samples):
-                raise ValueError(
+                raise UserError(
                     "The identity loss needs landmarks, and none of these samples has any: make shards with `icportrait data "
                     "heads` or `icportrait data folder`, or leave out --identity-weight."
                 )
@@ -78,15 +95,11 @@ class AppearanceTask(torch.nn.Module):
         self.frozen = {name: module.requires_grad_(False).eval() for name, module in frozen.items()}
         self.taps = taps(matching_config)
         self.samples, self.settings, self.seed = samples, settings, seed
-        self.flow_timestep, self.true_flow = flow_timestep, true_flow
-        self.profile_weight, self.face_weight = profile_weight, face_weight
-        self.min_snr = min_snr
-        self.identity_weight, self.identity_timestep = identity_weight, identity_timestep
 
     @property
     def unet(self) -> torch.nn.Module:
         """The UNet, frozen or learning along."""
-        return self.tuned["unet"] if self.base_share else self.frozen["unet"]
+        return self.tuned["unet"] if self.settings.base_share else self.frozen["unet"]
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
@@ -96,7 +109,7 @@ class AppearanceTask(torch.nn.Module):
     def flow(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Flow and confidence from the matching net, as inference computes them: lightly noised style beside the profile."""
         net = self.frozen["matching"]
-        timesteps = torch.full_like(batch.timesteps, self.flow_timestep)
+        timesteps = torch.full_like(batch.timesteps, self.settings.flow_timestep)
         noise = torch.stack([torch.randn(batch.noise.shape[1:], generator=g) for g in batch.generators]).to(batch.noise)
         noisy = add_noise(batch.side_by_side(batch.style, batch.profile), noise, timesteps)
         hint = net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
@@ -111,7 +124,7 @@ class AppearanceTask(torch.nn.Module):
         residuals = aggregate_residuals(
             residuals, flow, self.config["alpha"], self.config["beta"], gate, profile_side=profile_side
         )
-        options = {"transformer_options": out_of_place()} if self.base_share else {}
+        options = {"transformer_options": out_of_place()} if self.settings.base_share else {}
         return self.unet(noisy, timesteps, context, control=as_control(residuals), **options)
 
     def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
@@ -119,7 +132,7 @@ class AppearanceTask(torch.nn.Module):
         batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
         if nets and self.is_base_step(step):
             return self.base_step(batch)
-        exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.true_flow
+        exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.settings.true_flow
         if exact and all(sample.flow is not None for _, sample in items):
             flow, confidence = exact_flow([sample for _, sample in items], batch)
         else:
@@ -133,29 +146,29 @@ class AppearanceTask(torch.nn.Module):
         else:
             predicted = self.unet(noisy, batch.timesteps, batch.context)
         error = (predicted.float() - wanted).pow(2).mean(dim=1)
-        error = error * min_snr_weights(batch.timesteps, self.min_snr)[:, None, None]
+        error = error * min_snr_weights(batch.timesteps, self.settings.min_snr)[:, None, None]
         target_error, profile_error = target_and_profile(error, batch.profile_side)
         faces = torch.stack(
             [s.face if s.face is not None else torch.zeros(error.shape[-2], error.shape[-1] // 2) for _, s in items]
         ).to(error)
-        weight = 1 + (self.face_weight - 1) * faces
+        weight = 1 + (self.settings.face_weight - 1) * faces
         target_loss = (target_error * weight).sum() / weight.sum()
-        loss = (target_loss + self.profile_weight * profile_error.mean()) / (1 + self.profile_weight)
+        loss = (target_loss + self.settings.profile_weight * profile_error.mean()) / (1 + self.settings.profile_weight)
         figures = {
             "target_loss": target_loss.item(),
             "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
         }
-        if self.identity_weight:
+        if self.settings.identity_weight:
             cosines = self.identity_cosines(noisy, predicted.float(), batch, [sample for _, sample in items])
             if len(cosines):
-                loss = loss + self.identity_weight * (1 - cosines).sum() / len(items)
+                loss = loss + self.settings.identity_weight * (1 - cosines).sum() / len(items)
                 figures["identity"] = cosines.mean().item()
         return loss, figures
 
     def identity_cosines(self, noisy, predicted, batch: Batch, samples: list) -> torch.Tensor:
         """Cosine between the faces that an eps `[B, 4, h, 2w]` implies and the true ones, of the samples that have this loss."""
         known = self.samples.landmarks
-        low = (batch.timesteps < self.identity_timestep).tolist()
+        low = (batch.timesteps < self.settings.identity_timestep).tolist()
         chosen = [i for i, sample in enumerate(samples) if low[i] and sample.target in known]
         if not chosen:
             return predicted.new_zeros(0)
@@ -165,15 +178,15 @@ class AppearanceTask(torch.nn.Module):
         return self.frozen["identity"](clean, self.samples.images(keys).to(clean), [known[key] for key in keys])
 
     def is_base_step(self, step: int) -> bool:
-        """Whether a step is for the UNet alone; looks at held-out samples (steps below 0) never are."""
-        return step >= 0 and uniform(keyed_generator(self.seed, step, "base")) < self.base_share
+        """Whether a step is for the UNet alone; those of validation (steps below 0) never are."""
+        return step >= 0 and uniform(keyed_generator(self.seed, step, "base")) < self.settings.base_share
 
     def base_step(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """Eq. 3 for the UNet alone on the targets alone: what keeps a UNet that learns along a base of its own."""
         noise = batch.noise.chunk(2, dim=-1)[0]
         predicted = self.unet(add_noise(batch.target, noise, batch.timesteps), batch.timesteps, batch.context)
         error = (predicted.float() - noise).pow(2).flatten(1).mean(dim=1)
-        loss = (error * min_snr_weights(batch.timesteps, self.min_snr)).mean()
+        loss = (error * min_snr_weights(batch.timesteps, self.settings.min_snr)).mean()
         unused = sum(parameter.sum() for parameter in self.net.parameters())  # processes wait for every gradient
         return loss + 0 * unused, {"single_loss": loss.item()}
 

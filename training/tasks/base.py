@@ -3,12 +3,28 @@
 The SD1.5 recipe does not need this: there the artist's checkpoint and CLIP ViT-L/14 are the base.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as functional
 
 from ..core.diffusion import NUM_TIMESTEPS, add_noise, keyed_generator, min_snr_weights
 from ..core.modules import DEMO_UNET, DEMO_VISION, embed_images, new_unet, new_vision
 from ..data.samples import SampleSet, batch_of
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """Settings of the stage `base`."""
+
+    pair_share: float = 0.5
+    """Share of steps on pairs side by side (eq. 2), the rest on single views."""
+    drop: float = 0.1
+    """Chance that the embedding is zero, for classifier-free guidance (the paper's nets: 0.1)."""
+    contrast: float = 0.05
+    """Weight of the term that pulls two views of a person together in the embedding."""
+    min_snr: float = 0.0
+    """Gamma of Min-SNR loss weighting (Hang et al. 2023; they use 5); 0 = off, as in the paper."""
 
 
 class BaseTask(torch.nn.Module):
@@ -18,19 +34,15 @@ class BaseTask(torch.nn.Module):
     def __init__(
         self,
         samples: SampleSet,
+        settings: BaseSettings = BaseSettings(),
         seed: int = 0,
-        pair_share: float = 0.5,
-        drop: float = 0.1,
-        contrast: float = 0.05,
-        min_snr: float = 0.0,
         unet_config: dict = DEMO_UNET,
         vision_config: dict = DEMO_VISION,
     ):
         super().__init__()
         self.unet = new_unet(unet_config, keyed_generator(seed, "unet"))
         self.vision = new_vision(vision_config, keyed_generator(seed, "vision"))
-        self.samples, self.seed = samples, seed
-        self.pair_share, self.drop, self.contrast, self.min_snr = pair_share, drop, contrast, min_snr
+        self.samples, self.settings, self.seed = samples, settings, seed
 
     def items(self, step: int, batch: int) -> list:
         """(position, sample) of a step's global batch."""
@@ -38,14 +50,14 @@ class BaseTask(torch.nn.Module):
 
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
         shared = keyed_generator(self.seed, step, "batch")
-        pair = torch.rand((), generator=shared).item() < self.pair_share
+        pair = torch.rand((), generator=shared).item() < self.settings.pair_share
         left = torch.rand((), generator=shared).item() < 0.5
         generators = [keyed_generator(self.seed, step, position) for position, _ in items]
         samples = [sample for _, sample in items]
         device = next(self.unet.parameters()).device
         target = torch.stack([self.samples.latents[s.target].float() for s in samples]).to(device)
         profile_embedding = embed_images(self.vision, self.samples.images([s.profile for s in samples]).to(device))
-        keep = torch.tensor([torch.rand((), generator=g).item() >= self.drop for g in generators]).to(device)
+        keep = torch.tensor([torch.rand((), generator=g).item() >= self.settings.drop for g in generators]).to(device)
         context = profile_embedding * keep[:, None, None].to(profile_embedding.dtype)
         latents = target
         if pair:
@@ -55,12 +67,12 @@ class BaseTask(torch.nn.Module):
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(device)
         predicted = self.unet(add_noise(latents, noise, timesteps), timesteps, context)
         error = (predicted.float() - noise).pow(2).flatten(1).mean(dim=1)
-        loss = (error * min_snr_weights(timesteps, self.min_snr)).mean()
+        loss = (error * min_snr_weights(timesteps, self.settings.min_snr)).mean()
         figures = {"pair_loss" if pair else "single_loss": loss.item()}
-        if self.contrast and len(samples) > 1:
+        if self.settings.contrast and len(samples) > 1:
             target_embedding = embed_images(self.vision, self.samples.images([s.target for s in samples]).to(device))
             term = identity_contrast(profile_embedding[:, 0], target_embedding[:, 0], [s.identity for s in samples])
-            loss = loss + self.contrast * term
+            loss = loss + self.settings.contrast * term
             figures["contrast"] = term.item()
         return loss, figures
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from ...models.errors import UserError
 from ...models.method import pairs
 from ...models.method.pixel_sampling import sample_pixels
 from ..core.diffusion import NUM_TIMESTEPS, keyed_generator, uniform
@@ -34,6 +35,13 @@ class ConditioningSettings:
     """Least timestep drawn (the paper: 0)."""
     max_timestep: int = NUM_TIMESTEPS
     """Timesteps are uniform in [min_timestep, max_timestep) (the paper: all 1000)."""
+
+    def __post_init__(self):
+        if not 0 <= self.min_timestep < self.max_timestep <= NUM_TIMESTEPS:
+            raise UserError(
+                f"--min-timestep must lie below --max-timestep, both from 0 to {NUM_TIMESTEPS}; "
+                f"{self.min_timestep} and {self.max_timestep} were given."
+            )
 
 
 @dataclass(frozen=True)

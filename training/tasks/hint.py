@@ -1,9 +1,11 @@
 """A start for the nets' hint block (beyond the paper): it learns to give what the UNet's first layer gives for clean latents.
 
 The hint block reads pixels and is the only part of a ControlNet that starts from nothing. The paper's 20,000 steps teach
-it along the way. Taught first, which needs neither UNet nor noise, it lets the copied encoder see the condition as what
-it already understands: noisy latents plus the clean ones.
+it along the way. Taught first, which needs neither UNet nor noise, it gives the copied encoder the condition in the form of
+its own input: noisy latents plus the clean ones.
 """
+
+from dataclasses import dataclass
 
 import torch
 
@@ -13,13 +15,21 @@ from ..core.diffusion import keyed_generator, uniform
 from ..data.samples import CELL, SampleSet, batch_of
 
 
+@dataclass(frozen=True)
+class HintSettings:
+    """Settings of the stage `hint`."""
+
+    sampled: float = 0.5
+    """Share of crops that are pixel-sampled (eq. 1), as the target half of the condition is; the rest stay whole, as its
+    profile half is."""
+    max_share: float = 0.2
+    """n of eq. 1: the kept share of pixels is uniform in (0, n)."""
+
+
 class HintTask(torch.nn.Module):
     """Regress the UNet's first convolution of a picture's clean latents from its pixels, whole or sampled (eq. 1).
 
     Args:
-        sampled: share of crops that are pixel-sampled, as the target half of the condition is; the rest stay whole, as
-            its profile half is.
-        max_share: n of eq. 1 for these.
         crop: side of the crops in pixels, a multiple of 8.
     """
 
@@ -28,9 +38,8 @@ class HintTask(torch.nn.Module):
         samples: SampleSet,
         unet: torch.nn.Module,
         unet_config: dict,
+        settings: HintSettings = HintSettings(),
         seed: int = 0,
-        sampled: float = 0.5,
-        max_share: float = 0.2,
         crop: int = 128,
     ):
         super().__init__()
@@ -39,7 +48,7 @@ class HintTask(torch.nn.Module):
         self.net = torch.nn.ModuleDict({"input_hint_block": net.input_hint_block})
         self.frozen = {"first": unet.input_blocks[0][0].requires_grad_(False)}
         self.samples, self.keys = samples, sorted(samples.pictures)
-        self.seed, self.sampled, self.max_share, self.crop = seed, sampled, max_share, crop
+        self.settings, self.seed, self.crop = settings, seed, crop
 
     def items(self, step: int, batch: int) -> list:
         """(position, picture id) of a step's global batch."""
@@ -56,8 +65,8 @@ class HintTask(torch.nn.Module):
             picture, latent = self.samples.pictures[key], self.samples.latents[key].float()
             y, x = (int(torch.randint(0, side - cells + 1, (), generator=generator)) for side in latent.shape[1:])
             crop = picture[y * CELL : (y + cells) * CELL, x * CELL : (x + cells) * CELL][None].float() / 255
-            if uniform(generator) < self.sampled:
-                crop, _ = sample_pixels(crop, uniform(generator, 0.0, self.max_share), generator)
+            if uniform(generator) < self.settings.sampled:
+                crop, _ = sample_pixels(crop, uniform(generator, 0.0, self.settings.max_share), generator)
             pixels.append(crop[0])
             # The whole latent goes through the layer, so that the crop's border is like any other place.
             features = torch.nn.functional.conv2d(latent[None], kernel, padding=1)

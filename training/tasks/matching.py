@@ -4,9 +4,13 @@ Two objectives. `paper` is eq. 3, self-supervised: predict the pair's noise with
 the paper where the exact flow is known: cross-entropy of the cost volume's rows against a Gaussian around the true cell.
 """
 
+from dataclasses import dataclass
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as functional
 
+from ...models.errors import UserError
 from ...models.method.correspondence import cell_grid, cost_volume
 from ...models.method.pairs import target_and_profile
 from ...models.nets.portrait_net import build_net, initialise_from_unet, net_config, taps
@@ -14,7 +18,8 @@ from ..core.diffusion import add_noise, keyed_generator, min_snr_weights, noise_
 from ..data.samples import SampleSet, batch_of
 from .conditioning import Batch, ConditioningSettings, draw_batch
 
-OBJECTIVES = ("paper", "flow")
+Objective = Literal["paper", "flow"]
+OBJECTIVES = get_args(Objective)
 
 
 def flow_loss(
@@ -51,6 +56,30 @@ def flow_loss(
         return -(wanted * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
+@dataclass(frozen=True)
+class MatchingSettings(ConditioningSettings):
+    """Settings of the stage `matching`."""
+
+    objective: Objective = "flow"
+    """paper: eq. 3, predict the pair's noise; flow: beyond the paper, exact flow supervises the cost volume (eq. 5)."""
+    tap: int | None = None
+    """Encoder block that feeds the cost volume (the paper: an intermediate layer); default: the last block at the second
+    resolution."""
+    fine_tap: int | None = None
+    """Beyond the paper: earlier encoder block that refines the match (objective flow only; eq. 5 knows one block); -1 = none."""
+    sigma_start: float = 3.0
+    """Objective flow: width of the Gaussian around the true cell at the first step, in cells."""
+    sigma_end: float = 1.0
+    """Objective flow: its width at the last step, in cells; equal to the first for a net that goes on from another run."""
+    min_snr: float = 0.0
+    """Objective paper: gamma of Min-SNR loss weighting (Hang et al. 2023; they use 5); 0 = off, as in the paper."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.objective not in OBJECTIVES:
+            raise UserError(f"Unknown --objective {self.objective!r}; choose one of {', '.join(OBJECTIVES)}.")
+
+
 class MatchingTask(torch.nn.Module):
     """The matching net over a frozen UNet and a frozen vision encoder."""
 
@@ -60,41 +89,31 @@ class MatchingTask(torch.nn.Module):
         unet: torch.nn.Module,
         vision: torch.nn.Module,
         unet_config: dict,
-        objective: str = "flow",
-        settings: ConditioningSettings = ConditioningSettings(),
+        settings: MatchingSettings = MatchingSettings(),
         seed: int = 0,
-        tap: int | None = None,
-        fine_tap: int | None = None,
         steps: int = 200,
-        sigma_start: float = 3.0,
-        sigma_end: float = 1.0,
-        min_snr: float = 0.0,
     ):
         """
         Args:
-            tap: encoder block that feeds the cost volume; None = the last at the second resolution.
-            fine_tap: earlier block that refines it (objective `flow` only; eq. 5 knows one block); -1 or None = none.
             steps: over which the Gaussian of the objective `flow` narrows.
-            sigma_start, sigma_end: its first and last width, in cells; equal for a net that goes on from another run.
-            min_snr: gamma of `diffusion.min_snr_weights` for the paper's objective; 0 = off.
+
+        Raises:
+            UserError: the objective `flow` and samples none of which has an exact flow.
         """
         super().__init__()
-        if objective not in OBJECTIVES:
-            raise ValueError(f"Unknown objective {objective!r}; choose one of {', '.join(OBJECTIVES)}.")
-        if fine_tap == -1 or objective == "paper":
-            fine_tap = None
-        self.config = net_config("matching", unet_config, tap, fine_tap=fine_tap)
+        supervised = settings.objective == "flow"
+        fine_tap = settings.fine_tap if supervised and settings.fine_tap != -1 else None
+        self.config = net_config("matching", unet_config, settings.tap, fine_tap=fine_tap)
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "matching"))
         self.frozen = {"unet": unet.requires_grad_(False).eval(), "vision": vision.requires_grad_(False).eval()}
-        self.samples, self.objective, self.settings, self.seed = samples, objective, settings, seed
-        self.steps, self.sigma_start, self.sigma_end, self.min_snr = steps, sigma_start, sigma_end, min_snr
-        if objective == "flow" and all(sample.flow is None for sample in samples.samples):
-            raise ValueError(
+        self.samples, self.settings, self.seed, self.steps = samples, settings, seed, steps
+        if supervised and all(sample.flow is None for sample in samples.samples):
+            raise UserError(
                 "The flow objective needs samples with exact flow (`icportrait data heads` makes them); for pictures of your "
                 "own use --objective paper, or put shards of both into one folder."
             )
-        if objective == "flow":  # what lies behind the tap gets no gradient
+        if supervised:  # what lies behind the tap gets no gradient
             self.net.requires_grad_(False)
             for module in (
                 self.net.time_embed,
@@ -111,7 +130,7 @@ class MatchingTask(torch.nn.Module):
         """Loss and figures; `nets=False` gives the paper's loss of the UNet alone, to compare with."""
         batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
         hint = self.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
-        if self.objective == "paper":
+        if self.settings.objective == "paper":
             noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
             noisy = add_noise(batch.side_by_side(batch.start, batch.profile), noise, batch.timesteps)
             # The noise that leads to the target: the added one, except where a bridge starts elsewhere.
@@ -119,13 +138,14 @@ class MatchingTask(torch.nn.Module):
             control = as_control(self.net.residuals(noisy, batch.timesteps, batch.context, hint)) if nets else None
             predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context, control=control)
             error = (predicted.float() - wanted).pow(2).flatten(1).mean(dim=1)
-            loss = (error * min_snr_weights(batch.timesteps, self.min_snr)).mean()
+            loss = (error * min_snr_weights(batch.timesteps, self.settings.min_snr)).mean()
             return loss, {"loss": loss.item()}
         features = self.features(batch, hint)
         cell_px = batch.profile_image.shape[-1] / features[0].shape[-1]
         flow, valid = true_flow([sample for _, sample in items], features[0].shape[-2:], features[0].device)
         progress = min(1.0, max(0, step) / max(1, self.steps))  # validation's steps lie below 0
-        sigma = self.sigma_start + (self.sigma_end - self.sigma_start) * progress
+        first, last = self.settings.sigma_start, self.settings.sigma_end
+        sigma = first + (last - first) * progress
         loss = flow_loss(*features, flow, valid, cell_px, sigma)
         return loss, {"loss": loss.item()}
 

@@ -1,6 +1,6 @@
 """What painted portraits of held-out people look like in numbers, as `icportrait measure bundle` has them: light and likeness.
 
-Small enough to be taken while a net trains: faces are sought once, and what does not change is measured once.
+Cheap enough for validation during training: faces are detected once, and what does not change is measured once.
 """
 
 import torch

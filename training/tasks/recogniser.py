@@ -1,15 +1,17 @@
 """A small face recogniser, trained on the project's own heads: what the identity loss compares faces with.
 
 dlib's embedding has no gradient and stays an independent judge, and published recognisers were trained on data that may not be
-used commercially. This one is told nothing but which pictures show one person (InfoNCE).
+used commercially. This one is supervised only by which pictures show one person (InfoNCE).
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from ...models.errors import UserError
 from ...models.faces.alignment import arcface_transform
 from ...models.faces.resampling import resample
 from ..core.diffusion import keyed_generator, uniform
@@ -18,7 +20,7 @@ from ..data.samples import SampleSet, batch_indices
 from .base import identity_contrast
 
 SIDE = 96
-"""Of a face it looks at, in pixels, in ArcFace's frame."""
+"""Of its input faces, in pixels, in ArcFace's frame."""
 WIDTHS = (32, 64, 96, 160)
 
 
@@ -108,39 +110,45 @@ def blurred(face: torch.Tensor, sigma: float) -> torch.Tensor:
     return functional.conv2d(functional.conv2d(padded, kernel[..., None]), kernel[:, :, None])[:, 0]
 
 
+@dataclass(frozen=True)
+class RecogniserSettings:
+    """Settings of the stage `recogniser`."""
+
+    temperature: float = 0.1
+    """Of the contrast (InfoNCE): cosines are divided by it."""
+    light: float = 0.2
+    """Greatest change of a channel's gain, and of the logarithm of gamma, in augmentation."""
+    blur: float = 1.5
+    """Greatest blur in augmentation, sigma in pixels of the 96-px face: for robustness against the autoencoder's."""
+    shift: int = 2
+    """Greatest shift of the face in augmentation, pixels."""
+
+
 class RecogniserTask(torch.nn.Module):
     """Two different pictures of each of a batch's people: each should be nearest to the same person's other one.
 
     Args:
-        temperature: of InfoNCE.
-        light: greatest change of a channel's gain, and of the logarithm of gamma.
-        blur: greatest sigma in pixels of the face, so that the autoencoder's blur is borne.
-        shift: greatest shift in pixels.
         net: config of the net where it is not the default, see `Recogniser`.
 
     Raises:
-        ValueError: fewer than two people with two pictures whose landmarks are known.
+        UserError: fewer than two people with two pictures whose landmarks are known.
     """
 
     def __init__(
         self,
         samples: SampleSet,
+        settings: RecogniserSettings = RecogniserSettings(),
         seed: int = 0,
-        temperature: float = 0.1,
-        light: float = 0.2,
-        blur: float = 1.5,
-        shift: int = 2,
         net: dict | None = None,
     ):
         super().__init__()
         self.net = new_recogniser(keyed_generator(seed, "recogniser"), **(net or {}))
-        self.samples, self.seed, self.temperature = samples, seed, temperature
-        self.light, self.blur, self.shift = light, blur, shift
+        self.samples, self.settings, self.seed = samples, settings, seed
         self.people = {person: keys for person, keys in pictures_of_people(samples).items() if len(keys) > 1}
         self._names = sorted(self.people)
         self._faces: dict[str, torch.Tensor] = {}
         if len(self.people) < 2:
-            raise ValueError(
+            raise UserError(
                 "A recogniser needs two people at least, with two pictures each whose landmarks the shards hold "
                 "(`icportrait data heads` makes such)."
             )
@@ -159,12 +167,13 @@ class RecogniserTask(torch.nn.Module):
 
     def augmented(self, face: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """The face moved, blurred and in other light."""
-        side, pad = face.shape[-1], self.shift
+        side, pad = face.shape[-1], self.settings.shift
         y, x = (int(torch.randint(0, 2 * pad + 1, (), generator=generator)) for _ in range(2))
         face = functional.pad(face[None], (pad,) * 4, mode="replicate")[0, :, y : y + side, x : x + side]
-        face = blurred(face, uniform(generator, 0.0, self.blur))
-        gamma = math.exp(uniform(generator, -self.light, self.light))
-        gain = 1 + self.light * (2 * torch.rand(3, 1, 1, generator=generator) - 1)
+        face = blurred(face, uniform(generator, 0.0, self.settings.blur))
+        light = self.settings.light
+        gamma = math.exp(uniform(generator, -light, light))
+        gain = 1 + light * (2 * torch.rand(3, 1, 1, generator=generator) - 1)
         return (face.clamp(0, 1).pow(gamma) * gain).clamp(0, 1)
 
     def draw(self, step: int, items: list) -> tuple[torch.Tensor, torch.Tensor]:
@@ -180,7 +189,7 @@ class RecogniserTask(torch.nn.Module):
 
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
         embeddings = self.net(torch.cat(self.draw(step, items)))
-        loss = identity_contrast(*embeddings.chunk(2), [person for _, person in items], self.temperature)
+        loss = identity_contrast(*embeddings.chunk(2), [person for _, person in items], self.settings.temperature)
         return loss, {"contrast": loss.item()}
 
 

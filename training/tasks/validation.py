@@ -1,6 +1,6 @@
-"""What a net does on held-out samples while it trains: losses with fixed noise, the match itself, pictures.
+"""Validation on held-out samples: losses with fixed noise, matching error, pictures.
 
-A training loss hardly tells a good net from a bad one (it is noise and timestep that move it). So every look uses the same samples, noise,
+A training loss is dominated by the noise and timesteps drawn. So every validation uses the same samples, noise,
 timesteps and kept pixels, and the nets' loss is shown beside that of the UNet alone (`..._without`).
 """
 
@@ -22,7 +22,7 @@ MATCH_TIMESTEP = 100  # where inference computes its flow
 
 
 class Validator:
-    """Call it to look at a task: `validator() -> (figures, pictures)`.
+    """Call it to validate a task: `validator() -> (figures, pictures)`.
 
     Args:
         task: what is being trained; its weights are read at each call.
@@ -69,9 +69,9 @@ class Validator:
 
     def _losses(self) -> dict[str, float]:
         figures = self._mean_figures()
-        if isinstance(self.task, AppearanceTask) or getattr(self.task, "objective", "") == "paper":
-            # A frozen UNet is looked at once; one that learns along changes.
-            if self._without is None or getattr(self.task, "base_share", 0):
+        if isinstance(self.task, AppearanceTask) or getattr(self.task.settings, "objective", "") == "paper":
+            # The loss of a frozen UNet alone is computed once; one that learns along changes.
+            if self._without is None or getattr(self.task.settings, "base_share", 0):
                 self._without = self._mean_figures(nets=False)
             figures |= {f"{name}_without": value for name, value in self._without.items()}
         return figures

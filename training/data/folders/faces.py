@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 
+from ....models.errors import UserError
 from ....models.faces.alignment import AlignmentSettings, crop, head_of, placement_of
 from ....models.faces.detection import DetectionSettings, find_faces
 from ....models.faces.identity import SAME_PERSON_ON_PHOTOGRAPHS, embedding, similarity
@@ -37,9 +38,9 @@ class FilterSettings:
 
     def __post_init__(self):
         if self.size < 64 or self.size % 64:
-            raise ValueError(f"--size must be a multiple of 64 and at least 64; {self.size} came.")
+            raise UserError(f"--size must be a multiple of 64 and at least 64; {self.size} came.")
         if not 0 < self.max_yaw <= 90:
-            raise ValueError(f"--max-yaw must lie between 0 and 90 degrees; {self.max_yaw} came.")
+            raise UserError(f"--max-yaw must lie between 0 and 90 degrees; {self.max_yaw} came.")
 
     @property
     def least_side(self) -> float:

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ....models.errors import UserError
+
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 
@@ -26,18 +28,18 @@ def identity_folders(root: Path | str) -> list[Path]:
     """The folders of `root`, one an identity, in name order; `root` itself when it holds pictures or videos directly.
 
     Raises:
-        ValueError: there is nothing to read.
+        UserError: there is nothing to read.
     """
     root = Path(root)
     if not root.is_dir():
-        raise ValueError(f"{root} is not a folder: give one that holds a folder of pictures or videos for each person.")
+        raise UserError(f"{root} is not a folder: give one that holds a folder of pictures or videos for each person.")
     if _media(root):
         return [root]
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     folders = [path for path in folders if _media(path, deep=True)]
     if not folders:
         kinds = " ".join(PICTURES + VIDEOS)
-        raise ValueError(f"{root} holds no folder with pictures or videos; read are: {kinds}.")
+        raise UserError(f"{root} holds no folder with pictures or videos; read are: {kinds}.")
     return folders
 
 

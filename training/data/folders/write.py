@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ....models.errors import UserError
 from ..shards import FORMAT_VERSION, encode_picture, write_shard
 from ..workers import run_tasks
 from .faces import AlignedFace, Drop, FilterSettings, counts, usable_faces
@@ -146,7 +147,7 @@ def write_folders(
         the report: settings, totals, drops by reason, and for each person pictures, kept, pairs and every drop.
 
     Raises:
-        ValueError: nothing to read, two folders of one name, or no pair in all folders; the message says why.
+        UserError: nothing to read, two folders of one name, or no pair in all folders; the message says why.
     """
     out = Path(out_dir).absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,7 @@ def write_folders(
     for folder in identity_folders(root):
         name = file_name(folder.name)
         if name in (file_name(other) for other in places):
-            raise ValueError(f"Two folders of {root} give one file name, {name}: rename one of them.")
+            raise UserError(f"Two folders of {root} give one file name, {name}: rename one of them.")
         shard, report = out / f"folders-{name}.tar", out / f"folders-{name}.json"
         places[folder.name] = report
         if not _done(report, shard, settings):
@@ -178,7 +179,7 @@ def write_folders(
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     if not report["pairs"]:
         why = ", ".join(f"{n} x {reason}" for reason, n in report["dropped_by_reason"].items()) or "no pictures"
-        raise ValueError(
+        raise UserError(
             f"No pair was made from {report['pictures']} pictures of {root} ({why}); see {out}/report.json."
         )
     return report

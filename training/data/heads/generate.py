@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ....models.errors import UserError
 from ..shards import FORMAT_VERSION, encode_picture, encode_truth, read_shards, write_shard
 from ..workers import run_tasks
 from .flow import face_mask, flow_between, hair_mask
@@ -110,10 +111,10 @@ def generate_group(
         samples as `write_shard` takes them; docs/data.md says what is in them.
 
     Raises:
-        ValueError: fewer than two scenes, which make no pair.
+        UserError: fewer than two scenes, which make no pair.
     """
     if scenes < 2:
-        raise ValueError("a group needs at least two scenes")
+        raise UserError("a group needs at least two scenes")
     places = [random_scene(seed_of(seed, group, SCENE, s)) for s in range(scenes)]
     views, encoded, people = {}, {}, []
     for i in range(identities):
@@ -167,7 +168,7 @@ def _check_size(path: Path, size: int) -> None:
     """Shards that exist are kept: raise ValueError when they hold pictures of another size."""
     found = len(next(read_shards(path))["target"])
     if found != size:
-        raise ValueError(f"{path} holds pictures of {found} px, {size} px are asked for: choose another --out.")
+        raise UserError(f"{path} holds pictures of {found} px, {size} px are asked for: choose another --out.")
 
 
 def generate_shards(
@@ -199,7 +200,7 @@ def generate_shards(
         the shards' paths, those found complete included.
 
     Raises:
-        ValueError: the folder holds shards of another picture size, or Ray is asked for and not installed.
+        UserError: the folder holds shards of another picture size, or Ray is asked for and not installed.
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ ships. Held-out identities have group indices from 1,000,000 and are never train
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from ....models.method.encoding import encode_picture
 from ....models.method.matching import FLOW_TIMESTEP
 from ....models.nets.loading import load_net
 from ....models.portrait import CropSettings, paint_crop
+from ...core.checks import at_least
+from ...core.paths import InputFile, InputFolder
 from ..baselines import embedding_only
 from ..cases import Case, held_out_cases
 from ..match_bench import Draw, MatchBench, truth_of
@@ -25,6 +28,7 @@ from ..metrics.pictures import psnr
 from ..models_used import Models, load_models, step0_net
 from ..picture_grid import save_grid
 from .matching import BASE_TAPS, Errors, best_of, in_pixels
+from .settings import BundleSetting, Measure
 
 BASE_TIMESTEPS = (50, 150)
 
@@ -107,21 +111,48 @@ def measure_pictures(
     return mean, psnr_db, {"portrait": float(np.median(seconds)), "skipped": skipped}
 
 
-def measure_bundle(arguments) -> dict:
+@dataclass(frozen=True, kw_only=True)
+class BundleMeasure(BundleSetting, Measure):
+    """Flow, identity and light of a bundle on held-out heads."""
+
+    data: InputFolder | None = None
+    """Held-out shards; default: rendered into --work."""
+    work: Path = Path("measure_work")
+    """Folder for held-out renders and pictures."""
+    identities: int = 24
+    """Held-out identities."""
+    steps: int | None = None
+    """Sampling steps; default: the node's."""
+    cfg: float | None = None
+    """Classifier-free guidance; default: the node's."""
+    strength: float | None = None
+    """Noise strength of progressive inference; default: the node's."""
+    share: float | None = None
+    """Kept share of style pixels; default: the node's."""
+    paper_matching: InputFile | None = None
+    """Also report this net, trained by the paper's objective."""
+    seed: int = 0
+    """Decides kept pixels and all noise."""
+
+    def __post_init__(self):
+        at_least(1, identities=self.identities, steps=self.steps)
+
+
+def measure_bundle(options: BundleMeasure) -> dict:
     """All figures of the bundle; see `icportrait measure bundle --help`."""
     changes = {
-        "seed": arguments.seed,
-        "steps": arguments.steps,
-        "cfg": arguments.cfg,
-        "noise_strength": arguments.strength,
-        "share": arguments.share,
+        "seed": options.seed,
+        "steps": options.steps,
+        "cfg": options.cfg,
+        "noise_strength": options.strength,
+        "share": options.share,
     }
     settings = CropSettings(**{name: value for name, value in changes.items() if value is not None})
-    cases = held_out_cases(arguments.data, arguments.work, arguments.identities)
+    cases = held_out_cases(options.data, options.work, options.identities)
     with torch.inference_mode():
-        models = load_models(arguments.bundle)
-        flow = measure_flow(models, cases, arguments.paper_matching, arguments.seed)
-        who, light, seconds = measure_pictures(models, cases, settings, arguments.work)
+        models = load_models(options.bundle)
+        flow = measure_flow(models, cases, options.paper_matching, options.seed)
+        who, light, seconds = measure_pictures(models, cases, settings, options.work)
     names = ("seed", "share", "steps", "cfg", "sampler", "noise_strength", "rounds", "flow_timestep")
     return {
         "identities": len(cases),

@@ -6,6 +6,7 @@ and dlib compares it with the true render of the person in that scene.
 """
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,14 +17,17 @@ from tqdm import tqdm
 from ....models.faces import detection, identity
 from ....models.nets import bundle as bundles
 from ....models.portrait import CropSettings, paint_crop
-from ...core.loop import LoopSettings
+from ...core.checks import at_least
+from ...core.settings import LoopSettings
 from ...data.folders.faces import FilterSettings
 from ...data.heads.generate import HELD_OUT, PERSON, SCENE, seed_of
 from ...data.heads.identity import make_person
 from ...data.heads.render import render
 from ...data.heads.scene import random_scene
-from ...tasks.customise import CustomiseSettings, customise
+from ...stages.customise import customise
+from ...tasks.customise import PAPER, CustomiseSettings
 from ..picture_grid import save_grid
+from .settings import BundleSetting, Measure
 
 MEASURED_GROUP = HELD_OUT + 3_000  # nobody trains on it, and no other measurement looks at it
 HEADS = FilterSettings(size=256, same_person=0.45, max_yaw=75.0)  # rendered people look more alike, and turn further
@@ -136,27 +140,54 @@ def mean_figures(scores: dict[str, list[float]]) -> dict:
     }
 
 
-def measure_customise(arguments) -> dict:
+@dataclass(frozen=True, kw_only=True)
+class CustomiseMeasure(BundleSetting, Measure):
+    """Identity on unseen views before and after customising the demo base."""
+
+    identities: int = 2
+    """Held-out people."""
+    photos: int = 6
+    """Photographs of each."""
+    unseen: int = 6
+    """Unseen views of each."""
+    size: int = 256
+    """Picture side in pixels."""
+    steps: int = PAPER.steps
+    """Training steps."""
+    lr: float = PAPER.lr
+    """Learning rate (the paper: 2e-6)."""
+    rank: int = 0
+    """0 = the whole UNet; above 0 = a LoRA of this rank."""
+    seed: int = 0
+    """Decides the people, the training's draws and all noise."""
+    work: Path = Path("customise_work")
+    """Folder for renders and training."""
+
+    def __post_init__(self):
+        at_least(1, identities=self.identities, photos=self.photos, unseen=self.unseen, steps=self.steps)
+        at_least(64, size=self.size)
+        at_least(0, rank=self.rank)
+
+
+def measure_customise(options: CustomiseMeasure) -> dict:
     """All figures; see `icportrait measure customise --help`."""
-    bundle = arguments.bundle or bundles.FOLDER
-    settings = CustomiseSettings(rank=arguments.rank)
-    loop = LoopSettings(steps=arguments.steps, batch=1, lr=arguments.lr, seed=arguments.seed)
-    crop_settings = CropSettings(seed=arguments.seed)
+    bundle = options.bundle or bundles.FOLDER
+    settings = CustomiseSettings(rank=options.rank)
+    loop = LoopSettings(steps=options.steps, batch=1, lr=options.lr, seed=options.seed)
+    crop_settings = CropSettings(seed=options.seed)
     scores: dict[str, list[float]] = {}
     rows = []
-    for index in tqdm(range(arguments.identities), desc="people"):
-        subject = make_subject(
-            MEASURED_GROUP + index, arguments.photos, arguments.unseen, arguments.size, arguments.seed
-        )
-        filters = dataclasses.replace(HEADS, size=arguments.size)
-        folder = arguments.work / f"person{index}"
+    for index in tqdm(range(options.identities), desc="people"):
+        subject = make_subject(MEASURED_GROUP + index, options.photos, options.unseen, options.size, options.seed)
+        filters = dataclasses.replace(HEADS, size=options.size)
+        folder = options.work / f"person{index}"
         painted, _ = before_and_after(subject, folder, bundle, filters, loop, settings, crop_settings)
         for key, values in similarities(subject, painted).items():
             scores.setdefault(key, []).extend(values)
         rows += labelled_rows(subject, painted)
-    save_grid(rows, arguments.work / "customise.png")
+    save_grid(rows, options.work / "customise.png")
     names = ("identities", "photos", "unseen", "size", "steps", "lr", "rank", "seed")
-    return mean_figures(scores) | {"settings": {name: getattr(arguments, name) for name in names}}
+    return mean_figures(scores) | {"settings": {name: getattr(options, name) for name in names}}
 
 
 def _customised(model, made: Path, settings: CustomiseSettings):

@@ -7,16 +7,19 @@ only what is done once a machine (reading the mesh, compiling the rasteriser).
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from ...core.checks import at_least
 from ...data.heads.flow import flow_between, hair_mask
 from ...data.heads.generate import HELD_OUT, PERSON, SCENE, generate_shards, seed_of
 from ...data.heads.identity import make_person
 from ...data.heads.render import View, render
 from ...data.heads.scene import random_scene
+from .settings import Measure
 
 MEASURED_GROUP = HELD_OUT + 2_000  # nobody trains on it, and no other measurement looks at it
 
@@ -91,14 +94,39 @@ def measure_speed(groups: int, identities: int, scenes: int, size: int, seed: in
     }
 
 
-def measure_data(arguments) -> dict:
+@dataclass(frozen=True, kw_only=True)
+class DataMeasure(Measure):
+    """Speed of the head generator and exactness of its flow."""
+
+    groups: int = 8
+    """Groups rendered against the clock."""
+    identities: int = 6
+    """Identities a group."""
+    scenes: int = 4
+    """Scenes a group."""
+    size: int = 256
+    """Picture side in pixels."""
+    workers: int = 2
+    """Local processes."""
+    flow_people: int = 12
+    """People whose views are paired to check the flow."""
+    seed: int = 0
+    """Decides every person and scene."""
+
+    def __post_init__(self):
+        at_least(1, groups=self.groups, identities=self.identities, size=self.size, workers=self.workers)
+        at_least(1, flow_people=self.flow_people)
+        at_least(2, scenes=self.scenes)
+
+
+def measure_data(options: DataMeasure) -> dict:
     """All figures; see `icportrait measure data --help`."""
     speed = measure_speed(
-        arguments.groups, arguments.identities, arguments.scenes, arguments.size, arguments.seed, arguments.workers
+        options.groups, options.identities, options.scenes, options.size, options.seed, options.workers
     )
-    flow = measure_flow_cycle(arguments.flow_people, arguments.scenes, arguments.size, arguments.seed)
-    machine = {"workers": arguments.workers, "cpu_count": os.cpu_count()}
-    settings = {name: getattr(arguments, name) for name in ("groups", "identities", "scenes", "size", "seed")}
+    flow = measure_flow_cycle(options.flow_people, options.scenes, options.size, options.seed)
+    machine = {"workers": options.workers, "cpu_count": os.cpu_count()}
+    settings = {name: getattr(options, name) for name in ("groups", "identities", "scenes", "size", "seed")}
     return {**speed, **flow, **machine, "settings": settings}
 
 

@@ -9,20 +9,30 @@ import gc
 import math
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from ....models import groups
 from ....models.faces import alignment, detection, insightface_backend
-from ....models.faces import assignment as rules
 from ....models.faces.landmarks import named_points
-from ....models.faces.stitching import StitchSettings, stitch
+from ....models.faces.stitching import StitchSettings
 from ....models.faces.types import Face, Faces
+from ....models.groups.assignment import assign, person_scores
+from ....models.groups.painting import paint_group
+from ....models.groups.profiles import embedded, photographs_of
+from ....models.groups.rules import by_similarity
+from ....models.groups.types import GroupAssignment, Person, Profiles
+from ....models.method.detail import STRENGTH
 from ....models.nets import bundle as bundles
+from ....models.painting import CropResult, Painter, paint_face
 from ....models.portrait import CropSettings, paint_crop
+from ...core.checks import at_least
+from ...core.paths import InputFile, InputFolder
 from ...data.photographs import group_photograph, read_picture
 from ..face_scenes import (
     PEOPLE_A_SCENE,
@@ -35,6 +45,7 @@ from ..face_scenes import (
     overlapping_pairs,
     paste_heads,
 )
+from .settings import BundleSetting, Measure
 
 GROUP_FACE_PX = 200.0
 GROUPS = 4  # sets of people; the first is measured in full
@@ -60,7 +71,7 @@ def measure_heads(maker: HeadMaker, identities: int, seed: int, effort: str) -> 
     profiles = {}
     for person in tqdm(range(identities), desc="profiles", unit="person"):
         picture = torch.from_numpy(maker.head(person, 0, PROFILE_FACE_PX).picture)[None]
-        profiles[person] = groups.photographs_of(picture, "fast")
+        profiles[person] = photographs_of(picture, "fast")
     total = found = extra = right = wrong = 0
     errors, by_size = [], {"64 to 127": [0, 0], "128 to 255": [0, 0], "256 to 512": [0, 0]}
     todo, count, seconds, scenes = list(range(identities)), 0, 0.0, 0
@@ -84,8 +95,8 @@ def measure_heads(maker: HeadMaker, identities: int, seed: int, effort: str) -> 
         # Six people to choose from: those of the scene and others.
         others = [person for person in rng.permutation(identities).tolist() if person not in people]
         choice = sorted(people + others[: max(0, PEOPLE_A_SCENE - len(people))])
-        whole = groups.Profiles(tuple(groups.Person(f"person {p}", profiles[p]) for p in choice))
-        group, _ = groups.assign(scene.image, faces, whole, "similarity", threshold=SAME_RENDERED_PERSON)
+        whole = Profiles(tuple(Person(f"person {p}", profiles[p]) for p in choice))
+        group, _ = assign(scene.image, faces, whole, "similarity", threshold=SAME_RENDERED_PERSON)
         for head, k in hits.items():
             person = group.frames[0][k].person
             right += person is not None and choice[person] == people[head]
@@ -138,16 +149,15 @@ def measure_photograph(image: torch.Tensor, folders: list[str]) -> tuple[dict, F
 def measure_round_trip(image: torch.Tensor, faces: tuple[Face, ...], crop_size: int = 512) -> dict:
     """Align and stitch with nothing generated: PSNR inside the mask (worst face; of plain paste also the best), greatest
     difference outside."""
-    canvas = image[0].movedim(-1, 0)
     psnr, outside = {True: [], False: []}, 0.0
+    frame = alignment.AlignmentSettings(crop_size=crop_size)
     for face in faces:
-        placement = alignment.placement_of(face, *image.shape[1:3], alignment.AlignmentSettings(crop_size=crop_size))
-        cut = alignment.crop(canvas[None], placement)[0]
         for keep, of_faces in psnr.items():
-            pasted, mask = stitch(canvas, cut, placement, StitchSettings(keep_detail=keep))
-            difference = (pasted - canvas).abs()
-            outside = max(outside, float((difference * (mask == 0)).max()))
-            square = float((difference.double() ** 2)[:, mask > 0].mean())
+            stitching = StitchSettings(keep_detail=keep)
+            result = paint_face(image, face, image, face, lambda pair: CropResult(pair.style), frame, stitching)
+            difference = (result.canvas - image).abs()
+            outside = max(outside, float((difference * (result.mask == 0)[..., None]).max()))
+            square = float((difference.double() ** 2)[result.mask > 0].mean())
             of_faces.append(min(PSNR_LIMIT, -10 * math.log10(square)) if square > 0 else PSNR_LIMIT)
     return {
         "roundtrip_psnr_db": min(psnr[True]),
@@ -192,14 +202,14 @@ class _GroupCase:
 
     scene: Scene
     faces: Faces
-    people: groups.Profiles
+    people: Profiles
     truth: torch.Tensor
     """`[1, H, W, 3]`: the scene with the six other people rendered in it."""
 
-    def first(self, count: int) -> groups.GroupAssignment:
+    def first(self, count: int) -> GroupAssignment:
         """Person k onto face k, for the first so many."""
         pairs = ",".join(f"{k}:{k}" for k in range(count))
-        return groups.assign(self.scene.image, self.faces, self.people, "pairs", pairs)[0]
+        return assign(self.scene.image, self.faces, self.people, "pairs", pairs)[0]
 
 
 def _group_case(maker: HeadMaker, first_person: int, seed: int) -> _GroupCase:
@@ -208,19 +218,19 @@ def _group_case(maker: HeadMaker, first_person: int, seed: int) -> _GroupCase:
     for k, shown in enumerate(scene.people):
         who = first_person + 4 * PEOPLE_A_SCENE + k  # nobody of the scene
         picture = torch.from_numpy(maker.head(who, 0, PROFILE_FACE_PX).picture)[None]
-        people.append(groups.Person(f"person {k}", groups.photographs_of(picture, "fast")))
+        people.append(Person(f"person {k}", photographs_of(picture, "fast")))
         heads.append(maker.head(who, 1, GROUP_FACE_PX, as_in=shown))
-    return _GroupCase(scene, faces, groups.Profiles(tuple(people)), paste_heads(heads, across, ROW_STEP, seed).image)
+    return _GroupCase(scene, faces, Profiles(tuple(people)), paste_heads(heads, across, ROW_STEP, seed).image)
 
 
 def _who_is_who(image: torch.Tensor, case: _GroupCase) -> dict:
     """Similarity face x person of a painted group, how many faces are nearest to another's person, and the least lead of the own."""
     unread = tuple(dataclasses.replace(face, embedding=None) for face in case.faces.frames[0])
-    after = groups.embedded(image, dataclasses.replace(case.faces, frames=(unread,))).frames[0]
-    matrix = groups.person_scores(after, case.people)
+    after = embedded(image, dataclasses.replace(case.faces, frames=(unread,))).frames[0]
+    matrix = person_scores(after, case.people)
     own, others = np.diag(matrix), np.where(np.eye(len(matrix)), -np.inf, matrix)
     lead = own - np.nanmax(others, axis=1)
-    found = rules.by_similarity(matrix, SAME_RENDERED_PERSON)
+    found = by_similarity(matrix, SAME_RENDERED_PERSON)
     return {
         "group_identity": [[None if np.isnan(v) else round(float(v), 4) for v in row] for row in matrix],
         "mixed_identities": int(sum(not value > 0 for value in lead)),  # a face that cannot be read counts
@@ -242,26 +252,26 @@ def measure_group(
     """
     case = _group_case(maker, first_person, seed)
     parts = {count: case.first(count) for count in FACE_COUNTS}
-    painter, paint = _painter(bundle, settings)
+    painter, painter_of = _painter(bundle, settings)
     with torch.inference_mode():
         # Once for what the first run alone allocates, of all six because memory in pieces is kept for later.
-        groups.paint_group(case.scene.image, parts[6], functools.partial(paint, steps=1), crop_size)
+        paint_group(case.scene.image, parts[6], functools.partial(painter_of, steps=1), crop_size)
         peaks, seconds = {}, {}
         for count, group in tqdm(parts.items(), desc="painting", unit="picture"):
             gc.collect()
             start = time.perf_counter()
             with Peak() as peak:
-                result = groups.paint_group(case.scene.image, group, paint, crop_size)
+                result = paint_group(case.scene.image, group, painter_of, crop_size)
             peaks[count], seconds[count] = peak.bytes, time.perf_counter() - start
 
         def controls(case: _GroupCase) -> dict:
-            plain = groups.paint_group(case.scene.image, case.first(6), functools.partial(paint, detail=0.0), crop_size)
+            plain = paint_group(case.scene.image, case.first(6), functools.partial(painter_of, detail=0.0), crop_size)
             return {"without_detail": _who_is_who(plain.image, case), "true_renders": _who_is_who(case.truth, case)}
 
         own_controls, more = controls(case), []
         for number in tqdm(range(1, GROUPS), desc="more groups", unit="group"):
             other = _group_case(maker, first_person + 8 * PEOPLE_A_SCENE * number, seed)
-            painted = groups.paint_group(other.scene.image, other.first(6), paint, crop_size)
+            painted = paint_group(other.scene.image, other.first(6), painter_of, crop_size)
             more.append(_who_is_who(painted.image, other) | controls(other))
     _save(case.scene.image, work / "group_before.png")
     _save(case.truth, work / "group_truth.png")
@@ -283,18 +293,19 @@ def measure_group(
     }
 
 
-def _painter(bundle: Path, settings: CropSettings) -> tuple[str, groups.Paint]:
+def _painter(bundle: Path, settings: CropSettings) -> tuple[str, Callable[..., Painter]]:
+    """A name, and the `painter_of` of `paint_group`; keywords change the settings."""
     try:
         bundles.check_bundle(bundle)
     except ValueError:
-        return "none: the profile's crop is pasted", lambda profile_crop, *_, **__: profile_crop
+        return "none: the profile's crop is pasted", lambda *_, **__: lambda pair: CropResult(pair.profile)
     model, vae, vision, nets = bundles.load_bundle(bundle)
 
-    def paint(profile_crop, style_crop, _, face, **changes):
+    def painter_of(face: int, **changes) -> Painter:
         own = dataclasses.replace(settings, seed=settings.seed + face, **changes)
-        return paint_crop(model, vae, vision, nets, profile_crop, style_crop, own).image
+        return lambda pair: paint_crop(model, vae, vision, nets, pair.profile, pair.style, own)
 
-    return "bundle", paint
+    return "bundle", painter_of
 
 
 def _save(picture: torch.Tensor, path: Path) -> None:
@@ -304,27 +315,49 @@ def _save(picture: torch.Tensor, path: Path) -> None:
     Image.fromarray((picture[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()).save(path)
 
 
-def measure_faces(arguments) -> dict:
-    """All figures; see `icportrait measure faces --help`.
+@dataclass(frozen=True, kw_only=True)
+class FacesMeasure(BundleSetting, Measure):
+    """Finding, assigning and group painting: on a group photograph and on held-out heads."""
 
-    Args:
-        arguments: `bundle` (folder or None), `work` (folder for pictures), `photograph` (file or None), `insightface` (list of
-            folders), `identities`, `steps`, `detail`, `crop_size`, `effort`, `seed`.
-    """
-    maker = HeadMaker(arguments.seed)
-    image = read_picture(arguments.photograph) if arguments.photograph else group_photograph()
-    photograph, faces = measure_photograph(image, list(arguments.insightface)) if image is not None else ({}, None)
+    work: Path = Path("measure_work")
+    """Folder for pictures to look at."""
+    photograph: InputFile | None = None
+    """Group photograph; default: t1.jpg of the package insightface."""
+    insightface: list[InputFolder] = field(default_factory=list)
+    """Folders that hold an insightface model pack."""
+    identities: int = 50
+    """Held-out people; 8 for a quick check."""
+    effort: Literal["fast", "normal", "small faces"] = "normal"
+    """Of the search, as in Detect Faces."""
+    steps: int = CropSettings.steps
+    """Sampling steps a face; 2 for a quick check."""
+    detail: float = STRENGTH
+    """Of the photo's fine detail, as in Group Portrait; 0 = the paper's method."""
+    crop_size: int = 256
+    """Side of the painted crops in pixels."""
+    seed: int = 0
+    """Decides the heads, the kept pixels and all noise."""
+
+    def __post_init__(self):
+        at_least(1, identities=self.identities, steps=self.steps, crop_size=self.crop_size)
+
+
+def measure_faces(options: FacesMeasure) -> dict:
+    """All figures; see `icportrait measure faces --help`."""
+    maker = HeadMaker(options.seed)
+    image = read_picture(options.photograph) if options.photograph else group_photograph()
+    photograph, faces = measure_photograph(image, options.insightface) if image is not None else ({}, None)
     round_trip = measure_round_trip(image, faces.frames[0]) if faces is not None and faces.count else {}
-    heads = measure_heads(maker, arguments.identities, arguments.seed, arguments.effort)
-    settings = CropSettings(seed=arguments.seed, steps=arguments.steps, detail=arguments.detail)
+    heads = measure_heads(maker, options.identities, options.seed, options.effort)
+    settings = CropSettings(seed=options.seed, steps=options.steps, detail=options.detail)
     group = measure_group(
         maker,
-        arguments.identities,
-        arguments.seed,
-        Path(arguments.bundle or bundles.FOLDER),
+        options.identities,
+        options.seed,
+        options.bundle or bundles.FOLDER,
         settings,
-        arguments.crop_size,
-        Path(arguments.work),
+        options.crop_size,
+        options.work,
     )
     outside = [part["outside_max_abs_diff"] for part in (round_trip, group) if "outside_max_abs_diff" in part]
     return {
@@ -340,7 +373,7 @@ def measure_faces(arguments) -> dict:
         "round_trip": round_trip,
         "heads": heads,
         "group": group,
-        "seed": arguments.seed,
+        "seed": options.seed,
     }
 
 

@@ -1,18 +1,24 @@
 """`icportrait measure files`: how large a bundle is, file by file."""
 
-from pathlib import Path
+from dataclasses import dataclass
 
 from ....models.nets import bundle as bundles
 from ....models.nets.files import read_tensors
+from .settings import BundleSetting, Measure
 
 
-def measure_files(arguments) -> dict:
-    """Mebibytes and millions of weights of each model of the bundle in `arguments.bundle` (None: the one shipped), and all mebibytes.
+@dataclass(frozen=True, kw_only=True)
+class FilesMeasure(BundleSetting, Measure):
+    """Size and number of weights of a bundle's files."""
+
+
+def measure_files(options: FilesMeasure) -> dict:
+    """Mebibytes and millions of weights of each model of the bundle, and all mebibytes.
 
     Raises:
-        ValueError: a file is missing.
+        UserError: a file is missing.
     """
-    folder = Path(arguments.bundle or bundles.FOLDER)
+    folder = options.bundle or bundles.FOLDER
     bundles.check_bundle(folder)
     figures = {}
     for name in bundles.FILES:

@@ -7,6 +7,7 @@ card's peak and an assumed share of it: an estimate, not a measurement. Bytes ar
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,8 +16,10 @@ from ....models.method.aggregation import aggregate_residuals
 from ....models.method.correspondence import match
 from ....models.nets.portrait_net import SD15_UNET, build_net, net_config
 from ...core.acceleration import blocks_of, use_checkpointing
+from ...core.checks import at_least
 from ...core.modules import build_unet, build_vision, embed_images
 from ...tasks.matching import as_control
+from .settings import Measure
 
 CLIP_VIT_L14 = {
     "attention_dropout": 0.0,
@@ -209,9 +212,22 @@ def hours(flop: float, tflops: float, share: float) -> float:
     return flop / (tflops * 1e12 * share) / 3600
 
 
-def measure_flops(arguments) -> dict:
+@dataclass(frozen=True, kw_only=True)
+class FlopsMeasure(Measure):
+    """Cost of full-size SD1.5 training steps, counted without running them."""
+
+    size: int = 512
+    """Side of one view in pixels."""
+    share: float = 0.3
+    """Share of a card's peak that is assumed to be reached."""
+
+    def __post_init__(self):
+        at_least(64, size=self.size)
+
+
+def measure_flops(options: FlopsMeasure) -> dict:
     """All figures; see `icportrait measure flops --help`."""
-    size = arguments.size
+    size = options.size
     models = FullSize(size)
     tokens = {2 * (size // 8 // 2**level) ** 2 for level in range(4)} | {
         (size // 8 // 2**level) ** 2 for level in range(4)
@@ -243,9 +259,9 @@ def measure_flops(arguments) -> dict:
         "tflop_per_sample": {name: value / 1e12 for name, value in flop.items()},
         "tflop_per_picture_once": {name: value / 1e12 for name, value in encoder_flops(size).items()},
         "paper_run_tflop": {name: value / 1e12 for name, value in totals.items()},
-        "assumed_share_of_peak": arguments.share,
+        "assumed_share_of_peak": options.share,
         "paper_run_hours_on_one_card": {
-            card: {name: hours(value, peak, arguments.share) for name, value in totals.items()}
+            card: {name: hours(value, peak, options.share) for name, value in totals.items()}
             for card, (peak, _) in CARDS.items()
         },
         "activation_gb_per_sample_fp32": {name: value / 1e9 for name, value in kept.items()},

@@ -6,6 +6,8 @@ All read-outs are taken from the same noisy pairs. `paper` is the plain argmax o
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,10 +16,13 @@ from tqdm import tqdm
 
 from ....models.method.correspondence import METHODS, cost_volume, cycle_confidence, match_costs, resize_flow
 from ....models.method.matching import FLOW_TIMESTEP
+from ...core.checks import at_least
+from ...core.paths import InputFolder
 from ..cases import Case, held_out_cases
 from ..match_bench import Draw, MatchBench, dis_flow, mean_cost, pixel_features, truth_of
 from ..metrics import flow as flow_metrics
-from ..models_used import load_models, step0_net
+from ..models_used import ModelFiles, step0_net
+from .settings import Measure
 
 TIMESTEPS = (20, 50, 100, 200, 400, 600)
 BASE_TIMESTEPS = (0, 50, 100, 261)  # DIFT's 0 and 261, GeoAware's 50
@@ -245,18 +250,37 @@ def best_of(table: dict, prefix: str, suffix: str = "") -> dict:
     return {**table[best], "which": best}
 
 
-def measure_matching(arguments) -> dict:
+@dataclass(frozen=True, kw_only=True)
+class MatchingMeasure(ModelFiles, Measure):
+    """Flow of the matching net on held-out heads: gains, baselines, sweeps."""
+
+    data: InputFolder | None = None
+    """Held-out shards; default: rendered into --work."""
+    work: Path = Path("measure_work")
+    """Folder for held-out renders."""
+    identities: int = 24
+    """Held-out identities."""
+    styles: int = 1
+    """Pairs an identity, in different scenes."""
+    sweep: bool = False
+    """Also sweep window, temperature, prior, smoothness, draws."""
+
+    def __post_init__(self):
+        at_least(1, identities=self.identities, styles=self.styles)
+
+
+def measure_matching(options: MatchingMeasure) -> dict:
     """All figures; see `icportrait measure matching --help`."""
-    cases = held_out_cases(arguments.data, arguments.work, arguments.identities, arguments.styles)
+    cases = held_out_cases(options.data, options.work, options.identities, options.styles)
     with torch.inference_mode():
-        models = load_models(arguments.bundle, arguments.base, arguments.vision, arguments.nets)
+        models = options.load()
         bench = MatchBench(models)
         config = models.nets.matching.config
         step0 = step0_net(models.model, config)
         errors, ranking, regions, cycles = Errors(cases[0].record["flow"].shape[2]), Confidences(), {}, []
         for case in tqdm(cases, desc="matching"):
             measure_case(bench, step0, case, errors, ranking, regions, cycles)
-        swept = sweep(bench, cases) if arguments.sweep else None
+        swept = sweep(bench, cases) if options.sweep else None
     table, ranks = errors.table(), ranking.table()
     base = best_of(table, "base UNet")
     main = {

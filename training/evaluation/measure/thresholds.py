@@ -6,22 +6,26 @@ seconds of this process, so that other work on the machine hardly counts.
 
 import json
 import time
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from ....models.errors import UserError
 from ....models.faces import dlib_backend, identity
 from ....models.faces.alignment import AlignmentSettings, crop, head_of, placement_of
 from ....models.faces.detection import EFFORTS, DetectionSettings, find_faces, overlap
 from ....models.faces.landmarks import named_points
 from ....models.faces.pixels import to_bytes
 from ....models.faces.types import Box, Face
+from ...core.checks import at_least
 from ...data.folders.faces import SHARPNESS_SIDE, sharpness
 from ...data.photographs import group_photograph, portrait_photograph
 from ..face_scenes import MAX_YAW, PROFILE_FACE_PX, HeadMaker
 from .faces import SAME_RENDERED_PERSON, measure_round_trip
+from .settings import Measure
 
 QUARTER_TURNS = (90, 180, -90)  # degrees
 EYES_AGREE = 0.2  # eye distances: two predictors see the same face
@@ -40,7 +44,7 @@ def measure_search(image: torch.Tensor, known: tuple[Face, ...]) -> dict:
     by_effort = {}
     for effort in EFFORTS:
         start = time.process_time()
-        found = find_faces(image, DetectionSettings(effort=effort)).count
+        found = find_faces(image, DetectionSettings(backend="dlib", effort=effort)).count
         by_effort[effort] = {"faces": found, "cpu_seconds": time.process_time() - start}
     start = time.process_time()
     for face in known:
@@ -141,7 +145,7 @@ def measure_box(pictures: list[tuple[np.ndarray, tuple[Face, ...]]]) -> dict:
 
 def largest_face(image: torch.Tensor) -> Face | None:
     """The largest face of a picture `[1, H, W, 3]`, None where none is found."""
-    faces = find_faces(image, DetectionSettings(effort="fast", order="large-small")).frames[0]
+    faces = find_faces(image, DetectionSettings(backend="dlib", effort="fast", order="large-small")).frames[0]
     return faces[0] if faces else None
 
 
@@ -228,29 +232,42 @@ def measure_renders(people: int, seed: int) -> tuple[dict, dict]:
     return likeness, _sharpness_ranges(sharp)
 
 
-def measure_thresholds(arguments) -> dict:
+@dataclass(frozen=True, kw_only=True)
+class ThresholdsMeasure(Measure):
+    """What the fixed limits of finding, comparing and pasting faces rest on."""
+
+    identities: int = 24
+    """Held-out rendered people; 4 for a quick check."""
+    seed: int = 0
+    """Decides the people and the scatter."""
+
+    def __post_init__(self):
+        at_least(1, identities=self.identities)
+
+
+def measure_thresholds(options: ThresholdsMeasure) -> dict:
     """All figures; see `icportrait measure thresholds --help`.
 
     Raises:
-        ValueError: a package with one of the photographs is not installed.
+        UserError: a package with one of the photographs is not installed.
     """
     group, portrait = group_photograph(), portrait_photograph()
     if group is None or portrait is None:
-        raise ValueError("The photographs come with the packages insightface and scikit-image; install both.")
-    people, (face,) = (find_faces(image).frames[0] for image in (group, portrait))
+        raise UserError("The photographs come with the packages insightface and scikit-image; install both.")
+    people, (face,) = (find_faces(image, DetectionSettings(backend="dlib")).frames[0] for image in (group, portrait))
     pictures = [(to_bytes(group[0]), people), (to_bytes(portrait[0]), (face,))]
     photographed = [sharpness_of(group, one) for one in people] + [sharpness_of(portrait, face)]
     figures = {
         "search": measure_search(group, people),
         "68_against_5_points": measure_predictors(*pictures[0]),
-        "scatter": measure_scatter(pictures, arguments.seed),
+        "scatter": measure_scatter(pictures, options.seed),
         "box": measure_box(pictures),
         "paste": {str(size): measure_round_trip(group, people, size) for size in CROP_SIZES},
         "likeness": {"photographs": measure_likeness(group, people, portrait, face)},
         "sharpness": {"photographs": _sharpness_ranges(photographed)},
-        "seed": arguments.seed,
+        "seed": options.seed,
     }
-    likeness, sharpness_of_heads = measure_renders(arguments.identities, arguments.seed)
+    likeness, sharpness_of_heads = measure_renders(options.identities, options.seed)
     figures["likeness"]["rendered_heads"] = likeness
     figures["sharpness"]["rendered_heads"] = sharpness_of_heads
     return figures

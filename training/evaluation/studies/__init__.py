@@ -1,26 +1,33 @@
 """The paper's studies: `icportrait study NAME` writes `<name>.png` and `<name>.json`. One study a file."""
 
-import importlib
+from pathlib import Path
 
-from ..options import STUDIES
-from .common import Study, finish, open_study
+import torch
+
+from . import annealing, detail, extreme_light, flow_steps, noise, refine, sampler, sampling, side, tap
+from .common import StudySettings, finish, open_study
+
+STUDIES = {
+    "annealing": annealing.study,
+    "flow-steps": flow_steps.study,
+    "sampling": sampling.study,
+    "noise": noise.study,
+    "sampler": sampler.study,
+    "side": side.study,
+    "tap": tap.study,
+    "extreme-light": extreme_light.study,
+    "refine": refine.study,
+    "detail": detail.study,
+}
 
 
-def run(arguments) -> list:
-    """Run the study of `arguments.name`; returns the paths written.
+def run(options: StudySettings) -> list[Path]:
+    """Run a study; returns the paths written.
 
     Raises:
-        ValueError: an unknown study, or data that do not do.
+        UserError: data that do not do.
     """
-    import torch
-
-    if arguments.name not in STUDIES:
-        raise ValueError(f"Unknown study {arguments.name!r}; choose one of {', '.join(STUDIES)}.")
-    module = importlib.import_module(f".{arguments.name.replace('-', '_')}", __name__)
     with torch.inference_mode():
-        study = open_study(arguments)
-        table, figure = module.study(study)
+        study = open_study(options)
+        table, figure = STUDIES[options.name](study)
     return finish(study, table, figure)
-
-
-__all__ = ["Study", "run"]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
+from tyro.conf import Positional
 
 from ....models.portrait import CropSettings
+from ...core.checks import at_least
+from ...core.paths import InputFolder
+from ...stages.sample_sets import shards_in
 from ..baselines import icportrait
 from ..cases import Case, heads_cases
 from ..charts import png_bytes
-from ..evaluate import means, settings_from
-from ..models_used import Models, load_models
+from ..evaluate import Sampling, means
+from ..models_used import ModelFiles, Models
 from ..picture_grid import grid
 from ..recognisers import recognisers
 from ..result_cache import ResultCache, write_atomically, write_json
@@ -25,12 +30,42 @@ from ..scoring import COLUMNS, Scorer, likeness_columns
 GRID_CASES = 4
 
 
+StudyName = Literal[
+    "annealing", "flow-steps", "sampling", "noise", "sampler", "side", "tap", "extreme-light", "refine", "detail"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings(Sampling, ModelFiles):
+    """One of the paper's studies: a figure (PNG) and a table (JSON)."""
+
+    name: Positional[StudyName]
+    """Of the study."""
+    data: InputFolder
+    """Folder of held-out shards."""
+    out: Path = Path("docs/measurements")
+    """Folder of <name>.png and <name>.json."""
+    work: Path = Path("study_work")
+    """Results so far; a repeated run resumes."""
+    identities: int = 6
+    """Held-out identities."""
+    values: list[float] = field(default_factory=list)
+    """Override the values that are swept."""
+    snapshots: InputFolder | None = None
+    """flow-steps: folder of matching nets <step>.safetensors."""
+    seeds: int = 3
+    """sampling: seeds for the stability of a result."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, identities=self.identities, seeds=self.seeds)
+
+
 @dataclass
 class Study:
     """A study in the making."""
 
-    arguments: object
-    """The command line's."""
+    options: StudySettings
     models: Models
     cases: list[Case]
     settings: CropSettings
@@ -38,9 +73,9 @@ class Study:
     cache: ResultCache
 
     @property
-    def values(self) -> list[float] | None:
-        """The swept values when the command line gives them."""
-        return self.arguments.values
+    def values(self) -> list[float]:
+        """The swept values that the command line gives; empty = the study's own."""
+        return self.options.values
 
     @property
     def likeness(self) -> str:
@@ -70,33 +105,30 @@ class Study:
         return grid(rows)
 
 
-def open_study(arguments) -> Study:
+def open_study(options: StudySettings) -> Study:
     """Load models and cases as the command line says.
 
     Raises:
-        ValueError: no shards, or too few identities.
+        UserError: no shards, or too few identities.
     """
-    shards = sorted(Path(arguments.data).glob("*.tar"))
-    if not shards:
-        raise ValueError(f"No .tar shards in {arguments.data}; render held-out heads with `icportrait data heads`.")
-    models = load_models(arguments.bundle, arguments.base, arguments.vision, arguments.nets)
-    cases = heads_cases(shards, arguments.identities)
-    cache = ResultCache(Path(arguments.work) / arguments.name)
-    return Study(arguments, models, cases, settings_from(arguments), Scorer(recognisers()), cache)
+    models = options.load()
+    cases = heads_cases(shards_in(options.data), options.identities)
+    cache = ResultCache(options.work / options.name)
+    return Study(options, models, cases, options.crop_settings, Scorer(recognisers()), cache)
 
 
 def finish(study: Study, table: dict, figure: Image.Image) -> list[Path]:
     """Write `<name>.json` and `<name>.png`; returns the paths."""
-    out = Path(study.arguments.out)
+    out = study.options.out
     facts = {
-        "study": study.arguments.name,
+        "study": study.options.name,
         "identities": len({case.identity for case in study.cases}),
         "view_px": int(study.cases[0].style.picture.shape[2]),
         "settings": dataclasses.asdict(study.settings),
         "files": study.models.files,
         "training": study.models.training,
     }
-    paths = [out / f"{study.arguments.name}.json", out / f"{study.arguments.name}.png"]
+    paths = [out / f"{study.options.name}.json", out / f"{study.options.name}.png"]
     write_json(paths[0], {**facts, **table})
     write_atomically(paths[1], png_bytes(figure))
     return paths

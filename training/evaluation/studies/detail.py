@@ -4,7 +4,8 @@ import dataclasses
 import math
 
 from ....models.method.detail import RADIUS, STRENGTH, TOLERANCE, transfer_detail
-from ....models.portrait import CropResult, paint_crop
+from ....models.painting import CropResult
+from ....models.portrait import paint_crop
 from .. import charts
 from ..cases import Case
 from ..results import Maker

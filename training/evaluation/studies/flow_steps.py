@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ....models.errors import UserError
 from ....models.method.correspondence import METHODS, cost_volume, resize_flow, warp
 from ....models.nets.loading import load_net
 from ....models.nets.portrait_net import net_config
-from ....models.pictures import flow_to_color
+from ....models.pictures.flow import flow_to_color
 from .. import charts
 from ..match_bench import Draw, MatchBench, truth_of
 from ..measure.matching import in_pixels, read_out
@@ -25,13 +26,13 @@ def snapshots(folder: Path | None) -> dict[int, Path]:
     """Training step -> net file, in order.
 
     Raises:
-        ValueError: no folder, or no file in it whose name is a number.
+        UserError: no folder, or no file in it whose name is a number.
     """
     found = (
         {int(path.stem): path for path in Path(folder).glob("*.safetensors") if path.stem.isdigit()} if folder else {}
     )
     if not found:
-        raise ValueError(
+        raise UserError(
             "The study flow-steps needs --snapshots FOLDER with matching nets named by their step, e.g. 50.safetensors, "
             "100.safetensors; docs/evaluation.md says how to make them."
         )
@@ -42,7 +43,7 @@ def study(study: Study) -> tuple[dict, object]:
     """(table, figure)."""
     config = study.models.nets.matching.config
     nets = {0: lambda: step0_net(study.models.model, net_config("matching", config["unet"], config["tap"]))}
-    for step, path in snapshots(study.arguments.snapshots).items():
+    for step, path in snapshots(study.options.snapshots).items():
         nets[step] = lambda path=path: load_net(path, "matching")
     bench = MatchBench(study.models)
     methods = ("paper", METHODS[0])

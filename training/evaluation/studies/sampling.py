@@ -13,7 +13,7 @@ PATTERNS = ("random", "checkerboard")
 def study(study: Study) -> tuple[dict, object]:
     """(table, figure)."""
     shares = tuple(study.values or SHARES)
-    seeds = [study.settings.seed + k for k in range(max(2, study.arguments.seeds))]
+    seeds = [study.settings.seed + k for k in range(max(2, study.options.seeds))]
     names = {
         (pattern, share, seed): f"{pattern} {share:g} seed {seed}"
         for pattern in PATTERNS

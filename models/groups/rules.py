@@ -1,19 +1,18 @@
-"""Which person goes onto which face, and which of a person's photographs is used.
+"""Rules of assignment: faces to people by order or by similarity, and the photograph of a person nearest in pose.
 
-A *person* is a list of photographs. Faces that get nobody are left alone; nobody is put on two faces unless asked to by order or pairs.
+A *person* is a list of photographs. A face without a person is left alone. Similarity gives each person at most one face.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .alignment import AlignmentSettings, head_of, placement_of
-from .identity import similarity
-from .types import Face
+from ..errors import UserError
+from ..faces.alignment import AlignmentSettings, head_of, placement_of
+from ..faces.identity import similarity
+from ..faces.types import Face
 
 SURE_FIRST = 1e-6
 """`match_bonus` that only makes a pair exactly at the threshold count."""
@@ -27,7 +26,7 @@ class Assignment:
     person: int | None
     """None: left alone."""
     score: float | None
-    """Similarity that led to it, None when it was not asked for or could not be told."""
+    """Similarity that led to it, None when it was not computed or a face could not be read."""
     reason: str
 
 
@@ -42,41 +41,6 @@ def by_order(faces: int, people: int) -> list[Assignment]:
         )
         for face in range(faces)
     ]
-
-
-def parse_pairs(text: str, faces: Sequence[int], names: Sequence[str]) -> dict[int, int]:
-    """{face: person} from explicit pairs "0:Anna, 2:1"; a person is a name (upper or lower case) or a number.
-
-    Args:
-        faces: the numbers of the faces that are there.
-        names: of the people, who are numbered from 0.
-
-    Raises:
-        ValueError: no pair, something else, a face or person that is not there, or a face named twice.
-    """
-    numbers = {name.lower(): number for number, name in enumerate(names)}
-    parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
-    if not parts:
-        raise ValueError("pairs is empty: write face:person, for example 0:Anna, 2:Ben")
-    wanted: dict[int, int] = {}
-    for part in parts:
-        match = re.fullmatch(r"(\d+)\s*[:=]\s*(.*)", part)
-        if not match:
-            raise ValueError(f'"{part}" is not a pair; write face:person, for example 0:1, 2:0')
-        face, who = int(match[1]), match[2]
-        person = int(who) if re.fullmatch(r"\d+", who) else numbers.get(who.lower())
-        if person is None:
-            raise ValueError(f'"{part}" names {who!r}, the profiles are: {", ".join(names)}')
-        if face not in faces:
-            known = ", ".join(map(str, sorted(set(faces)))) or "none"
-            raise ValueError(f'"{part}" names face {face}, the faces are: {known}')
-        if person >= len(names):
-            known = ", ".join(f"{number} {name}" for number, name in enumerate(names))
-            raise ValueError(f'"{part}" names person {person}, there are {len(names)}: {known}')
-        if face in wanted:
-            raise ValueError(f"face {face} is named twice")
-        wanted[face] = person
-    return wanted
 
 
 def score_matrix(faces: list[np.ndarray | None], people: list[list[np.ndarray | None]]) -> np.ndarray:
@@ -150,9 +114,9 @@ class PhotographChoice:
 def best_photograph(
     target: Face, photographs: list[tuple[Face | None, int, int]], crop_size: int = 256
 ) -> PhotographChoice:
-    """The photograph whose head is held most like the target's, and which is large enough.
+    """The photograph nearest in pose to the target, among those large enough.
 
-    The paper asks that a portrait resemble one specific photograph, and the flow finds most where both views show the same side of
+    In the paper a portrait resembles one specific photograph, and the flow finds most matches where both views show the same side of
     the face. Cost, in degrees: |yaw difference| + half the |pitch difference| (five points tell the pitch badly) + 15 for each
     halving of the face below the crop's resolution + 15 for a share of the crop outside the photograph. The weights are our choice.
 
@@ -160,7 +124,7 @@ def best_photograph(
         photographs: (face or None, height, width) of each picture.
 
     Raises:
-        ValueError: no photograph has a face.
+        UserError: no photograph has a face.
     """
     wanted = head_of(target)
     costs, reasons = [], []
@@ -184,7 +148,7 @@ def best_photograph(
             f", {1 / placement.scale:.2f} photograph pixels a crop pixel, {100 * outside:.0f} % outside the photograph"
         )
     if not photographs or not np.isfinite(min(costs)):
-        raise ValueError(f"none of the {len(photographs)} photographs of this person shows a face with landmarks")
+        raise UserError(f"none of the {len(photographs)} photographs of this person shows a face with landmarks")
     index = int(np.argmin(costs))
     return PhotographChoice(index, f"photograph {index}: {reasons[index]}", tuple(costs))
 

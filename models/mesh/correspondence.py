@@ -1,0 +1,133 @@
+"""Which place of the profile belongs to each pixel of the target, from two meshes, and how well it is seen there.
+
+Takes the place of the matching net's flow (eq. 5 and 6) where the pictures show faces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from scipy import ndimage
+
+from ..faces.mediapipe import topology
+from ..types import Flow
+from .geometry import normals
+from .numerics import blur, sampled, smoothstep
+from .raster import Drawn, draw
+
+# A patch is well seen where the profile shows it at no less than 0.6 of the target's density, and not at all below 0.25; and where it
+# looks at the profile's camera: at the rim the mesh lies on ears, hair and background. Chosen on photographs.
+_DENSITY, _FACING = (0.25, 0.6), (0.1, 0.4)
+# A point is hidden behind another part of the face when it lies deeper by this share of the crop.
+_BEHIND = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class MeshMatch:
+    """Dense correspondence target <- profile on a square of S pixels."""
+
+    drawn: Drawn
+    """The target's mesh."""
+    places: np.ndarray
+    """float64 `[S, S, 2]`: x, y in the profile's crop, where the pixel's content lies."""
+    mirrored: np.ndarray
+    """float64 `[S, S, 2]`: the same for the other half of the face."""
+    near: np.ndarray
+    """float32 `[S, S]`: share of `places` in 0 .. 1; the rest comes from `mirrored`, where the profile does not show this half."""
+    visible: np.ndarray
+    """float32 `[S, S]` in 0 .. 1: how well the profile shows it; 0 outside the face."""
+    facing: np.ndarray
+    """float32 `[S, S]`: cosine between the target's surface and its camera."""
+    normals: np.ndarray
+    """float64 `[S, S, 3]`: of the target's surface, x to the right, y down, z to the camera; 0 outside."""
+
+    def warped(self, picture: np.ndarray) -> np.ndarray:
+        """The profile's crop `[S, S]` or `[S, S, C]` moved into the target's place; nothing of use outside the face."""
+        near = self.near if picture.ndim == 2 else self.near[..., None]
+        return sampled(picture, self.places) * near + sampled(picture, self.mirrored) * (1 - near)
+
+
+def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatch:
+    """Match two meshes `[468, 3]` of one topology, each in pixels of its own crop of side `size`."""
+    drawn = draw(target, size)
+    own, other = normals(profile), topology.mirrored()[: topology.POINTS]
+    target_normals = normals(target)
+    density = own[:, 2].clip(0) / np.maximum(target_normals[:, 2], 0.2)
+    seen = smoothstep(density, *_DENSITY) * smoothstep(own[:, 2], *_FACING) * ~_hidden(profile, size)
+    fields = drawn.interpolated(np.column_stack([seen, seen[other], target_normals]))
+    straight, mirrored = fields[..., 0], fields[..., 1]
+    # The mirrored half only where it is seen better.
+    near = np.where(mirrored <= straight, 1.0, straight / np.maximum(straight + mirrored * (1 - straight), 1e-3))
+    near = blur(near, 0.012 * size).clip(0, 1)
+    return MeshMatch(
+        drawn,
+        drawn.interpolated(profile[:, :2]),
+        drawn.interpolated(profile[other, :2]),
+        near,
+        (straight * near + mirrored * (1 - near)).clip(0, 1).astype(np.float32),
+        fields[..., 4].astype(np.float32),
+        fields[..., 2:],
+    )
+
+
+def _hidden(mesh: np.ndarray, size: int) -> np.ndarray:
+    """Which points lie behind another part of the face, bool `[468]`."""
+    drawn = draw(mesh, size)
+    depth = drawn.interpolated(mesh[:, 2:])[..., 0]
+    x, y = np.clip(mesh[:, :2].astype(int), 0, size - 1).T
+    return drawn.inside[y, x] & (mesh[:, 2] > depth[y, x] + _BEHIND * size)
+
+
+def as_flow(match: MeshMatch) -> Flow:
+    """The match as the flow every node takes: a cell a pixel, visibility as confidence, 0 outside the face.
+
+    Outside the face the offsets of the nearest face pixel go on, so that a coarser grid reads no jump at the rim.
+    """
+    size = match.near.shape[0]
+    places = np.where(match.near[..., None] >= 0.5, match.places, match.mirrored)
+    nearest = ndimage.distance_transform_edt(~match.drawn.inside, return_distances=False, return_indices=True)
+    y, x = np.mgrid[:size, :size] + 0.5
+    offsets = (places - np.stack([x, y], axis=-1))[tuple(nearest)]
+    return Flow(
+        torch.from_numpy(offsets).movedim(-1, 0)[None].float().contiguous(),
+        torch.from_numpy(match.visible)[None, None].contiguous(),
+        size,
+        size,
+    )
+
+
+def moved_outline(picture: np.ndarray, source: np.ndarray, target: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """The style's crop `[S, S, 3]` reshaped so that its face's outline lies on the target's; unchanged farther away.
+
+    Thin-plate spline (F. Bookstein, 1989, by scipy) through the outline and the crop's border.
+
+    Args:
+        source, target: meshes `[468, 3]` in the crop.
+        face: the target's oval `[S, S]`; the spline fades out from it over a quarter of the crop.
+    """
+    from scipy.interpolate import RBFInterpolator
+
+    size = len(face)
+    ring, edge = list(topology.FACE_OVAL), np.linspace(0, size, 9)
+    border = np.array([(x, y) for x in edge for y in edge if x in (0, size) or y in (0, size)])
+    values = np.concatenate([target[ring, :2] - source[ring, :2], np.zeros_like(border)])
+    spline = RBFInterpolator(np.concatenate([target[ring, :2], border]) / size, values, smoothing=1e-4)
+    coarse = 64
+    x, y = np.meshgrid(*[(np.arange(coarse) + 0.5) / coarse] * 2)
+    shifts = spline(np.column_stack([x.ravel(), y.ravel()])).reshape(coarse, coarse, 2)
+    shifts = cv2.resize(shifts, (size, size), interpolation=cv2.INTER_CUBIC) * outskirts(face, 0.1, 0.28)[..., None]
+    y, x = np.mgrid[:size, :size] + 0.5
+    result = sampled(picture, np.stack([x, y], axis=-1) - shifts).clip(0, 1)
+    # Untouched pixels stay bit for bit.
+    return np.where((shifts**2).sum(axis=-1, keepdims=True) > 1e-4, result, picture)
+
+
+def outskirts(face: np.ndarray, start: float, end: float) -> np.ndarray:
+    """1 on the face `[S, S]` and round it, falling smoothly to 0 between `start` and `end` (shares of S) from it, and at the border."""
+    size = len(face)
+    away = cv2.distanceTransform((face < 0.5).astype(np.uint8), cv2.DIST_L2, 5) / size
+    steps = np.minimum(np.arange(size), np.arange(size)[::-1]) / (0.06 * size)
+    return (1 - smoothstep(away, start, end)) * np.minimum(steps[:, None], steps[None]).clip(0, 1)

@@ -1,0 +1,198 @@
+"""The style's light on the warped profile: a gain per pixel and colour, smooth as light is, and a shift to the wanted skin tone.
+
+The paper lets the style's light in through sparsely sampled pixels (eq. 1): low frequencies without features. Here the low frequencies
+are taken directly. Their ratio between style and profile is split into what a distant light does to this surface (second-order
+spherical harmonics of the normals: R. Ramamoorthi and P. Hanrahan, An efficient representation for irradiance environment maps, 2001)
+and a remainder (cast shadows, highlights), which is limited, because a beard or a strand of hair looks just like it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import regions
+from .numerics import (
+    LUMINANCE,
+    blur,
+    blurred_within,
+    from_lab,
+    mean_within,
+    resized,
+    smoothstep,
+    to_lab,
+    to_linear,
+    to_srgb,
+)  # fmt: skip
+
+# All light is computed at this side: it has no finer detail, and wide blurs cost little there.
+_SIDE = 160
+_SIGMA = 0.05
+"""Of the low frequencies, in crop widths."""
+_COLOUR_SIGMA = 0.12
+_REMAINDER, _COLOUR = 0.45, 0.2
+"""Greatest natural logarithm of the gain beside the spherical harmonics, and of a colour's gain beside the mean colour's."""
+_DARKEST = 2e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """What the profile's linear light is multiplied by."""
+
+    field: np.ndarray
+    """float32 `[S, S, 3]`."""
+    mean: float
+    """Of the skin's luminance."""
+
+
+def light_gain(
+    profile: np.ndarray, style: np.ndarray, profile_skin: np.ndarray, style_skin: np.ndarray, normals: np.ndarray
+) -> Gain:
+    """The gain that gives the profile the style's light, both lying on the target's mesh.
+
+    Args:
+        profile, style: `[S, S, 3]`, sRGB.
+        profile_skin, style_skin: `[S, S]`: bare skin of each, without eyes, lips, brows, beard.
+        normals: `[S, S, 3]`, of the target's surface.
+    """
+    size = len(normals)
+    weights = [resized(mask, _SIDE) for mask in (profile_skin, style_skin)]
+    lights = [
+        np.log(np.maximum(_low_frequencies(resized(to_linear(picture), _SIDE), weight), _DARKEST))
+        for picture, weight in zip((profile, style), weights)
+    ]
+    colours = lights[1] - lights[0]  # [s, s, 3]
+    grey = colours @ LUMINANCE
+    both = weights[0] * weights[1]
+    basis = _harmonics(resized(normals, _SIDE))
+    from_afar = basis @ _robust_fit(basis[both > 0.5], grey[both > 0.5])
+    lightness = from_afar + _REMAINDER * np.tanh((grey - from_afar) / _REMAINDER)
+    mean = mean_within(colours, both)
+    tint = mean - mean @ LUMINANCE
+    local = blurred_within(colours - grey[..., None], both, _COLOUR_SIGMA * _SIDE) - tint
+    known = smoothstep(blur(both, _COLOUR_SIGMA * _SIDE), 0.05, 0.4)[..., None]
+    tint = tint + np.clip(local * known, -_COLOUR, _COLOUR)
+    field = np.exp(np.clip(lightness[..., None] + tint, -2.5, 2.0))
+    return Gain(resized(field, size), float(np.exp(mean @ LUMINANCE)))
+
+
+def _low_frequencies(linear: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Blurred skin `[s, s, 3]`, going on smoothly where there is none."""
+    sigma = _SIGMA * len(skin)
+    fine, wide = blurred_within(linear, skin, sigma), blurred_within(linear, skin, 3 * sigma)
+    share = smoothstep(blur(skin, 3 * sigma), 0.02, 0.2)[..., None]
+    wide = wide * share + mean_within(linear, skin) * (1 - share)
+    share = smoothstep(blur(skin, sigma), 0.1, 0.45)[..., None]
+    return fine * share + wide * (1 - share)
+
+
+def _harmonics(normals: np.ndarray) -> np.ndarray:
+    """The nine spherical harmonics of order 0 to 2, unnormalised, `[..., 9]`."""
+    x, y, z = np.moveaxis(normals, -1, 0)
+    return np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], axis=-1)
+
+
+def _robust_fit(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Coefficients `[9]` by iterated reweighting (Huber, 0.12) with a small ridge, which keeps half-seen faces tame."""
+    if len(values) < 20:
+        return np.array([values.mean() if len(values) else 0.0] + [0.0] * 8)
+    ridge = 0.01 * len(values) * np.diag([0, 0.02, 0.02, 0.02, 0.2, 0.2, 0.2, 0.2, 0.2])
+    trust = np.ones(len(values))
+    for _ in range(6):
+        weighted = basis * trust[:, None]
+        coefficients = np.linalg.solve(weighted.T @ basis + ridge + 1e-9 * np.eye(9), weighted.T @ values)
+        trust = 1 / np.maximum(1, abs(values - basis @ coefficients) / 0.12)
+    return coefficients
+
+
+def relit(profile: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
+    """The warped profile `[S, S, 3]` under a gain. Eyes and teeth are as white on a dark face as on a light one: there the part of
+    the gain that is the difference of two skins is left out.
+
+    Args:
+        mesh: the target's, `[468, 3]`.
+    """
+    size = len(profile)
+    white = np.zeros((size, size), np.float32)
+    for ring in (*regions.EYES, regions.topology.LIPS_INNER):
+        white = np.maximum(white, regions.hull(mesh, ring, size))
+    without_skin = np.clip(gain.mean, 0.6, 3) ** -0.7
+    share = 1 - blur(white, 0.006 * size)[..., None] * (1 - without_skin)
+    return to_srgb(to_linear(profile) * gain.field * share)
+
+
+def bare_skin(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
+    """Skin without features and without a beard, `[S, S]`: in the lower face what is much darker than the cheeks is left out.
+
+    Args:
+        picture: `[S, S, 3]`, sRGB, on the mesh.
+        skin: `[S, S]`.
+        mesh: `[468, 3]`, where the picture's face lies.
+    """
+    size = len(skin)
+    skin = skin * (1 - regions.features(mesh, size))
+    luminance = to_linear(picture) @ LUMINANCE
+    cheeks = regions.hull(mesh, (*regions.LEFT_CHEEK, *regions.RIGHT_CHEEK, *regions.NOSE), size) * skin > 0.5
+    if not cheeks.any():
+        return skin
+    middle = float(np.median(luminance[cheeks]))
+    local = blurred_within(luminance[..., None], skin, 0.02 * size)[..., 0]
+    beard = regions.hull(mesh, regions.LOWER_FACE, size) * (1 - smoothstep(local, 0.3 * middle, 0.55 * middle))
+    return skin * (1 - beard)
+
+
+def tone_shift(
+    profile: np.ndarray, style: np.ndarray, profile_skin: np.ndarray, style_skin: np.ndarray, tone: float
+) -> np.ndarray:
+    """What is added to the relit skin's CIE Lab colour, `[3]`, so that it is the person's own rather than the style's.
+
+    How bright a skin is cannot be told from how bright its light is; so lightness is shifted by less than colour, a person is made
+    lighter only in a light picture and darker only after a photograph that is not dark. A style whose skin has no skin's colour (black
+    and white, a strong tint) keeps its own.
+
+    Args:
+        profile, style: `[S, S, 3]`, sRGB, before relighting.
+        profile_skin, style_skin: of `bare_skin`.
+        tone: 0 the person's own skin tone, 1 the style's.
+    """
+    own, wanted = (mean_within(to_lab(x), w) for x, w in ((profile, profile_skin), (style, style_skin)))
+    chroma, hue = np.hypot(*wanted[1:]), np.degrees(np.arctan2(wanted[2], wanted[1]))
+    natural = smoothstep(chroma, 4, 11) * (1 - smoothstep(chroma, 38, 55)) * (1 - smoothstep(abs(hue - 52), 28, 55))
+    natural = natural * smoothstep(np.hypot(*own[1:]), 3, 8)
+    shift = own - wanted
+    lighter = smoothstep(wanted[0], 30, 55) if shift[0] > 0 else smoothstep(own[0], 15, 40)
+    limits = np.array([[-21, -16, -16], [10, 16, 16]])
+    return np.clip(shift * (0.7 * lighter, 1, 1), *limits) * natural * (1 - tone)
+
+
+def shifted(picture: np.ndarray, shift: np.ndarray, share: np.ndarray | float = 1.0) -> np.ndarray:
+    """The picture `[S, S, 3]` with a shift of CIE Lab `[3]`, to a share `[S, S]` or for all of it."""
+    share = np.asarray(share, np.float32)
+    return from_lab(to_lab(picture) + shift.astype(np.float32) * (share[..., None] if share.ndim else share))
+
+
+def toned(picture: np.ndarray, style: np.ndarray) -> tuple[np.ndarray, float]:
+    """The picture in the tones of a monochrome style (black and white, sepia, a tint over all), `[S, S, 3]`.
+
+    A style is monochrome as far as its colour is a function of its lightness.
+
+    Returns:
+        (the picture, how monochrome the style is, 0 to 1; at 0 the picture comes back as it is).
+    """
+    lab, bins = to_lab(resized(style, min(256, len(style)))), 24
+    place = np.clip((lab[..., 0] / 100 * bins).astype(int), 0, bins - 1).ravel()
+    count = np.bincount(place, minlength=bins)
+    filled, centres = np.flatnonzero(count > 20), (np.arange(bins) + 0.5) * 100 / bins
+    curves = []
+    for channel in (1, 2):
+        means = np.bincount(place, lab[..., channel].ravel(), bins) / np.maximum(count, 1)
+        curves.append(np.interp(np.arange(bins), filled, means[filled]))
+    colour = np.stack([np.interp(lab[..., 0], centres, curve) for curve in curves], axis=-1)
+    spread = float(np.sqrt(((lab[..., 1:] - colour) ** 2).sum(axis=-1).mean()))
+    monochrome = float(1 - smoothstep(spread, 1.5, 3.0))
+    if monochrome == 0:
+        return picture, 0.0
+    own = to_lab(picture)
+    target = np.stack([own[..., 0], *(np.interp(own[..., 0], centres, curve) for curve in curves)], axis=-1)
+    return from_lab(own + monochrome * (target - own)), monochrome

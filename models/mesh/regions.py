@@ -1,0 +1,58 @@
+"""Parts of the face by the mesh's numbers, and their shapes in a crop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ..faces.mediapipe import topology
+
+# Chosen by eye on the published map of the mesh's numbers.
+LEFT_CHEEK = (50, 101, 36, 205, 118, 117, 123, 187)
+RIGHT_CHEEK = (280, 330, 266, 425, 347, 346, 352, 411)
+NOSE = (1, 4, 5, 195, 197, 6, 98, 327)
+FOREHEAD = (9, 8, 107, 336, 66, 296, 151, 108, 337)
+LOWER_FACE = (61, 291, 152, 148, 176, 149, 150, 136, 172, 377, 400, 378, 379, 365, 397, 0, 17, 205, 425)
+"""Where a beard grows."""
+EYES = (topology.LEFT_EYE, topology.RIGHT_EYE)
+BROWS = (topology.LEFT_BROW, topology.RIGHT_BROW)
+CENTRE = (*LEFT_CHEEK, *RIGHT_CHEEK, *NOSE, *topology.LIPS_OUTER, *topology.LEFT_EYE, *topology.RIGHT_EYE)
+"""From the eyes to the mouth: hair that hangs over it belongs to the face for us."""
+
+
+def polygon(points: np.ndarray, size: int) -> np.ndarray:
+    """A filled ring of points `[N, 2]` (crop pixels): float32 `[size, size]`, antialiased."""
+    mask = np.zeros((size, size), np.uint8)
+    # OpenCV's whole coordinates are pixel centres; three binary places of a fraction.
+    cv2.fillPoly(mask, [np.round((points - 0.5) * 8).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=3)
+    return mask.astype(np.float32) / 255
+
+
+def hull(mesh: np.ndarray, numbers: Sequence[int], size: int) -> np.ndarray:
+    """The convex hull of some of the mesh's points `[N, 2 or 3]`: float32 `[size, size]`."""
+    return polygon(cv2.convexHull(mesh[list(numbers), :2].astype(np.float32))[:, 0], size)
+
+
+def oval(mesh: np.ndarray, size: int) -> np.ndarray:
+    """The face from hairline to chin: float32 `[size, size]`."""
+    return polygon(mesh[list(topology.FACE_OVAL), :2], size)
+
+
+def grown(mask: np.ndarray, pixels: float) -> np.ndarray:
+    """A mask `[S, S]` made wider by so many pixels on every side."""
+    side = 2 * max(0, round(pixels)) + 1
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+
+
+def features(mesh: np.ndarray, size: int) -> np.ndarray:
+    """Eyes, brows and lips with a margin, float32 `[size, size]`: what is not bare skin on any face."""
+    result = np.zeros((size, size), np.float32)
+    for ring, margin in (
+        *((eye, 0.015) for eye in EYES),
+        (topology.LIPS_OUTER, 0.01),
+        *((brow, 0.0125) for brow in BROWS),
+    ):
+        result = np.maximum(result, grown(hull(mesh, ring, size), margin * size))
+    return result
