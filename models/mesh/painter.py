@@ -120,14 +120,15 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     style_places = match.drawn.interpolated(style_mesh[:, :2])
     style_face = sampled(style, style_places).clip(0, 1)
     profile_skin, style_skin = skin_mask(profile, profile_mesh), skin_mask(style, style_mesh)
-    own = match.warped(face_mask(profile_skin, profile_mesh)) * inside * smoothstep(match.visible, 0.1, 0.5)
+    own = match.warped(face_mask(profile_skin, profile_mesh)) * inside * smoothstep(match.visible, 0.3, 0.8)
     free = sampled(face_mask(style_skin, style_mesh), style_places) * inside
 
     bare_profile = light.bare_skin(warped, (match.warped(profile_skin) > 0.5) * (match.visible > 0.3) * inside, target)
     bare_style = light.bare_skin(style_face, (sampled(style_skin, style_places) > 0.5) * inside, target)
     gain = light.light_gain(warped, style_face, bare_profile, bare_style, match.normals)
     shift = light.tone_shift(warped, style_face, bare_profile, bare_style, settings.skin_tone)
-    relit = light.shifted(light.relit(warped, gain, target), shift)
+    relit = light.coloured(light.relit(warped, gain, target), style_face, warped, bare_profile)
+    relit = light.shifted(relit, shift)
     relit = _with_texture(relit, style_face, inside * (1 - regions.features(target, size)), bare_style)
     relit = warped + settings.light * (relit - warped)
 

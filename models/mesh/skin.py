@@ -88,9 +88,11 @@ def face_mask(skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     result = cv2.morphologyEx(skin, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
     always = np.maximum(regions.hull(mesh, regions.CENTRE, size), regions.hull(mesh, regions.LOWER_FACE, size))
     result = np.maximum(result, blur(always, 0.008 * size))
+    inside = regions.oval(mesh, size) > 0.5
     for brow in regions.BROWS:
         shape = regions.hull(mesh, brow, size)
         beside = (regions.grown(shape, 0.025 * size) > 0.5) & ~(regions.grown(shape, 0.006 * size) > 0.5)
-        if skin[beside].mean() > 0.6:
+        beside &= inside
+        if beside.any() and skin[beside].mean() > 0.6:
             result = np.maximum(result, blur(regions.grown(shape, 0.01 * size), 0.006 * size))
     return result
