@@ -143,6 +143,29 @@ def bare_skin(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nda
     return skin * (1 - beard)
 
 
+def exposed(profile: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Where the photograph has light enough to be lit anew, `[S, S]` in 0 .. 1: not in shadows that are nearly black.
+
+    Args:
+        profile: the warped photograph, `[S, S, 3]`, sRGB.
+        inside: the face, `[S, S]`.
+    """
+    luminance = to_linear(profile) @ LUMINANCE
+    local = blurred_within(luminance[..., None], inside, 0.03 * len(inside))[..., 0]
+    return smoothstep(local / max(float(np.percentile(luminance[inside > 0.5], 70)), _DARKEST), 0.02, 0.08)
+
+
+def calm(picture: np.ndarray) -> np.ndarray:
+    """Where skin is plain, `[S, S]` in 0 .. 1: no rims of glasses, strands, wrinkles as deep as these.
+
+    Args:
+        picture: `[S, S, 3]`, sRGB.
+    """
+    size, lightness = len(picture), to_lab(picture)[..., 0]
+    contrast = blur(abs(lightness - blur(lightness, 0.025 * size)), 0.008 * size)
+    return 1 - smoothstep(contrast, 4, 9)
+
+
 def tone_shift(
     profile: np.ndarray, style: np.ndarray, profile_skin: np.ndarray, style_skin: np.ndarray, tone: float
 ) -> np.ndarray:
