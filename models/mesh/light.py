@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import regions
+from .beard import beard_mask
 from .numerics import (
     LUMINANCE,
     blur,
@@ -133,14 +134,7 @@ def bare_skin(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nda
     """
     size = len(skin)
     skin = skin * (1 - regions.features(mesh, size))
-    luminance = to_linear(picture) @ LUMINANCE
-    cheeks = regions.hull(mesh, (*regions.LEFT_CHEEK, *regions.RIGHT_CHEEK, *regions.NOSE), size) * skin > 0.5
-    if not cheeks.any():
-        return skin
-    middle = float(np.median(luminance[cheeks]))
-    local = blurred_within(luminance[..., None], skin, 0.02 * size)[..., 0]
-    beard = regions.hull(mesh, regions.LOWER_FACE, size) * (1 - smoothstep(local, 0.3 * middle, 0.55 * middle))
-    return skin * (1 - beard)
+    return skin * (1 - beard_mask(picture, skin, mesh))
 
 
 def exposed(profile: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from ..faces.types import Placement
 from ..painting import CropPair, CropResult
 from ..types import Flow
 from . import light, regions
+from .beard import shaved
 from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
@@ -141,19 +142,27 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     around = np.where(skin_around[..., None] > 0, light.shifted(around, settings.light * shift, skin_around), around)
     # At the eyes' height up to the rim, and no filling, or the ends of the style's glasses stay.
     at_eyes = blur(regions.hull(target, regions.EYE_LEVEL, size), 0.02 * size)
-    own = 1 - (1 - own) * (1 - at_eyes * (1 - smoothstep(blur(calm, 0.01 * size), 0.3, 0.7)))
+    plain = match.warped(face_mask(profile_skin, profile_mesh))
+    own = 1 - (1 - own) * (1 - at_eyes * plain * (1 - smoothstep(blur(calm, 0.01 * size), 0.3, 0.7)))
     # Where the profile shows no skin (hair, the far side) but the style does, its own skin in the person's tone.
     filling = light.shifted(style_face, settings.light * shift)
+    # Under the mask's soft rim the style's lips and chin lie where the person's do.
+    around = np.where(inside[..., None] > 0, np.where(skin_around[..., None] > 0, filling, style_face), around)
     content = blended(relit, filling, smoothstep(blur(own, 0.008 * size), 0.2, 0.9), levels=4)
 
-    mask = inside * smoothstep(match.facing, 0, 0.15) * smoothstep(blur(free, 0.006 * size), 0.35, 0.8)
+    # Mouth corners and nostrils look away, too, and are no far side.
+    facing = np.maximum(
+        smoothstep(match.facing, 0, 0.15), blur(regions.hull(target, regions.CENTRE, size), 0.005 * size)
+    )
+    mask = inside * facing * smoothstep(blur(free, 0.006 * size), 0.35, 0.8)
     narrower = 1 - regions.grown((1 - mask).astype(np.float32), 0.015 * size)
     mask = blur(narrower + at_eyes * (mask - narrower), 0.01 * size)
     nearest = ndimage.distance_transform_edt(inside == 0, return_distances=False, return_indices=True)
     image = blended(content[tuple(nearest)], around, mask).clip(0, 1)
+    image = shaved(image, warped, style_face, style_skin, target)
     image, _ = light.toned(image, style)
 
-    changed = np.abs(around - style).max(axis=-1) > 0
+    changed = np.maximum(np.abs(around - style), np.abs(image - around)).max(axis=-1) > 1 / 512
     reach = blur(np.maximum((mask > 0).astype(np.float32), changed), 0.012 * size).clip(0, 1)
     reach = smoothstep(reach, 0.02, 0.5).astype(np.float32)
     on_style = np.where(inside[..., None] > 0, warped, style)
