@@ -17,7 +17,8 @@ def smoothstep(x: np.ndarray | float, low: float, high: float) -> np.ndarray:
 
 def blur(x: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur of `[S, S]` or `[S, S, C]`, float32; sigma in pixels."""
-    return cv2.GaussianBlur(x.astype(np.float32), (0, 0), max(sigma, 0.05), borderType=cv2.BORDER_REPLICATE)
+    result = cv2.GaussianBlur(x.astype(np.float32), (0, 0), max(sigma, 0.05), borderType=cv2.BORDER_REPLICATE)
+    return result.reshape(x.shape)  # OpenCV drops a single channel
 
 
 def blurred_within(x: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:

@@ -15,6 +15,7 @@ from ..faces.types import Placement
 from ..painting import CropPair, CropResult
 from ..types import Flow
 from . import light, regions
+from .beard import shaved
 from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
@@ -30,7 +31,7 @@ SMALL_PROFILE = 0.5
 class MeshSettings:
     """What an artist may choose."""
 
-    skin_tone: float = 0.25
+    skin_tone: float = 0.35
     """0 the person's own skin tone, 1 the style's."""
     light: float = 1.0
     """Share of the style's light: 0 keeps the photograph's."""
@@ -120,15 +121,18 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     style_places = match.drawn.interpolated(style_mesh[:, :2])
     style_face = sampled(style, style_places).clip(0, 1)
     profile_skin, style_skin = skin_mask(profile, profile_mesh), skin_mask(style, style_mesh)
-    own = match.warped(face_mask(profile_skin, profile_mesh)) * inside * smoothstep(match.visible, 0.1, 0.5)
+    own = match.warped(face_mask(profile_skin, profile_mesh)) * inside * smoothstep(match.visible, 0.3, 0.8)
     free = sampled(face_mask(style_skin, style_mesh), style_places) * inside
 
+    own = own * light.exposed(warped, inside)
     bare_profile = light.bare_skin(warped, (match.warped(profile_skin) > 0.5) * (match.visible > 0.3) * inside, target)
     bare_style = light.bare_skin(style_face, (sampled(style_skin, style_places) > 0.5) * inside, target)
     gain = light.light_gain(warped, style_face, bare_profile, bare_style, match.normals)
     shift = light.tone_shift(warped, style_face, bare_profile, bare_style, settings.skin_tone)
-    relit = light.shifted(light.relit(warped, gain, target), shift)
-    relit = _with_texture(relit, style_face, inside * (1 - regions.features(target, size)), bare_style)
+    relit = light.coloured(light.relit(warped, gain, target), style_face, warped, bare_profile)
+    relit = light.shifted(relit, shift)
+    calm = bare_style * light.calm(style_face)
+    relit = _with_texture(relit, style_face, inside * (1 - regions.features(target, size)), calm)
     relit = warped + settings.light * (relit - warped)
 
     # Beside the face the style's picture, its outline moved to the person's and its skin to the person's tone.
@@ -136,17 +140,29 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     around = moved_outline(style, style_mesh, target, face)
     skin_around = blur(style_skin, 0.01 * size) * outskirts(face, 0.12, 0.3)
     around = np.where(skin_around[..., None] > 0, light.shifted(around, settings.light * shift, skin_around), around)
-    # Where the profile shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
+    # At the eyes' height up to the rim, and no filling, or the ends of the style's glasses stay.
+    at_eyes = blur(regions.hull(target, regions.EYE_LEVEL, size), 0.02 * size)
+    plain = match.warped(face_mask(profile_skin, profile_mesh))
+    own = 1 - (1 - own) * (1 - at_eyes * plain * (1 - smoothstep(blur(calm, 0.01 * size), 0.3, 0.7)))
+    # Where the profile shows no skin (hair, the far side) but the style does, its own skin in the person's tone.
     filling = light.shifted(style_face, settings.light * shift)
+    # Under the mask's soft rim the style's lips and chin lie where the person's do.
+    around = np.where(inside[..., None] > 0, np.where(skin_around[..., None] > 0, filling, style_face), around)
     content = blended(relit, filling, smoothstep(blur(own, 0.008 * size), 0.2, 0.9), levels=4)
 
-    mask = inside * smoothstep(match.facing, 0, 0.15) * smoothstep(blur(free, 0.006 * size), 0.35, 0.8)
-    mask = blur(1 - regions.grown((1 - mask).astype(np.float32), 0.015 * size), 0.012 * size)
+    # Mouth corners and nostrils look away, too, and are no far side.
+    facing = np.maximum(
+        smoothstep(match.facing, 0, 0.15), blur(regions.hull(target, regions.CENTRE, size), 0.005 * size)
+    )
+    mask = inside * facing * smoothstep(blur(free, 0.006 * size), 0.35, 0.8)
+    narrower = 1 - regions.grown((1 - mask).astype(np.float32), 0.015 * size)
+    mask = blur(narrower + at_eyes * (mask - narrower), 0.01 * size)
     nearest = ndimage.distance_transform_edt(inside == 0, return_distances=False, return_indices=True)
     image = blended(content[tuple(nearest)], around, mask).clip(0, 1)
+    image = shaved(image, warped, style_face, style_skin, target)
     image, _ = light.toned(image, style)
 
-    changed = np.abs(around - style).max(axis=-1) > 0
+    changed = np.maximum(np.abs(around - style), np.abs(image - around)).max(axis=-1) > 1 / 512
     reach = blur(np.maximum((mask > 0).astype(np.float32), changed), 0.012 * size).clip(0, 1)
     reach = smoothstep(reach, 0.02, 0.5).astype(np.float32)
     on_style = np.where(inside[..., None] > 0, warped, style)

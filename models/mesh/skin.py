@@ -74,7 +74,7 @@ def _below_the_eyes(mesh: np.ndarray) -> np.ndarray:
 
 
 def face_mask(skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    """Skin and what belongs to a face though it is none: eyes, mouth, beard, and brows that no hair hangs over.
+    """Skin and what belongs to a face though it is none: eyes, mouth, beard, glasses, and brows that no hair hangs over.
 
     Args:
         skin: of `skin_mask`, `[S, S]`.
@@ -86,11 +86,22 @@ def face_mask(skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     size = len(skin)
     side = 2 * round(0.015 * size) + 1
     result = cv2.morphologyEx(skin, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    # Glasses' rims are thin and cross the eyes' height; what hangs there from above is wider.
+    inside = regions.oval(mesh, size) > 0.5
+    eye_level = regions.hull(mesh, regions.EYE_LEVEL, size) > 0.5
+    side = 2 * round(0.035 * size) + 1
+    closed = cv2.morphologyEx(
+        np.where(inside, skin, 1.0).astype(np.float32),
+        cv2.MORPH_CLOSE,
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)),
+    )
+    result = np.maximum(result, blur(closed * (inside & eye_level), 0.004 * size))
     always = np.maximum(regions.hull(mesh, regions.CENTRE, size), regions.hull(mesh, regions.LOWER_FACE, size))
     result = np.maximum(result, blur(always, 0.008 * size))
     for brow in regions.BROWS:
         shape = regions.hull(mesh, brow, size)
         beside = (regions.grown(shape, 0.025 * size) > 0.5) & ~(regions.grown(shape, 0.006 * size) > 0.5)
-        if skin[beside].mean() > 0.6:
+        beside &= inside
+        if beside.any() and skin[beside].mean() > 0.6:
             result = np.maximum(result, blur(regions.grown(shape, 0.01 * size), 0.006 * size))
     return result
