@@ -97,7 +97,7 @@ def face_mask(skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     )
     result = np.maximum(result, blur(closed * (inside & eye_level), 0.004 * size))
     always = np.maximum(regions.hull(mesh, regions.CENTRE, size), regions.hull(mesh, regions.LOWER_FACE, size))
-    result = np.maximum(result, blur(always, 0.008 * size))
+    result = np.maximum(result, blur(regions.grown(always, 0.015 * size), 0.008 * size))  # lashes, too
     for brow in regions.BROWS:
         shape = regions.hull(mesh, brow, size)
         beside = (regions.grown(shape, 0.025 * size) > 0.5) & ~(regions.grown(shape, 0.006 * size) > 0.5)
