@@ -6,7 +6,7 @@ Takes the place of the matching net's flow (eq. 5 and 6) where the pictures show
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from scipy import ndimage
 from ..faces.mediapipe import topology
 from ..types import Flow
 from .geometry import normals
-from .numerics import blur, sampled, smoothstep
+from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_linear
 from .raster import Drawn, draw
 
 # A patch is well seen where the profile shows it at no less than 0.6 of the target's density, and not at all below 0.25; and where it
@@ -81,6 +81,21 @@ def _at_rim() -> np.ndarray:
     points = topology.canonical_points().astype(np.float64)
     apart = np.linalg.norm(points[:, None] - points[list(topology.FACE_OVAL)][None], axis=2).min(axis=1)
     return np.exp(-((apart / 1.3) ** 2))  # centimetres
+
+
+def without_shadow_side(match: MeshMatch, picture: np.ndarray) -> MeshMatch:
+    """The match for a photograph `[S, S, 3]` lit so hard that one half of the face is nearly black: that half from the other, mirrored.
+
+    A half that is darker than the other by less than about two stops stays as it is.
+    """
+    luminance, size = to_linear(picture) @ LUMINANCE, len(match.near)
+    inside = match.drawn.inside.astype(np.float32)
+    here, there = (
+        blurred_within(sampled(luminance, places)[..., None], inside, 0.04 * size)[..., 0]
+        for places in (match.places, match.mirrored)
+    )
+    lit = smoothstep(here / np.maximum(there, 1e-4), 0.15, 0.35)
+    return replace(match, near=(match.near * lit).astype(np.float32))
 
 
 def _hidden(mesh: np.ndarray, size: int) -> np.ndarray:

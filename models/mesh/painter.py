@@ -16,7 +16,7 @@ from ..painting import CropPair, CropResult
 from ..types import Flow
 from . import light, regions
 from .beard import shaved
-from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts
+from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts, without_shadow_side
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
 from .skin import face_mask, skin_mask
@@ -93,7 +93,8 @@ def mesh_match(
     profile = crop_mesh(pair.profile_placement, pair.profile, "profile")
     style = crop_mesh(pair.style_placement, pair.style, "style reference")
     target = settings.shape * posed(profile, style, settings.expression) + (1 - settings.shape) * style
-    return match_meshes(profile, target, pair.style.shape[1]), profile, style, target
+    match = match_meshes(profile, target, pair.style.shape[1])
+    return without_shadow_side(match, pair.profile[0].numpy()), profile, style, target
 
 
 def mesh_flow(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Flow:
