@@ -279,7 +279,7 @@ class GroupPortrait(io.ComfyNode):
                 on_error=on_error,
                 on_face=bar.face,
             )
-        status = f"{chosen.reason}\n{result.status}"
+        status = f"{result.status}\n{chosen.reason}"
         return io.NodeOutput(result.image, result.mask, result.crops, result.panel, status, ui={"text": (status,)})
 
 

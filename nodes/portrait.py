@@ -248,7 +248,6 @@ class Portrait(io.ComfyNode):
             _, warped, flow_picture = flow_pictures(crop.flow, pair.profile)
             if isinstance(crop, MeshResult):
                 warped = crop.warped
-                lines += crop.notes
             sampled = crop.sampled
             if sampled is None:
                 sampled, _ = sample_pixels(pair.style, share, generator(seed))
@@ -264,7 +263,7 @@ class Portrait(io.ComfyNode):
                 painted.mask,
                 identity.after,
                 identity.before,
-                "\n".join([*lines, identity.text()]),
+                "\n".join([*lines, *crop.notes, identity.text()]),
                 panel,
             )
 

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..models.portrait import CropSettings
-from .demo import PERSON_LORA
+from .demo import BEFORE_AFTER, PERSON_LORA, PROFILE, REPORT, RESULT, STYLE
 from .workflow_drawing import Drawing, Node, with_current_outputs
 
-PROFILE, STYLE, RESULT = "Profile: the person", "Style reference: pose, light, style", "Result"
 STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
 PROFILE_FILE, STYLE_FILE = "icportrait_profile.png", "icportrait_style.png"
 SWAP = (
@@ -107,8 +106,8 @@ def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "", ti
     """The last stage of the workflows around one Portrait node."""
     drawing.stage(title)
     drawing.add("SaveImage", RESULT, images=portrait["image"], filename_prefix=f"icportrait/{name}")
-    drawing.add("PreviewAny", "Report", source=portrait["report"])
-    drawing.add("PreviewImage", "Before and after", images=portrait["panel"])
+    drawing.add("PreviewAny", REPORT, source=portrait["report"])
+    drawing.add("PreviewImage", BEFORE_AFTER, images=portrait["panel"])
     drawing.add("PreviewImage", "Flow: where each part comes from", images=portrait["flow_picture"])
     if note:
         drawing.note("How to read it", note, 220)
@@ -556,13 +555,13 @@ def photo_refine(drawing: Drawing) -> None:
     )
     decoded = drawing.add("VAEDecode", samples=sampled["LATENT"], vae=models["vae"])
     drawing.stage("5 With your checkpoint (switched off)")
-    drawing.add("CheckpointLoaderSimple", bypassed=True, ckpt_name=CHECKPOINT)
+    loader = drawing.add("CheckpointLoaderSimple", bypassed=True, ckpt_name=CHECKPOINT)
     for title, text in (("Prompt", "portrait photo of a person"), ("Negative prompt", "")):
-        drawing.add("CLIPTextEncode", title, bypassed=True, text=text)
+        drawing.add("CLIPTextEncode", title, bypassed=True, clip=loader["CLIP"], text=text)
     drawing.note(
         "To change over",
         "The demo bundle stands in for your checkpoint, and only shows the way: it knows synthetic heads. Any family does (SD1.5, SDXL, "
-        "Flux):\n\n1. Select this stage's nodes and press Ctrl+B; choose the checkpoint, connect its CLIP to both prompts.\n2. Connect its "
+        "Flux):\n\n1. Select this stage's nodes and press Ctrl+B; choose the checkpoint.\n2. Connect its "
         "MODEL and VAE and the prompts' CONDITIONING in stage 4, and delete *Load Demo Bundle* and *Encode Profile*.\n3. Set `crop_size` of "
         "both *Align Face* to 512 (SD1.5) or 1024 (SDXL, Flux), and `cfg`, `steps` and `sampler_name` as your checkpoint wants them. `denoise` "
         "0.15 to 0.35.",

@@ -153,8 +153,8 @@ class TestGroupPortrait:
             [setup.vae],
             [setup.clip_vision],
             [setup.nets],
-            [canvas],
-            [assignment],
+            image=[canvas],
+            assignment=[assignment],
             **arguments,
         )
 
