@@ -218,7 +218,7 @@ def test_a_group_with_its_people_changed_round(comfy, group_photo):
             left, top = (max(0, int(value) - reach) for value in middle)
             photo = group_photo[:, top : int(middle[1]) + reach, left : int(middle[0]) + reach]
             people = profiles.AddProfile.execute(photo, f"P{number}", "fast", people).args[0]
-        assignment = assign.AssignProfiles.execute(group_photo, faces, people, "order", "", 0.3, "best").args[0]
+        assignment = assign.AssignProfiles.execute(group_photo, faces, people, "order", "", 0.3, "first").args[0]
         fixed = FIXED | {"on_error": "error"}
         result = group_portrait.GroupPortrait.execute(image=group_photo, assignment=assignment, **fixed).args
         assert "6 painted" in result[4] and "Painted by mesh" in result[4]
