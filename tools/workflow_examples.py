@@ -547,10 +547,10 @@ def photo_refine(drawing: Drawing) -> None:
         negative=asked["negative"],
         latent_image=latent["LATENT"],
         seed=1,
-        steps=20,
-        cfg=1.0,
-        sampler_name="euler",
-        scheduler="normal",
+        steps=CropSettings.steps,
+        cfg=CropSettings.cfg,
+        sampler_name=CropSettings.sampler,
+        scheduler=CropSettings.scheduler,
         denoise=0.2,
     )
     decoded = drawing.add("VAEDecode", samples=sampled["LATENT"], vae=models["vae"])
@@ -563,7 +563,7 @@ def photo_refine(drawing: Drawing) -> None:
         "The demo bundle stands in for your checkpoint, and only shows the way: it knows synthetic heads. Any family does (SD1.5, SDXL, "
         "Flux):\n\n1. Select this stage's nodes and press Ctrl+B; choose the checkpoint.\n2. Connect its "
         "MODEL and VAE and the prompts' CONDITIONING in stage 4, and delete *Load Demo Bundle* and *Encode Profile*.\n3. Set `crop_size` of "
-        "both *Align Face* to 512 (SD1.5) or 1024 (SDXL, Flux), and `cfg`, `steps` and `sampler_name` as your checkpoint wants them. `denoise` "
+        "both *Align Face* to 512 (SD1.5) or 1024 (SDXL, Flux), and `sampler_name` (euler), `steps` (20) and `cfg` as your checkpoint wants them. `denoise` "
         "0.15 to 0.35.",
         330,
     )
@@ -577,11 +577,20 @@ def photo_refine(drawing: Drawing) -> None:
     )
     stitched = drawing.add(
         "ICPortrait_StitchFace",
+        "Stitch: by mesh",
         canvas=style["IMAGE"],
+        crop=painted["image"],
+        stitch=aligned["stitch"],
+        feather=0.0,
+        face_mask=painted["mask"],
+    )
+    # The mesh's mask reaches far round the face; what the checkpoint painted is pasted in the face's shape only.
+    stitched = drawing.add(
+        "ICPortrait_StitchFace",
+        "Stitch: the refined face",
+        canvas=stitched["image"],
         crop=sharp["image"],
         stitch=aligned["stitch"],
-        face_mask=painted["mask"],
-        feather=0.0,
     )
     drawing.add("SaveImage", RESULT, images=stitched["image"], filename_prefix="icportrait/photo_refine")
     drawing.add("PreviewAny", "Report", source=painted["message"])

@@ -15,7 +15,7 @@ from ..faces.types import Face, Placement, Placements
 from ..painting import CropPair
 
 SMALLEST_FACE = 24
-"""Pixels; measured: a mesh read on a smaller face is off by more than a twentieth of the eye distance."""
+"""Pixels. Of two photographs made smaller, the mesh is off by 3 to 4 % of the eye distance at 24 pixels, by up to 6 % at 16."""
 OWN_SIZES = (512, 1024)
 """Least and greatest side at which a face is painted at its own resolution."""
 
