@@ -23,7 +23,13 @@ def run(profile_image, style_image, **changes):
     } | changes
     with torch.inference_mode():
         output = portrait.Portrait.execute(
-            setup.model, setup.vae, setup.clip_vision, setup.nets, profile_image, style_image, **arguments
+            setup.model,
+            setup.vae,
+            setup.clip_vision,
+            setup.nets,
+            profile_image=profile_image,
+            style_image=style_image,
+            **arguments,
         )
     names = [entry.id for entry in portrait.Portrait.define_schema().outputs]
     return dict(zip(names, output.args, strict=True))
