@@ -20,8 +20,8 @@ SWAP = (
     "small and knows synthetic heads only."
 )
 CONSENT = "Use only pictures of people who agreed to it."
-STEADY = 2.0
-"""Frames; of the sweep in tests/unit/test_faces_steadying.py."""
+STEADY = 1.0
+"""Frames: on a turning photograph with grain landmarks are nearest to the truth, and the picture trembles least."""
 # Where ComfyUI's own templates and OpenAI publish these files.
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 CHECKPOINT_URL = f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"
@@ -469,8 +469,8 @@ def batch_of_frames(drawing: Drawing) -> None:
         "Clips",
         "`steady` of *Detect Faces* holds the meshes still from frame to frame. `photograph` is *first*: the same photo in all frames is "
         "steadier. With several people, take `method` *similarity* in *Assign Profiles*, because faces change places. Frames without the "
-        "person come out as they were.",
-        200,
+        "person come out as they were.\n\nWith nets for SD1.5: connect their four models to *Group Portrait*.",
+        230,
     )
     drawing.stage("5 Result")
     drawing.add("PreviewImage", RESULT, images=group["result"])
@@ -563,7 +563,8 @@ def photo_refine(drawing: Drawing) -> None:
         "The demo bundle stands in for your checkpoint, and only shows the way: it knows synthetic heads. Any family does (SD1.5, SDXL, "
         "Flux):\n\n1. Select this stage's nodes and press Ctrl+B; choose the checkpoint.\n2. Connect its "
         "MODEL and VAE and the prompts' CONDITIONING in stage 4, and delete *Load Demo Bundle* and *Encode Profile*.\n3. Set `crop_size` of "
-        "both *Align Face* to 512 (SD1.5) or 1024 (SDXL, Flux), and `sampler_name` (euler), `steps` (20) and `cfg` as your checkpoint wants them. `denoise` "
+        "both *Align Face* to 512 (SD1.5) or 1024 (SDXL, Flux), and `sampler_name` (euler), `steps` (20) and `cfg` as your checkpoint wants them. "
+        "`denoise` "
         "0.15 to 0.35.",
         330,
     )
