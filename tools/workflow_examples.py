@@ -563,9 +563,8 @@ def photo_refine(drawing: Drawing) -> None:
         "The demo bundle stands in for your checkpoint, and only shows the way: it knows synthetic heads. Any family does (SD1.5, SDXL, "
         "Flux):\n\n1. Select this stage's nodes and press Ctrl+B; choose the checkpoint.\n2. Connect its "
         "MODEL and VAE and the prompts' CONDITIONING in stage 4, and delete *Load Demo Bundle* and *Encode Profile*.\n3. Set `crop_size` of "
-        "both *Align Face* to 512 (SD1.5) or 1024 (SDXL, Flux), and `sampler_name` (euler), `steps` (20) and `cfg` as your checkpoint wants them. "
-        "`denoise` "
-        "0.15 to 0.35.",
+        "both *Align Face* to 512 (SD1.5) or 1024 (SDXL, Flux), and `sampler_name` (euler), `steps` (20) and `cfg` as your checkpoint "
+        "wants them. `denoise` 0.15 to 0.35.",
         330,
     )
     drawing.stage("6 Result")

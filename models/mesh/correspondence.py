@@ -5,7 +5,8 @@ Takes the place of the matching net's flow (eq. 5 and 6) where the pictures show
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,12 +16,12 @@ from scipy import ndimage
 from ..faces.mediapipe import topology
 from ..types import Flow
 from .geometry import normals
-from .numerics import blur, sampled, smoothstep
+from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_linear
 from .raster import Drawn, draw
 
 # A patch is well seen where the profile shows it at no less than 0.6 of the target's density, and not at all below 0.25; and where it
 # looks at the profile's camera: at the rim the mesh lies on ears, hair and background. Chosen on photographs.
-_DENSITY, _FACING = (0.25, 0.6), (0.1, 0.4)
+_DENSITY, _FACING, _FACING_AT_RIM = (0.25, 0.6), (0.1, 0.4), (0.45, 0.85)
 # A point is hidden behind another part of the face when it lies deeper by this share of the crop.
 _BEHIND = 0.04
 
@@ -57,6 +58,7 @@ def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatc
     target_normals = normals(target)
     density = own[:, 2].clip(0) / np.maximum(target_normals[:, 2], 0.2)
     seen = smoothstep(density, *_DENSITY) * smoothstep(own[:, 2], *_FACING) * ~_hidden(profile, size)
+    seen *= 1 - _at_rim() * (1 - smoothstep(own[:, 2], *_FACING_AT_RIM))
     fields = drawn.interpolated(np.column_stack([seen, seen[other], target_normals]))
     straight, mirrored = fields[..., 0], fields[..., 1]
     # The mirrored half only where it is seen better.
@@ -71,6 +73,29 @@ def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatc
         fields[..., 4].astype(np.float32),
         fields[..., 2:],
     )
+
+
+@functools.cache
+def _at_rim() -> np.ndarray:
+    """How near the face's outline a point lies, 1 on it, `[468]`: there the mesh is the least sure."""
+    points = topology.canonical_points().astype(np.float64)
+    apart = np.linalg.norm(points[:, None] - points[list(topology.FACE_OVAL)][None], axis=2).min(axis=1)
+    return np.exp(-((apart / 1.3) ** 2))  # centimetres
+
+
+def without_shadow_side(match: MeshMatch, picture: np.ndarray) -> MeshMatch:
+    """The match for a photograph `[S, S, 3]` lit so hard that one half of the face is nearly black: that half from the other, mirrored.
+
+    A half that is darker than the other by less than about two stops stays as it is.
+    """
+    luminance, size = to_linear(picture) @ LUMINANCE, len(match.near)
+    inside = match.drawn.inside.astype(np.float32)
+    here, there = (
+        blurred_within(sampled(luminance, places)[..., None], inside, 0.04 * size)[..., 0]
+        for places in (match.places, match.mirrored)
+    )
+    lit = smoothstep(here / np.maximum(there, 1e-4), 0.15, 0.35)
+    return replace(match, near=(match.near * lit).astype(np.float32))
 
 
 def _hidden(mesh: np.ndarray, size: int) -> np.ndarray:

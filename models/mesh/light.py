@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import regions
+from .beard import beard_mask
 from .numerics import (
     LUMINANCE,
     blur,
@@ -117,9 +118,10 @@ def relit(profile: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
     white = np.zeros((size, size), np.float32)
     for ring in (*regions.EYES, regions.topology.LIPS_INNER):
         white = np.maximum(white, regions.hull(mesh, ring, size))
-    without_skin = np.clip(gain.mean, 0.6, 3) ** -0.7
-    share = 1 - blur(white, 0.006 * size)[..., None] * (1 - without_skin)
-    return to_srgb(to_linear(profile) * gain.field * share)
+    # They lie deeper than the skin around, too, so that a strong light reaches them less.
+    field = gain.field**0.75 * np.clip(gain.mean, 0.6, 3) ** -0.5
+    white = blur(white, 0.006 * size)[..., None]
+    return to_srgb(to_linear(profile) * (gain.field * (1 - white) + field * white))
 
 
 def bare_skin(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
@@ -132,14 +134,30 @@ def bare_skin(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nda
     """
     size = len(skin)
     skin = skin * (1 - regions.features(mesh, size))
-    luminance = to_linear(picture) @ LUMINANCE
-    cheeks = regions.hull(mesh, (*regions.LEFT_CHEEK, *regions.RIGHT_CHEEK, *regions.NOSE), size) * skin > 0.5
-    if not cheeks.any():
-        return skin
-    middle = float(np.median(luminance[cheeks]))
-    local = blurred_within(luminance[..., None], skin, 0.02 * size)[..., 0]
-    beard = regions.hull(mesh, regions.LOWER_FACE, size) * (1 - smoothstep(local, 0.3 * middle, 0.55 * middle))
-    return skin * (1 - beard)
+    return skin * (1 - beard_mask(picture, skin, mesh))
+
+
+def exposed(profile: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Where the photograph has light enough to be lit anew, `[S, S]` in 0 .. 1: not in shadows that are nearly black.
+
+    Args:
+        profile: the warped photograph, `[S, S, 3]`, sRGB.
+        inside: the face, `[S, S]`.
+    """
+    luminance = to_linear(profile) @ LUMINANCE
+    local = blurred_within(luminance[..., None], inside, 0.03 * len(inside))[..., 0]
+    return smoothstep(local / max(float(np.percentile(luminance[inside > 0.5], 70)), _DARKEST), 0.02, 0.08)
+
+
+def calm(picture: np.ndarray) -> np.ndarray:
+    """Where skin is plain, `[S, S]` in 0 .. 1: no rims of glasses, strands, wrinkles as deep as these.
+
+    Args:
+        picture: `[S, S, 3]`, sRGB.
+    """
+    size, lightness = len(picture), to_lab(picture)[..., 0]
+    contrast = blur(abs(lightness - blur(lightness, 0.025 * size)), 0.008 * size)
+    return 1 - smoothstep(contrast, 4, 9)
 
 
 def tone_shift(
@@ -161,15 +179,16 @@ def tone_shift(
     natural = smoothstep(chroma, 4, 11) * (1 - smoothstep(chroma, 38, 55)) * (1 - smoothstep(abs(hue - 52), 28, 55))
     natural = natural * smoothstep(np.hypot(*own[1:]), 3, 8)
     shift = own - wanted
-    lighter = smoothstep(wanted[0], 30, 55) if shift[0] > 0 else smoothstep(own[0], 15, 40)
+    lighter = smoothstep(wanted[0], 40, 65) if shift[0] > 0 else smoothstep(own[0], 15, 40)
     limits = np.array([[-21, -16, -16], [10, 16, 16]])
     return np.clip(shift * (0.7 * lighter, 1, 1), *limits) * natural * (1 - tone)
 
 
 def shifted(picture: np.ndarray, shift: np.ndarray, share: np.ndarray | float = 1.0) -> np.ndarray:
     """The picture `[S, S, 3]` with a shift of CIE Lab `[3]`, to a share `[S, S]` or for all of it."""
-    share = np.asarray(share, np.float32)
-    return from_lab(to_lab(picture) + shift.astype(np.float32) * (share[..., None] if share.ndim else share))
+    lab = to_lab(picture)
+    share = share * smoothstep(lab[..., 0], 0, 30)  # black has no colour to shift
+    return from_lab(lab + shift.astype(np.float32) * share[..., None].astype(np.float32))
 
 
 def toned(picture: np.ndarray, style: np.ndarray) -> tuple[np.ndarray, float]:
@@ -190,9 +209,26 @@ def toned(picture: np.ndarray, style: np.ndarray) -> tuple[np.ndarray, float]:
         curves.append(np.interp(np.arange(bins), filled, means[filled]))
     colour = np.stack([np.interp(lab[..., 0], centres, curve) for curve in curves], axis=-1)
     spread = float(np.sqrt(((lab[..., 1:] - colour) ** 2).sum(axis=-1).mean()))
-    monochrome = float(1 - smoothstep(spread, 1.5, 3.0))
+    # On 79 portraits: monochrome ones at most 2.7, the others from 3.3 (a face before black) on.
+    monochrome = float(1 - smoothstep(spread, 2.7, 3.3))
     if monochrome == 0:
         return picture, 0.0
     own = to_lab(picture)
     target = np.stack([own[..., 0], *(np.interp(own[..., 0], centres, curve) for curve in curves)], axis=-1)
     return from_lab(own + monochrome * (target - own)), monochrome
+
+
+def coloured(picture: np.ndarray, style: np.ndarray, profile: np.ndarray, profile_skin: np.ndarray) -> np.ndarray:
+    """Colour for a black-and-white photograph: the style's own, skin on skin and lips on lips, `[S, S, 3]`.
+
+    Args:
+        picture: the relit profile.
+        style: the style's face on the same mesh.
+        profile, profile_skin: the warped photograph before relighting, and its bare skin.
+    """
+    colourless = 1 - smoothstep(np.hypot(*mean_within(to_lab(profile), profile_skin)[1:]), 3, 8)
+    if colourless == 0:
+        return picture
+    own, colour = to_lab(picture), blur(to_lab(style), 0.012 * len(picture))
+    own[..., 1:] += colourless * (colour[..., 1:] - own[..., 1:])
+    return from_lab(own)

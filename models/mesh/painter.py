@@ -15,22 +15,23 @@ from ..faces.types import Placement
 from ..painting import CropPair, CropResult
 from ..types import Flow
 from . import light, regions
-from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts
+from .beard import shaved
+from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts, without_shadow_side
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
 from .skin import face_mask, skin_mask
 
 MOST_DEGREES = 40
 """Heads turned further apart than this are warned about: the far half of the face is then mostly made up."""
-SMALL_PROFILE = 0.5
-"""A profile with fewer pixels across than this share of the style's is warned about: it turns out soft."""
+SMALL_PROFILE = 2.0
+"""A profile that is enlarged by more than this, beyond what the style itself is, is warned about: it turns out soft."""
 
 
 @dataclass(frozen=True)
 class MeshSettings:
     """What an artist may choose."""
 
-    skin_tone: float = 0.25
+    skin_tone: float = 0.35
     """0 the person's own skin tone, 1 the style's."""
     light: float = 1.0
     """Share of the style's light: 0 keeps the photograph's."""
@@ -92,7 +93,8 @@ def mesh_match(
     profile = crop_mesh(pair.profile_placement, pair.profile, "profile")
     style = crop_mesh(pair.style_placement, pair.style, "style reference")
     target = settings.shape * posed(profile, style, settings.expression) + (1 - settings.shape) * style
-    return match_meshes(profile, target, pair.style.shape[1]), profile, style, target
+    match = match_meshes(profile, target, pair.style.shape[1])
+    return without_shadow_side(match, pair.profile[0].numpy()), profile, style, target
 
 
 def mesh_flow(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Flow:
@@ -104,6 +106,85 @@ def mesh_flow(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Flow:
     return as_flow(mesh_match(pair, settings)[0])
 
 
+@dataclass(frozen=True, eq=False)
+class _OnTarget:
+    """Both faces on the target's mesh, nose on nose whatever their shapes, `[S, S]` or `[S, S, 3]`."""
+
+    match: MeshMatch
+    mesh: np.ndarray
+    inside: np.ndarray
+    profile: np.ndarray
+    """The warped photograph."""
+    style: np.ndarray
+    own: np.ndarray
+    """Where the photograph shows the person's face and not hair, background or shadow without light, 0 .. 1."""
+    free: np.ndarray
+    """Where the style shows its face and no hair hangs over it, 0 .. 1."""
+    profile_skin: np.ndarray
+    style_skin: np.ndarray
+    """Bare skin, without features and beard."""
+
+
+def _on_target(
+    match: MeshMatch,
+    target: np.ndarray,
+    profile: tuple[np.ndarray, np.ndarray, np.ndarray],
+    style: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> _OnTarget:
+    """`profile` and `style`: crop, mesh in it, skin in it."""
+    inside = match.drawn.inside.astype(np.float32)
+    warped = match.warped(profile[0]).clip(0, 1)
+    style_places = match.drawn.interpolated(style[1][:, :2])
+    style_face = sampled(style[0], style_places).clip(0, 1)
+    bare_profile = (match.warped(profile[2]) > 0.5) * (match.visible > 0.3) * inside
+    bare_style = (sampled(style[2], style_places) > 0.5) * inside
+    face = match.warped(face_mask(profile[2], profile[1]))
+    own = face * inside * smoothstep(match.visible, 0.3, 0.8) * light.exposed(warped, inside)
+    size = len(inside)
+    # At the eyes' height no style's skin is filled in where it is not plain: the ends of its glasses would stay.
+    bare_style = light.bare_skin(style_face, bare_style, target)
+    plain = smoothstep(blur(bare_style * light.calm(style_face), 0.01 * size), 0.3, 0.7)
+    own = 1 - (1 - own) * (1 - _at_eyes(target, size) * face * (1 - plain))
+    return _OnTarget(
+        match,
+        target,
+        inside,
+        warped,
+        style_face,
+        own,
+        sampled(face_mask(style[2], style[1]), style_places) * inside,
+        light.bare_skin(warped, bare_profile, target),
+        bare_style,
+    )
+
+
+def _at_eyes(target: np.ndarray, size: int) -> np.ndarray:
+    return blur(regions.hull(target, regions.EYE_LEVEL, size), 0.02 * size)
+
+
+def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> np.ndarray:
+    """The warped photograph in the style's light, `[S, S, 3]`."""
+    gain = light.light_gain(faces.profile, faces.style, faces.profile_skin, faces.style_skin, faces.match.normals)
+    relit = light.relit(faces.profile, gain, faces.mesh)
+    relit = light.coloured(relit, faces.style, faces.profile, faces.profile_skin)
+    relit = light.shifted(relit, shift)
+    without_features = faces.inside * (1 - regions.features(faces.mesh, len(relit)))
+    relit = _with_texture(relit, faces.style, without_features, faces.style_skin * light.calm(faces.style))
+    return faces.profile + share * (relit - faces.profile)
+
+
+def _mask(faces: _OnTarget) -> np.ndarray:
+    """Where the painted face goes over the style's picture, `[S, S]` in 0 .. 1."""
+    size = len(faces.inside)
+    # Mouth corners and nostrils look away, too, and are no far side.
+    centre = blur(regions.hull(faces.mesh, regions.CENTRE, size), 0.005 * size)
+    mask = faces.inside * np.maximum(smoothstep(faces.match.facing, 0, 0.15), centre)
+    mask = mask * smoothstep(blur(faces.free, 0.006 * size), 0.35, 0.8)
+    narrower = 1 - regions.grown((1 - mask).astype(np.float32), 0.015 * size)
+    # At the eyes' height up to the rim, for the ends of the style's glasses.
+    return blur(narrower + _at_eyes(faces.mesh, size) * (mask - narrower), 0.01 * size)
+
+
 def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> MeshResult:
     """The profile in the style's pose and light, on the style's crop. A `Painter` once the settings are given.
 
@@ -113,49 +194,38 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     match, profile_mesh, style_mesh, target = mesh_match(pair, settings)
     size = pair.style.shape[1]
     profile, style = (crop[0].numpy().astype(np.float32) for crop in (pair.profile, pair.style))
-    inside = match.drawn.inside.astype(np.float32)
-    warped = match.warped(profile).clip(0, 1)
-
-    # The style's face on the target's mesh: nose on nose, whatever the shapes.
-    style_places = match.drawn.interpolated(style_mesh[:, :2])
-    style_face = sampled(style, style_places).clip(0, 1)
-    profile_skin, style_skin = skin_mask(profile, profile_mesh), skin_mask(style, style_mesh)
-    own = match.warped(face_mask(profile_skin, profile_mesh)) * inside * smoothstep(match.visible, 0.1, 0.5)
-    free = sampled(face_mask(style_skin, style_mesh), style_places) * inside
-
-    bare_profile = light.bare_skin(warped, (match.warped(profile_skin) > 0.5) * (match.visible > 0.3) * inside, target)
-    bare_style = light.bare_skin(style_face, (sampled(style_skin, style_places) > 0.5) * inside, target)
-    gain = light.light_gain(warped, style_face, bare_profile, bare_style, match.normals)
-    shift = light.tone_shift(warped, style_face, bare_profile, bare_style, settings.skin_tone)
-    relit = light.shifted(light.relit(warped, gain, target), shift)
-    relit = _with_texture(relit, style_face, inside * (1 - regions.features(target, size)), bare_style)
-    relit = warped + settings.light * (relit - warped)
+    style_skin = skin_mask(style, style_mesh)
+    faces = _on_target(
+        match, target, (profile, profile_mesh, skin_mask(profile, profile_mesh)), (style, style_mesh, style_skin)
+    )
+    shift = light.tone_shift(faces.profile, faces.style, faces.profile_skin, faces.style_skin, settings.skin_tone)
+    relit = _relit(faces, shift, settings.light)
+    # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
+    filling = light.shifted(faces.style, settings.light * shift)
+    content = blended(relit, filling, smoothstep(blur(faces.own, 0.008 * size), 0.2, 0.9), levels=4)
 
     # Beside the face the style's picture, its outline moved to the person's and its skin to the person's tone.
-    face = regions.oval(target, size)
-    around = moved_outline(style, style_mesh, target, face)
-    skin_around = blur(style_skin, 0.01 * size) * outskirts(face, 0.12, 0.3)
-    around = np.where(skin_around[..., None] > 0, light.shifted(around, settings.light * shift, skin_around), around)
-    # Where the profile shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
-    filling = light.shifted(style_face, settings.light * shift)
-    content = blended(relit, filling, smoothstep(blur(own, 0.008 * size), 0.2, 0.9), levels=4)
+    oval = regions.oval(target, size)
+    around = moved_outline(style, style_mesh, target, oval)
+    skin_around = (blur(style_skin, 0.01 * size) * outskirts(oval, 0.12, 0.3))[..., None]
+    around = np.where(skin_around > 0, light.shifted(around, settings.light * shift, skin_around[..., 0]), around)
+    # Under the mask's soft rim the style's lips and chin lie where the person's do.
+    around = np.where(faces.inside[..., None] > 0, np.where(skin_around > 0, filling, faces.style), around)
 
-    mask = inside * smoothstep(match.facing, 0, 0.15) * smoothstep(blur(free, 0.006 * size), 0.35, 0.8)
-    mask = blur(1 - regions.grown((1 - mask).astype(np.float32), 0.015 * size), 0.012 * size)
-    nearest = ndimage.distance_transform_edt(inside == 0, return_distances=False, return_indices=True)
+    mask = _mask(faces)
+    nearest = ndimage.distance_transform_edt(faces.inside == 0, return_distances=False, return_indices=True)
     image = blended(content[tuple(nearest)], around, mask).clip(0, 1)
+    image = shaved(image, faces.profile, faces.style, style_skin, target)
     image, _ = light.toned(image, style)
 
-    changed = np.abs(around - style).max(axis=-1) > 0
-    reach = blur(np.maximum((mask > 0).astype(np.float32), changed), 0.012 * size).clip(0, 1)
-    reach = smoothstep(reach, 0.02, 0.5).astype(np.float32)
-    on_style = np.where(inside[..., None] > 0, warped, style)
+    changed = np.maximum(np.abs(around - style), np.abs(image - around)).max(axis=-1) > 1 / 512
+    reach = smoothstep(blur(np.maximum(mask > 0, changed), 0.012 * size), 0.02, 0.5).astype(np.float32)
     return MeshResult(
         _tensor(style + reach[..., None] * (image - style)),
         flow=as_flow(match),
         mask=torch.from_numpy(reach)[None],
-        warped=_tensor(on_style),
-        notes=_notes(pair, profile_mesh, style_mesh),
+        warped=_tensor(np.where(faces.inside[..., None] > 0, faces.profile, style)),
+        notes=notes_about(pair, profile_mesh, style_mesh),
     )
 
 
@@ -171,7 +241,8 @@ def _with_texture(picture: np.ndarray, style: np.ndarray, where: np.ndarray, sty
     return (picture + (share * grain.clip(-0.025, 0.025))[..., None]).clip(0, 1)
 
 
-def _notes(pair: CropPair, profile: np.ndarray, style: np.ndarray) -> tuple[str, ...]:
+def notes_about(pair: CropPair, profile: np.ndarray, style: np.ndarray) -> tuple[str, ...]:
+    """Sentences about what this pair makes hard; `profile` and `style` are meshes `[468, 3]`."""
     notes = []
     apart = degrees_between(profile, style)
     if apart > MOST_DEGREES:
@@ -180,10 +251,11 @@ def _notes(pair: CropPair, profile: np.ndarray, style: np.ndarray) -> tuple[str,
             f"The heads are turned {apart:.0f} degrees apart (yaw {yaws[0]:.0f} and {yaws[1]:.0f}): above {MOST_DEGREES} the far half is "
             "mostly made up. Use a photograph turned more like the style reference."
         )
-    ratio = pair.style_placement.scale / pair.profile_placement.scale
-    if ratio < SMALL_PROFILE:
+    if pair.profile_placement.scale > SMALL_PROFILE * max(1.0, pair.style_placement.scale):
+        width = pair.profile.shape[1] / pair.profile_placement.scale
         notes.append(
-            f"The profile's face has {ratio:.0%} of the style face's pixels across, so it turns out soft: use a larger photograph."
+            f"The profile's face is small (its crop has {width:.0f} pixels, enlarged {pair.profile_placement.scale:.1f} times), so it turns "
+            "out soft: use a larger photograph."
         )
     return tuple(notes)
 

@@ -16,6 +16,8 @@ NOSE = (1, 4, 5, 195, 197, 6, 98, 327)
 FOREHEAD = (9, 8, 107, 336, 66, 296, 151, 108, 337)
 LOWER_FACE = (61, 291, 152, 148, 176, 149, 150, 136, 172, 377, 400, 378, 379, 365, 397, 0, 17, 205, 425)
 """Where a beard grows."""
+EYE_LEVEL = (127, 34, 227, 137, 118, 6, 347, 366, 447, 264, 356, 283, 8, 53)
+"""From brows to cheekbones, temple to temple."""
 EYES = (topology.LEFT_EYE, topology.RIGHT_EYE)
 BROWS = (topology.LEFT_BROW, topology.RIGHT_BROW)
 CENTRE = (*LEFT_CHEEK, *RIGHT_CHEEK, *NOSE, *topology.LIPS_OUTER, *topology.LEFT_EYE, *topology.RIGHT_EYE)
@@ -41,9 +43,13 @@ def oval(mesh: np.ndarray, size: int) -> np.ndarray:
 
 
 def grown(mask: np.ndarray, pixels: float) -> np.ndarray:
-    """A mask `[S, S]` made wider by so many pixels on every side."""
-    side = 2 * max(0, round(pixels)) + 1
-    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    """A mask `[S, S]` made wider by so many pixels on every side, float32, antialiased; what is above one half counts as mask."""
+    away = cv2.distanceTransform((mask <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    return (
+        np.clip(pixels + 0.5 - away, 0, 1).astype(np.float32)
+        if (mask > 0.5).any()
+        else np.zeros(mask.shape, np.float32)
+    )
 
 
 def features(mesh: np.ndarray, size: int) -> np.ndarray:

@@ -74,7 +74,7 @@ def _below_the_eyes(mesh: np.ndarray) -> np.ndarray:
 
 
 def face_mask(skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    """Skin and what belongs to a face though it is none: eyes, mouth, beard, and brows that no hair hangs over.
+    """Skin and what belongs to a face though it is none: eyes, mouth, beard, glasses, and brows that no hair hangs over.
 
     Args:
         skin: of `skin_mask`, `[S, S]`.
@@ -84,13 +84,25 @@ def face_mask(skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
         float32 `[S, S]` in 0 .. 1.
     """
     size = len(skin)
-    side = 2 * round(0.015 * size) + 1
-    result = cv2.morphologyEx(skin, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    inside, eye_level = regions.oval(mesh, size), regions.hull(mesh, regions.EYE_LEVEL, size)
+    result = _closed(skin, 0.015)
+    # Glasses' rims are thin and cross the eyes' height; what hangs there from above is wider.
+    rims = _closed(np.where(inside > 0.5, skin, 1.0).astype(np.float32), 0.035)
+    result = np.maximum(result, blur(rims * (inside * eye_level > 0.5), 0.004 * size))
     always = np.maximum(regions.hull(mesh, regions.CENTRE, size), regions.hull(mesh, regions.LOWER_FACE, size))
-    result = np.maximum(result, blur(always, 0.008 * size))
+    result = np.maximum(result, blur(regions.grown(always, 0.015 * size), 0.008 * size))  # lashes, too
     for brow in regions.BROWS:
         shape = regions.hull(mesh, brow, size)
         beside = (regions.grown(shape, 0.025 * size) > 0.5) & ~(regions.grown(shape, 0.006 * size) > 0.5)
-        if skin[beside].mean() > 0.6:
+        beside &= inside > 0.5
+        if beside.any() and skin[beside].mean() > 0.6:
             result = np.maximum(result, blur(regions.grown(shape, 0.01 * size), 0.006 * size))
     return result
+
+
+def _closed(mask: np.ndarray, reach: float) -> np.ndarray:
+    """The mask `[S, S]` without holes and notches narrower than twice `reach` (share of S)."""
+    small = resized(mask, _SIDE)
+    side = 2 * round(reach * _SIDE) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return resized(cv2.morphologyEx(small, cv2.MORPH_CLOSE, kernel), len(mask))

@@ -7,7 +7,7 @@ from face_photos import upright_face
 
 from icportrait.models.faces.types import Face
 from icportrait.models.painting import CropPair
-from icportrait.training.evaluation import face_scenes
+from icportrait.training.evaluation import face_scenes, group_painting
 from icportrait.training.evaluation.measure import faces as measure
 
 
@@ -58,14 +58,14 @@ def test_round_trip_keeps_the_picture():
 
 
 def test_without_a_bundle_the_profile_is_pasted_and_said(tmp_path):
-    name, painter_of = measure._painter(tmp_path, measure.CropSettings())
+    name, painter_of = group_painting.bundle_painter(tmp_path, measure.CropSettings())
     picture = torch.rand(1, 8, 8, 3)
     painted = painter_of(0, steps=1)(CropPair(picture, picture * 0, None, None))
     assert name.startswith("none") and torch.equal(painted.image, picture)
 
 
 def test_the_peak_is_seen():
-    with measure.Peak() as peak:
+    with group_painting.Peak() as peak:
         block = torch.ones(64 * 2**20 // 4)
         block.sum()
         import time

@@ -1,4 +1,4 @@
-"""`icportrait curves`: what the looks at held-out people found (validation.jsonl), drawn against training steps.
+"""`icportrait curves`: figures of validation on held-out people (validation.jsonl), drawn against training steps.
 
 Runs and variants share a chart, so it shows both what more steps would buy and which of several settings is better.
 """

@@ -1,0 +1,107 @@
+"""Meshes in space: poses, normals, drawing, correspondence."""
+
+import numpy as np
+import pytest
+from mesh_faces import SIZE, face
+
+from icportrait.models.faces.mediapipe import topology
+from icportrait.models.mesh import correspondence, geometry, raster
+
+
+@pytest.mark.parametrize("yaw, pitch", [(0, 0), (25, 0), (-25, 0), (0, 15), (20, -10)])
+def test_yaw_and_pitch(yaw, pitch):
+    measured = geometry.yaw_pitch_roll(face(yaw, pitch))
+    assert measured[0] == pytest.approx(yaw, abs=0.5) and measured[1] == pytest.approx(pitch, abs=0.5)
+
+
+def test_angle_between_heads():
+    assert geometry.degrees_between(face(10), face(-25)) == pytest.approx(35, abs=0.1)
+
+
+def test_similarity_3d_recovers_a_known_one():
+    rng = np.random.default_rng(0)
+    points, weights = rng.normal(size=(20, 3)), rng.uniform(0.1, 1, 20)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    rotation *= np.linalg.det(rotation)
+    matrix, shift = geometry.similarity_3d(points, 1.7 * points @ rotation.T + (1, 2, 3), weights)
+    np.testing.assert_allclose(matrix, 1.7 * rotation, atol=1e-9)
+    np.testing.assert_allclose(shift, (1, 2, 3), atol=1e-9)
+
+
+def test_posed_takes_the_pose_and_keeps_the_shape():
+    wide = face()
+    wide[:, 0] = SIZE / 2 + 1.15 * (wide[:, 0] - SIZE / 2)  # another person
+    posed = geometry.posed(wide, face(20, 5, side=70))
+    assert geometry.degrees_between(posed, face(20, 5)) < 1
+    matrix, shift = geometry.similarity_3d(wide, posed)
+    np.testing.assert_allclose(wide @ matrix.T + shift, posed, atol=1e-6)
+
+
+def test_the_styles_expression_opens_the_mouth_and_leaves_the_nose():
+    style = face()
+    lower = list(topology.LIPS_INNER[11:])
+    style[lower, 1] += 8
+    own, other = geometry.posed(face(), style), geometry.posed(face(), style, "style")
+    gap = lambda mesh: mesh[14, 1] - mesh[13, 1]  # noqa: E731
+    assert gap(other) > gap(own) + 3
+    assert np.abs(other - own)[[1, 4, 6, 10]].max() < 0.5
+
+
+def test_normals_look_at_the_camera_in_front_and_away_at_the_side():
+    normals = geometry.normals(face(40))
+    assert normals[4, 0] > 0.2  # the nose's tip looks where the head looks
+    assert geometry.normals(face())[[1, 9, 152], 2].min() > 0.3
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
+
+
+def test_drawn_interpolates_linearly():
+    mesh = face()
+    drawn = raster.draw(mesh, SIZE)
+    y, x = np.nonzero(drawn.inside)
+    places = drawn.interpolated(mesh[:, :2])[y, x]
+    np.testing.assert_allclose(places, np.stack([x + 0.5, y + 0.5], axis=1), atol=1e-4)
+
+
+def test_the_nearer_triangle_wins():
+    mesh = face(50)
+    drawn = raster.draw(mesh, SIZE)
+    x, y = mesh[4, :2].astype(int)  # in front of the far cheek
+    corners = topology.triangles()[drawn.triangle[y, x]]
+    assert mesh[corners, 2].mean() < mesh[:, 2].mean()
+
+
+def test_a_mesh_matches_itself():
+    match = correspondence.match_meshes(face(), face(), SIZE)
+    flow = correspondence.as_flow(match)
+    inside = match.drawn.inside
+    assert np.abs(flow.offsets[0].numpy()[:, inside]).max() < 0.6
+    assert match.visible[inside].mean() > 0.8 and match.visible[~inside].max() == 0
+
+
+def test_flow_points_from_the_target_to_the_profile():
+    moved = face() + (7, -3, 0)
+    offsets = correspondence.as_flow(correspondence.match_meshes(moved, face(), SIZE)).offsets[0]
+    inside = raster.draw(face(), SIZE).inside
+    np.testing.assert_allclose(offsets[:, inside].median(dim=1).values, (7, -3), atol=0.1)
+
+
+def test_the_far_side_is_filled_from_the_mirrored_near_side():
+    profile = face(45)  # turned to the viewer's right: the viewer's right half is hidden
+    match = correspondence.match_meshes(profile, face(), SIZE)
+    row = SIZE // 2 + 8
+    columns = np.nonzero(match.drawn.inside[row])[0]
+    left, right = columns[len(columns) // 4], columns[-len(columns) // 6]
+    assert match.near[row, left] > 0.9 and match.near[row, right] < 0.5
+    warped = match.warped(np.linspace(0, 1, SIZE)[None].repeat(SIZE, 0))
+    assert warped[row, right] < 0.6  # its content lies in the profile's left
+
+
+def test_the_outlines_neighbourhood_moves_and_the_border_does_not():
+    style, target = face(), face() + (6, 0, 0)
+    from icportrait.models.mesh import regions
+
+    picture = np.random.default_rng(0).uniform(size=(SIZE, SIZE, 3)).astype(np.float32)
+    moved = correspondence.moved_outline(picture, style, target, regions.oval(target, SIZE))
+    assert (moved[0] == picture[0]).all() and (moved[:, -1] == picture[:, -1]).all()
+    x, y = target[152, :2].astype(int)
+    assert np.abs(moved[y, x] - picture[y, x]).max() > 0.01
