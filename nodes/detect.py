@@ -95,7 +95,7 @@ class DetectFaces(io.ComfyNode):
                     step=0.5,
                     optional=True,
                     tooltip="For clips: each face's landmarks are smoothed over about this many frames before and after, without lag; cuts and "
-                    "other people are kept apart. 2 takes most of the flicker. 0 leaves them as found. No cost.",
+                    "other people are kept apart. 1 takes most of the flicker. 0 leaves them as found. No cost.",
                 ),
             ],
             outputs=[

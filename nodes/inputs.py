@@ -95,43 +95,28 @@ def method_input() -> io.Combo.Input:
     )
 
 
+def _mesh_share(name: str, tooltip: str, optional: bool) -> io.Float.Input:
+    """A share 0 to 1 of `MeshSettings`, with its default."""
+    default = getattr(MeshSettings, name)
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, optional=optional, tooltip=tooltip)
+
+
 def skin_tone_input(optional: bool = False) -> io.Float.Input:
     """`skin_tone` of the mesh."""
-    return io.Float.Input(
-        "skin_tone",
-        default=MeshSettings.skin_tone,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        optional=optional,
-        tooltip="Painting by mesh: 0 is the person's own skin tone, 1 the style's. Black and white styles stay black and white. No cost.",
-    )
+    tooltip = "Painting by mesh: 0 is the person's own skin tone, 1 the style's. Black and white styles stay black and white. No cost."
+    return _mesh_share("skin_tone", tooltip, optional)
 
 
 def light_input(optional: bool = False) -> io.Float.Input:
     """`light` of the mesh."""
-    return io.Float.Input(
-        "light",
-        default=MeshSettings.light,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        optional=optional,
-        tooltip="Painting by mesh: share of the style's light; 0 keeps the photo's own. No cost.",
+    return _mesh_share(
+        "light", "Painting by mesh: share of the style's light; 0 keeps the photo's own. No cost.", optional
     )
 
 
 def shape_input(optional: bool = False) -> io.Float.Input:
     """`shape` of the mesh."""
-    return io.Float.Input(
-        "shape",
-        default=MeshSettings.shape,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        optional=optional,
-        tooltip="Shape of the face by the mesh: 1 is the person's, 0 the style's. No cost.",
-    )
+    return _mesh_share("shape", "Shape of the face by the mesh: 1 is the person's, 0 the style's. No cost.", optional)
 
 
 def expression_input(optional: bool = False) -> io.Combo.Input:

@@ -8,7 +8,7 @@ from ..models.faces.types import Placement, Placements
 from ..models.mesh.correspondence import as_flow
 from ..models.mesh.crops import check_pair, crop_pair, placements_of_crops
 from ..models.mesh.geometry import degrees_between, yaw_pitch_roll
-from ..models.mesh.painter import MOST_DEGREES, MeshSettings, mesh_match, paint_by_mesh
+from ..models.mesh.painter import MOST_DEGREES, MeshSettings, crop_mesh, mesh_match, paint_by_mesh
 from ..models.painting import CropPair
 from ..models.pictures.flow import flow_pictures
 from .common import CATEGORY, FlowType, StitchType, naming, progress
@@ -202,7 +202,11 @@ class WarpRelight(io.ComfyNode):
                     warped.append(result.warped)
                     flows.append(result.flow)
                     place = f"crop {number}: " if len(pairs) > 1 else ""
-                    notes += [place + note for note in result.notes]
+                    meshes = (
+                        crop_mesh(pair.profile_placement, pair.profile, "profile"),
+                        crop_mesh(pair.style_placement, pair.style, "style reference"),
+                    )
+                    notes += [place + note for note in (turned(*meshes), *result.notes)]
                 step(number + 1, len(pairs))
             return io.NodeOutput(torch.cat(images), torch.cat(masks), torch.cat(warped), flows[0], "\n".join(notes))
 

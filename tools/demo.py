@@ -14,6 +14,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..models.errors import UserError
@@ -172,6 +174,17 @@ def versions_of(server: ComfyServer) -> dict[str, str]:
     }
 
 
+@contextmanager
+def sample_server(cpu: bool | None) -> Iterator[tuple[Path, ComfyServer]]:
+    """A running ComfyUI with the samples in its folders, which lie in a temporary folder of its own; (that folder, the server)."""
+    with tempfile.TemporaryDirectory(prefix="icportrait-demo-", ignore_cleanup_errors=True) as folder:
+        base = Path(folder)
+        copy_samples(base)
+        print("Starting ComfyUI ...", flush=True)
+        with ComfyServer(base, cpu) as server:
+            yield base, server
+
+
 def run_demo(out: Path, seed: int | None = None, cpu: bool | None = None) -> int:
     """Run the paper's method step by step on the samples and write its files to `out`.
 
@@ -189,23 +202,17 @@ def run_demo(out: Path, seed: int | None = None, cpu: bool | None = None) -> int
     started = time.monotonic()
     workflow = json.loads(WORKFLOW.read_text("utf-8"))
     stages = stages_of(workflow)
-    base = Path(tempfile.mkdtemp(prefix="icportrait-demo-"))
-    try:
-        copy_samples(base)
-        print("Starting ComfyUI ...", flush=True)
-        with ComfyServer(base, cpu) as server:
-            seconds = {"0 Start ComfyUI": round(time.monotonic() - started, 2)}
-            prompt = to_api(workflow, server.object_info)
-            used_seed = with_seed(prompt, seed)
-            titles = {title: node_titled(prompt, title) for title in (*PANEL, *SIMILARITIES)}
-            print(f"Running {WORKFLOW.name} ...", flush=True)
-            run = server.run_workflow(prompt, ProgressLine(prompt, stages))
-            seconds.update(seconds_by_stage(run, stages))
-            pictures = {title: picture_of(server, run, titles[title]) for title in PANEL}
-            similarities = {name: number_of(run, titles[name]) for name in SIMILARITIES}
-            versions = versions_of(server)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
+    with sample_server(cpu) as (base, server):
+        seconds = {"0 Start ComfyUI": round(time.monotonic() - started, 2)}
+        prompt = to_api(workflow, server.object_info)
+        used_seed = with_seed(prompt, seed)
+        titles = {title: node_titled(prompt, title) for title in (*PANEL, *SIMILARITIES)}
+        print(f"Running {WORKFLOW.name} ...", flush=True)
+        run = server.run_workflow(prompt, ProgressLine(prompt, stages))
+        seconds.update(seconds_by_stage(run, stages))
+        pictures = {title: picture_of(server, run, titles[title]) for title in PANEL}
+        similarities = {name: number_of(run, titles[name]) for name in SIMILARITIES}
+        versions = versions_of(server)
     seconds["total"] = round(time.monotonic() - started, 2)
     out.mkdir(parents=True, exist_ok=True)
     pictures[RESULT].save(out / "result.png")
@@ -261,27 +268,19 @@ def run_photo_demo(
     workflow = json.loads(PHOTO_WORKFLOW.read_text("utf-8"))
     pictures = {PROFILE: profile, STYLE: style}
     images = {title: load_upright(path) for title, path in pictures.items() if path is not None}
-    base = Path(tempfile.mkdtemp(prefix="icportrait-demo-"))
-    try:
-        copy_samples(base)
-        print("Starting ComfyUI ...", flush=True)
-        with ComfyServer(base, cpu) as server:
-            seconds = {"0 Start ComfyUI": round(time.monotonic() - started, 2)}
-            prompt = to_api(workflow, server.object_info)
-            used_seed = with_seed(prompt, seed)
-            for number, (title, image) in enumerate(images.items()):
-                image.save(base / "input" / f"demo_{number}.png")
-                prompt[node_titled(prompt, title)]["inputs"]["image"] = f"demo_{number}.png"
-            print(f"Running {PHOTO_WORKFLOW.name} ...", flush=True)
-            run = server.run_workflow(prompt, ProgressLine(prompt, stages_of(workflow)))
-            seconds.update(seconds_by_stage(run, stages_of(workflow)))
-            result, before_after = (
-                picture_of(server, run, node_titled(prompt, title)) for title in (RESULT, BEFORE_AFTER)
-            )
-            words = run.outputs[node_titled(prompt, REPORT)]["text"][0]
-            versions = versions_of(server)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
+    with sample_server(cpu) as (base, server):
+        seconds = {"0 Start ComfyUI": round(time.monotonic() - started, 2)}
+        prompt = to_api(workflow, server.object_info)
+        used_seed = with_seed(prompt, seed)
+        for number, (title, image) in enumerate(images.items()):
+            image.save(base / "input" / f"demo_{number}.png")
+            prompt[node_titled(prompt, title)]["inputs"]["image"] = f"demo_{number}.png"
+        print(f"Running {PHOTO_WORKFLOW.name} ...", flush=True)
+        run = server.run_workflow(prompt, ProgressLine(prompt, stages_of(workflow)))
+        seconds.update(seconds_by_stage(run, stages_of(workflow)))
+        result, before_after = (picture_of(server, run, node_titled(prompt, title)) for title in (RESULT, BEFORE_AFTER))
+        words = run.outputs[node_titled(prompt, REPORT)]["text"][0]
+        versions = versions_of(server)
     seconds["total"] = round(time.monotonic() - started, 2)
     out.mkdir(parents=True, exist_ok=True)
     result.save(out / "result.png")
