@@ -54,8 +54,6 @@ class MeshResult(CropResult):
 
     warped: torch.Tensor | None = None
     """float32 `[1, S, S, 3]`: the profile on the style's pose, in its own light; the style outside the face."""
-    notes: tuple[str, ...] = ()
-    """Sentences for the report."""
 
 
 def crop_mesh(placement: Placement, crop: torch.Tensor, what: str) -> np.ndarray:

@@ -32,10 +32,10 @@ def network(name: str, on: torch.device) -> nn.Module:
     """
     with _LOCK:
         if (name, on) not in _LOADED:
-            net = NETWORKS[name]()
-            net.load_state_dict(
-                {key: value.float() for key, value in load_file(FOLDER / f"{name}.safetensors").items()}
-            )
+            with torch.device("meta"):  # without the usual random start, which would move torch's global generator
+                net = NETWORKS[name]()
+            tensors = load_file(FOLDER / f"{name}.safetensors")
+            net.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
             # Channels last halves the time on a CPU.
             _LOADED[name, on] = net.eval().requires_grad_(False).to(on, memory_format=torch.channels_last)
         return _LOADED[name, on]
