@@ -1,5 +1,7 @@
 """The path without nets at the nodes: photographs, hard input, and what takes the flow."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,13 @@ from tiny_models import portrait_setup
 from icportrait.models.faces import detection, identity
 from icportrait.models.faces.steadying import steadied
 from icportrait.models.faces.types import Faces, Placements
+from icportrait.models.mesh.painter import MeshSettings
 from icportrait.models.methods import HEADS, choose_method
 from icportrait.models.types import LoadedNet, PortraitNets
 from icportrait.nodes import align, detail, detect, mesh, portrait, stitch
 
 FIXED = {"seed": 3, "steps": 1, "cfg": 1.0, "noise_strength": 0.5, "strength": 1.0, "share": 0.2, "crop_size": 128}
-MESH = {"skin_tone": 0.25, "light": 1.0, "shape": 1.0, "expression": "profile"}
+MESH = dataclasses.asdict(MeshSettings())
 
 
 def named(node, **inputs) -> dict:
