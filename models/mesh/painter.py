@@ -143,6 +143,7 @@ def _on_target(
     bare_style = light.bare_skin(style_face, bare_style, target)
     plain = smoothstep(blur(bare_style * light.calm(style_face), 0.01 * size), 0.3, 0.7)
     own = 1 - (1 - own) * (1 - _at_eyes(target, size) * face * (1 - plain))
+    own = own * (1 - _hair_at_rim(warped, target))
     return _OnTarget(
         match,
         target,
@@ -158,6 +159,15 @@ def _on_target(
 
 def _at_eyes(target: np.ndarray, size: int) -> np.ndarray:
     return blur(regions.hull(target, regions.EYE_LEVEL, size), 0.02 * size)
+
+
+def _hair_at_rim(warped: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Strands in the colour of the skin: what is not plain near the outline, but for the jaw (beards) and the eyes' height (glasses)."""
+    size = len(warped)
+    inner = 1 - regions.grown(1 - regions.oval(target, size), 0.1 * size)
+    rim = blur((1 - inner) * (1 - regions.hull(target, regions.LOWER_FACE, size)), 0.02 * size)
+    rim = rim * (1 - _at_eyes(target, size))
+    return rim * (1 - smoothstep(blur(light.calm(warped), 0.015 * size), 0.3, 0.8))
 
 
 def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> np.ndarray:
