@@ -21,8 +21,8 @@ class DetectFaces(io.ComfyNode):
             display_name="Detect Faces",
             category=FACES_CATEGORY,
             description="Finds the faces of a picture or of each frame of a batch, and numbers them in a stated order. The preview "
-            "shows the numbers to type into other nodes. Runs dlib, whose weights come with its package; boxes, MediaPipe landmarks "
-            "or a hand-drawn mask can be connected instead. A frame without a face is no error here: its list is empty.",
+            "shows the numbers to type into other nodes. Runs MediaPipe's detectors and dense mesh, which come with the pack, and dlib where "
+            "they find nothing; boxes, landmarks or a hand-drawn mask can be connected instead. A frame without a face is no error here: its list is empty.",
             inputs=[
                 io.Image.Input("image", tooltip="Picture, or a batch of frames of one size."),
                 io.Combo.Input(
@@ -36,9 +36,8 @@ class DetectFaces(io.ComfyNode):
                     "effort",
                     options=list(detection.EFFORTS),
                     default="normal",
-                    tooltip="How large the picture may be while searching, in pixels along its longer side: fast 640, normal 1024, small "
-                    "faces 2048. Faces below about 80 px at that size are missed. On one CPU core fast takes about 2 s a frame, normal 5. "
-                    "When nothing is found, other sizes, a border and turned pictures are tried.",
+                    tooltip="How small a face may be, as a share of the picture's longer side: fast 7 %, normal 3 %, small faces 2 %. The smaller, "
+                    "the longer the search. When nothing is found, a border and turned parts of the picture are tried, then dlib.",
                 ),
                 io.Float.Input(
                     "min_confidence",
@@ -46,7 +45,7 @@ class DetectFaces(io.ComfyNode):
                     min=0.0,
                     max=1.5,
                     step=0.05,
-                    tooltip="Faces the detector is less sure of are dropped. dlib: a clear face has about 1; insightface: 0 to 1. Boxes, "
+                    tooltip="Faces the detector is less sure of are dropped. MediaPipe and insightface: 0 to 1; dlib: a clear face has about 1. Boxes, "
                     "landmarks and masks you connect are always kept.",
                 ),
                 io.Int.Input(
@@ -60,22 +59,22 @@ class DetectFaces(io.ComfyNode):
                     "backend",
                     options=list(detection.BACKENDS),
                     default="auto",
-                    tooltip="auto: dlib (CC0 weights), or insightface when dlib is not installed. insightface needs a model pack in "
+                    tooltip="auto: MediaPipe (Apache-2.0), then dlib (CC0) where it finds nothing. insightface needs a model pack in "
                     "models/insightface, whose licence excludes commercial use; nothing is downloaded. The message says what ran.",
                 ),
                 io.Combo.Input(
                     "landmarks",
                     options=list(detection.LANDMARKS),
                     default=detection.LANDMARKS[0],
-                    tooltip="dlib's landmarks. 5 points (eye corners, nose; CC0) are enough for everything here and hold up better on "
-                    "turned heads. The 68-point model was trained on pictures whose terms exclude commercial use.",
+                    tooltip="Of faces that dlib finds: 5 points (eye corners, nose; CC0) are enough for everything but painting by mesh. MediaPipe's "
+                    "faces have its dense mesh. The 68-point model was trained on pictures whose terms exclude commercial use.",
                 ),
                 io.Custom("BOUNDING_BOX").Input(
                     "bounding_boxes",
                     # Without it newer editors make a widget of it and send its default box, also when nothing is connected.
                     extra_dict={"forceInput": True},
                     optional=True,
-                    tooltip="Boxes from another detector. No search then: each box becomes a face, with landmarks where dlib sees a face in it.",
+                    tooltip="Boxes from another detector. No search then: each box becomes a face, with landmarks where one is seen in it.",
                 ),
                 io.Custom("FACE_LANDMARKS").Input(
                     "face_landmarks",
