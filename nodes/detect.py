@@ -21,8 +21,9 @@ class DetectFaces(io.ComfyNode):
             display_name="Detect Faces",
             category=FACES_CATEGORY,
             description="Finds the faces of a picture or of each frame of a batch, and numbers them in a stated order. The preview "
-            "shows the numbers to type into other nodes. Runs MediaPipe's detectors and dense mesh, which come with the pack, and dlib where "
-            "they find nothing; boxes, landmarks or a hand-drawn mask can be connected instead. A frame without a face is no error here: its list is empty.",
+            "shows the numbers to type into other nodes. Runs MediaPipe's detectors and dense mesh, which come with the pack, and dlib "
+            "where they find nothing; boxes, landmarks or a hand-drawn mask can be connected instead. A frame without a face is no error "
+            "here: its list is empty.",
             inputs=[
                 io.Image.Input("image", tooltip="Picture, or a batch of frames of one size."),
                 io.Combo.Input(
@@ -36,8 +37,8 @@ class DetectFaces(io.ComfyNode):
                     "effort",
                     options=list(detection.EFFORTS),
                     default="normal",
-                    tooltip="How small a face may be, as a share of the picture's longer side: fast 7 %, normal 3 %, small faces 2 %. The smaller, "
-                    "the longer the search. When nothing is found, a border and turned parts of the picture are tried, then dlib.",
+                    tooltip="How small a face may be, as a share of the picture's longer side: fast 7 %, normal 3 %, small faces 2 %. "
+                    "The smaller, the longer the search. When nothing is found, a border and turned parts of the picture are tried, then dlib.",
                 ),
                 io.Float.Input(
                     "min_confidence",
@@ -45,8 +46,8 @@ class DetectFaces(io.ComfyNode):
                     min=0.0,
                     max=1.5,
                     step=0.05,
-                    tooltip="Faces the detector is less sure of are dropped. MediaPipe and insightface: 0 to 1; dlib: a clear face has about 1. Boxes, "
-                    "landmarks and masks you connect are always kept.",
+                    tooltip="Faces the detector is less sure of are dropped. MediaPipe and insightface: 0 to 1; dlib: a clear face has about 1. "
+                    "Boxes, landmarks and masks you connect are always kept.",
                 ),
                 io.Int.Input(
                     "max_faces",

@@ -53,8 +53,8 @@ class SelectFaces(io.ComfyNode):
                     min=0.0,
                     max=1.5,
                     step=0.05,
-                    tooltip="The detector's confidence, at least. MediaPipe and insightface: 0 to 1; dlib: a clear face has about 1. Faces given by box, "
-                    "landmarks or mask always pass.",
+                    tooltip="The detector's confidence, at least. MediaPipe and insightface: 0 to 1; dlib: a clear face has about 1. Faces "
+                    "given by box, landmarks or mask always pass.",
                 ),
                 io.Float.Input(
                     "min_similarity",
