@@ -1,4 +1,4 @@
-"""Photographs that come with installed packages: a group of six people and one portrait. The packages are not imported."""
+"""Photographs that come with installed packages: a group of six people and two portraits. The packages are not imported."""
 
 import importlib.util
 from pathlib import Path
@@ -8,10 +8,11 @@ import torch
 
 
 def read_picture(path: Path) -> torch.Tensor:
-    """A picture file as float32 `[1, H, W, 3]` in [0, 1]."""
-    from PIL import Image
+    """A picture file, upright by its EXIF, as float32 `[1, H, W, 3]` in [0, 1]."""
+    from PIL import Image, ImageOps
 
-    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).float()[None] / 255
+    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    return torch.from_numpy(np.array(picture)).float()[None] / 255
 
 
 def group_photograph() -> torch.Tensor | None:
@@ -22,6 +23,11 @@ def group_photograph() -> torch.Tensor | None:
 def portrait_photograph() -> torch.Tensor | None:
     """scikit-image's astronaut, `[1, 512, 512, 3]`; None where the package is not installed."""
     return _packaged("skimage", "data", "astronaut.png")
+
+
+def navy_photograph() -> torch.Tensor | None:
+    """matplotlib's portrait of Grace Hopper (US Navy, public domain), `[1, 606, 512, 3]`; None where the package is not installed."""
+    return _packaged("matplotlib", "mpl-data", "sample_data", "grace_hopper.jpg")
 
 
 def _packaged(package: str, *parts: str) -> torch.Tensor | None:
