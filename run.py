@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Set up ComfyUI-IC-Portrait in a cache folder, and run it. Standard library only.
 
-    python run.py demo [--out DIR] [--seed N]   make a portrait in the real ComfyUI, without a window
+    python run.py demo [--profile A --style B]    make a portrait in the real ComfyUI, without a window
     python run.py test [pytest arguments]       lint, format check, the whole test suite
     python run.py icportrait ...                the project's command line: data, training, measurement
     python run.py tools ...                     what maintains the repository: workflows, pictures, the sample LoRA

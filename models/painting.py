@@ -47,6 +47,8 @@ class CropResult:
     mask: torch.Tensor | None = None
     """float32 `[1, S, S]` in 0 .. 1: where `image` differs from the style crop, for painters that know; it is stitched with this mask
     as it is. None: the face's own shape, feathered."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the report."""
 
 
 class Painter(Protocol):

@@ -12,7 +12,7 @@ from .method.matching import FLOW_TIMESTEP, estimate_flow
 from .method.pixel_sampling import sample_pixels
 from .method.progressive import progressive_rounds
 from .painting import CropResult
-from .types import PortraitNets
+from .types import PortraitNets, Profile
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,26 @@ def paint_crop(
     )
     apply = Settings(strength=settings.strength, alpha=settings.alpha, beta=settings.beta, seed=settings.seed)
     patched = apply_portrait(model, nets, profile, sampled, apply, flow)
+    image = vae.decode(sample_crop(patched, profile, style_latent, settings, callback, prompt))
+    if settings.detail:
+        image, _ = transfer_detail(image, profile.image, flow, settings.detail)
+    return CropResult(image, sampled, flow, profile)
+
+
+def sample_crop(
+    patched,
+    profile: Profile,
+    style_latent: torch.Tensor,
+    settings: CropSettings,
+    callback=None,
+    prompt: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Noise and denoise a style crop's latent `[1, 4, h, w]` (VAE scale) by a MODEL of `apply_portrait`; a latent of its size.
+
+    The other arguments are `paint_crop`'s.
+    """
     positive, negative = encoding.conditionings(profile, prompt)
-    samples = progressive_rounds(
+    return progressive_rounds(
         patched,
         positive,
         negative,
@@ -98,7 +116,3 @@ def paint_crop(
         settings.rounds,
         callback,
     )
-    image = vae.decode(samples)
-    if settings.detail:
-        image, _ = transfer_detail(image, profile.image, flow, settings.detail)
-    return CropResult(image, sampled, flow, profile)

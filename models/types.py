@@ -22,6 +22,8 @@ class LoadedNet:
     """The config of `nets.net_config` it was built from."""
     dtype: torch.dtype
     """Computing dtype: inputs are cast to it (weights may be stored in another one)."""
+    data: str = ""
+    """What its file says it was trained on; empty when it says nothing."""
 
     @property
     def module(self):

@@ -31,9 +31,9 @@ def as_trained_or(name: str, value: float) -> float | None:
     return value
 
 
-def percent_input(name: str, default: float, tooltip: str) -> io.Float.Input:
+def percent_input(name: str, default: float, tooltip: str, optional: bool = False) -> io.Float.Input:
     """A place in the schedule, as ComfyUI's own ControlNet nodes have it."""
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, optional=optional, tooltip=tooltip)
 
 
 def annealing_input(name: str, what: str) -> io.Float.Input:
@@ -58,17 +58,23 @@ class Apply(io.ComfyNode):
             display_name="Apply Portrait",
             category=CATEGORY,
             description="Patches MODEL so that any sampler paints the profile's person into the style crop. The latent keeps its normal "
-            "width; inside, style crop and profile are denoised side by side. Samplers, LoRAs, ControlNets and noise masks go on "
-            "working. Start the sampler from the style crop's latent. A step costs about three times a plain one.",
+            "width; inside, style crop and profile are denoised side by side, led by the nets where they are connected. Samplers, LoRAs, "
+            "ControlNets and noise masks go on working. Start the sampler from the style crop's latent. A step costs about three times a "
+            "plain one, twice without nets.",
             inputs=[
                 io.Model.Input("model", tooltip="SD1.5 checkpoint or a fine-tune of it. It is cloned, not changed."),
-                nets_input("; made for this MODEL's UNet"),
+                nets_input(
+                    "; made for this MODEL's UNet. Not connected: style crop and profile are denoised side by side, and nothing is "
+                    "added",
+                    optional=True,
+                ),
                 ProfileType.Input("profile", tooltip="From 'Encode Profile'."),
                 io.Image.Input(
                     "sampled_image",
-                    tooltip="From 'Sample Pixels': the style crop's kept pixels, of the profile crop's size.",
+                    optional=True,
+                    tooltip="From 'Sample Pixels': the style crop's kept pixels, of the profile crop's size. Needed with nets.",
                 ),
-                net_strength_input("0 leaves MODEL exactly as it was."),
+                net_strength_input("0 leaves MODEL exactly as it was, with and without nets."),
                 percent_input(
                     "start_percent", 0.0, "Share of the schedule at which the patch sets in, 0 = from the start."
                 ),
@@ -95,7 +101,8 @@ class Apply(io.ComfyNode):
                 FlowType.Input(
                     "flow",
                     optional=True,
-                    tooltip="From 'Estimate Flow'. When connected it is used as it is, and the matching net is not loaded for sampling.",
+                    tooltip="From 'Estimate Flow' or 'Mesh Flow'. When connected it is used as it is, and the matching net is not loaded for "
+                    "sampling. Without nets only `attention` reads it.",
                 ),
                 io.Latent.Input(
                     "style_latent",
@@ -110,6 +117,28 @@ class Apply(io.ComfyNode):
                     tooltip="on: unsure matches count less. off: all count alike, as the paper writes it. as trained: what the appearance "
                     "net's file says.",
                 ),
+                io.Float.Input(
+                    "attention",
+                    default=Settings.attention,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="How far the self-attention of the style crop's half reads the profile along the flow, where the profile shows "
+                    "the place. 0: off. 1: reads nothing else there. Needs `flow` or nets; little cost.",
+                ),
+                percent_input(
+                    "attention_start_percent",
+                    Settings.attention_start_percent,
+                    "Share of the schedule at which `attention` sets in, 0 = from the start.",
+                    optional=True,
+                ),
+                percent_input(
+                    "attention_end_percent",
+                    Settings.attention_end_percent,
+                    "Share of the schedule at which `attention` ends, 1 = at the very end.",
+                    optional=True,
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -123,10 +152,11 @@ class Apply(io.ComfyNode):
     @classmethod
     def execute(
         cls,
+        *,
         model,
-        nets,
+        nets=None,
         profile,
-        sampled_image,
+        sampled_image=None,
         strength,
         start_percent,
         end_percent,
@@ -139,12 +169,16 @@ class Apply(io.ComfyNode):
         flow=None,
         style_latent=None,
         confidence_gate="as trained",
+        attention=Settings.attention,
+        attention_start_percent=Settings.attention_start_percent,
+        attention_end_percent=Settings.attention_end_percent,
     ) -> io.NodeOutput:
         with naming(cls):
-            check_nets(nets)
+            if nets is not None:
+                check_nets(nets)
             check_type("profile", profile, Profile, "'Encode Profile'")
             if flow is not None:
-                check_type("flow", flow, Flow, "'Estimate Flow'")
+                check_type("flow", flow, Flow, "'Estimate Flow' or 'Mesh Flow'")
             settings = Settings(
                 strength=strength,
                 start_percent=start_percent,
@@ -156,8 +190,11 @@ class Apply(io.ComfyNode):
                 flow_method=flow_method,
                 use_confidence=GATES[check_choice("confidence_gate", confidence_gate, GATES)],
                 seed=seed,
+                attention=attention,
+                attention_start_percent=attention_start_percent,
+                attention_end_percent=attention_end_percent,
             )
-            sampled_image = check_picture(sampled_image, "sampled style crop")
+            sampled_image = None if sampled_image is None else check_picture(sampled_image, "sampled style crop")
             style_latent = None if style_latent is None else check_latent(style_latent)
             return io.NodeOutput(apply_portrait(model, nets, profile, sampled_image, settings, flow, style_latent))
 

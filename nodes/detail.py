@@ -22,8 +22,14 @@ class TransferDetail(io.ComfyNode):
             "both pictures agree. Light and colors stay as painted. Between VAE Decode and Stitch Face.",
             inputs=[
                 io.Image.Input("crop", tooltip="The painted crop, from VAE Decode, before any scaling."),
-                ProfileType.Input("profile", tooltip="From 'Encode Profile': the photo the detail comes from."),
-                FlowType.Input("flow", tooltip="From 'Estimate Flow': where each part of the profile belongs."),
+                ProfileType.Input(
+                    "profile",
+                    optional=True,
+                    tooltip="From 'Encode Profile': the photo the detail comes from. Or connect profile_image.",
+                ),
+                FlowType.Input(
+                    "flow", tooltip="From 'Estimate Flow' or 'Mesh Flow': where each part of the profile belongs."
+                ),
                 detail_input(),
                 io.Float.Input(
                     "radius",
@@ -35,6 +41,11 @@ class TransferDetail(io.ComfyNode):
                     tooltip="What counts as fine, as a share of the crop's width: 0.01 is 2.6 pixels of 256. Larger copies more of the photo, "
                     "its expression too, for little more likeness.",
                 ),
+                io.Image.Input(
+                    "profile_image",
+                    optional=True,
+                    tooltip="The aligned profile as a picture, in the place of profile: with any checkpoint, no encoder is needed.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The crop in focus, for 'Stitch Face'."),
@@ -43,12 +54,18 @@ class TransferDetail(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, crop, profile, flow, detail, radius) -> io.NodeOutput:
+    def execute(cls, crop, profile=None, *, flow, detail, radius, profile_image=None) -> io.NodeOutput:
         with naming(cls):
-            check_type("profile", profile, Profile, "'Encode Profile'")
-            check_type("flow", flow, Flow, "'Estimate Flow'")
+            check_type("flow", flow, Flow, "'Estimate Flow' or 'Mesh Flow'")
+            if profile is not None:
+                check_type("profile", profile, Profile, "'Encode Profile'")
+                photo = profile.image
+            elif profile_image is not None:
+                photo = checked_image(profile_image, "the profile")[:1]
+            else:
+                raise ValueError("connect profile or profile_image: the photo the detail comes from")
             picture = checked_image(crop, "the painted crop")
-            return io.NodeOutput(*transfer_detail(picture, profile.image, flow, detail, radius))
+            return io.NodeOutput(*transfer_detail(picture, photo, flow, detail, radius))
 
 
 NODES = [TransferDetail]

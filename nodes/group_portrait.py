@@ -12,11 +12,15 @@ from ..models.faces.stitching import COLOR_MATCHES, StitchSettings
 from ..models.groups.painting import ON_ERROR, Painter, paint_group
 from ..models.groups.typed_lists import numbers_for_faces, prompts_for_faces
 from ..models.groups.types import GroupAssignment
+from ..models.mesh.crops import OWN_SIZES, check_pair, own_crop_size
+from ..models.mesh.painter import MeshSettings, paint_by_mesh
 from ..models.method.correspondence import METHODS as FLOW_METHODS
 from ..models.method.detail import STRENGTH as DETAIL
 from ..models.method.encoding import encode_prompt
 from ..models.method.matching import FLOW_TIMESTEP
 from ..models.method.pixel_sampling import PATTERNS
+from ..models.methods import METHODS, choose_method
+from ..models.painting import CropPair, CropResult
 from ..models.portrait import CropSettings, paint_crop
 from .common import GROUPS_CATEGORY, AssignmentType, naming
 from .inputs import (
@@ -30,6 +34,7 @@ from .inputs import (
     feather_input,
     flow_method_input,
     flow_timestep_input,
+    mesh_inputs,
     model_inputs,
     net_strength_input,
     rounds_input,
@@ -137,6 +142,7 @@ class GroupPortrait(io.ComfyNode):
                     "number, an empty line to none. A connected list gives each face its own. Needs clip.",
                 ),
                 detail_input(optional=True),
+                *mesh_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -164,10 +170,11 @@ class GroupPortrait(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        vae,
-        clip_vision,
-        nets,
+        model=None,
+        vae=None,
+        clip_vision=None,
+        nets=None,
+        *,
         image,
         assignment,
         seed,
@@ -193,10 +200,16 @@ class GroupPortrait(io.ComfyNode):
         clip=None,
         prompts="",
         detail=DETAIL,
+        method=METHODS[0],
+        skin_tone=MeshSettings.skin_tone,
+        light=MeshSettings.light,
+        shape=MeshSettings.shape,
+        expression=MeshSettings.expression,
     ) -> io.NodeOutput:
         with naming(cls):
-            model, vae, clip_vision, nets = map(
-                _one, (model, vae, clip_vision, nets), ("model", "vae", "clip_vision", "nets")
+            model, vae, clip_vision, nets = (
+                None if value is None else _one(value, name)
+                for value, name in ((model, "model"), (vae, "vae"), (clip_vision, "clip_vision"), (nets, "nets"))
             )
             assignment, on_error = _one(assignment, "assignment"), _one(on_error, "on_error")
             color_match, flow_method, pattern = (
@@ -208,7 +221,15 @@ class GroupPortrait(io.ComfyNode):
             check_choice("color_match", color_match, COLOR_MATCHES)
             check_choice("flow_method", flow_method, FLOW_METHODS)
             check_choice("pattern", pattern, PATTERNS)
-            check_nets(nets)
+            if nets is not None:
+                check_nets(nets)
+            chosen = choose_method(_one(method, "method"), nets, model=model, vae=vae, clip_vision=clip_vision)
+            mesh = MeshSettings(
+                _one(skin_tone, "skin_tone"),
+                _one(light, "light"),
+                _one(shape, "shape"),
+                _one(expression, "expression"),
+            )
             check_type("assignment", assignment, GroupAssignment, "Assign Profiles")
             picture = checked_image(_one(image, "image"))
             occlusion = _one(occlusion_mask, "occlusion_mask")
@@ -230,28 +251,47 @@ class GroupPortrait(io.ComfyNode):
             each = _settings_of_faces(
                 settings, most, (seed, seeds), (strength, strengths), (noise_strength, noise_strengths)
             )
-            prompts = prompts_for_faces(_many(prompts), most)
-            encoded = _encoded(None if clip is None else _one(clip, "clip"), prompts, assignment)
             bar = _FacesBar(model, assignment.count, settings.steps * settings.rounds)
+            size = _one(crop_size, "crop_size")
+            if chosen.name == "mesh":
+                size = _largest_crop(assignment)
 
-            def painter_of(face: int) -> Painter:
-                words = encoded.get(prompts[face])
-                return lambda pair: paint_crop(
-                    model, vae, clip_vision, nets, pair.profile, pair.style, each[face], bar.step, words
-                )
+                def painter_of(face: int) -> Painter:
+                    return lambda pair: _by_mesh(pair, mesh)
+
+            else:
+                prompts = prompts_for_faces(_many(prompts), most)
+                encoded = _encoded(None if clip is None else _one(clip, "clip"), prompts, assignment)
+
+                def painter_of(face: int) -> Painter:
+                    words = encoded.get(prompts[face])
+                    return lambda pair: paint_crop(
+                        model, vae, clip_vision, nets, pair.profile, pair.style, each[face], bar.step, words
+                    )
 
             result = paint_group(
                 picture,
                 assignment,
                 painter_of,
-                _one(crop_size, "crop_size"),
+                size,
                 StitchSettings(feather=_one(feather, "feather"), color_match=color_match),
                 occlusion=occlusion,
                 on_error=on_error,
                 on_face=bar.face,
             )
-        shown = {"text": (result.status,)}
-        return io.NodeOutput(result.image, result.mask, result.crops, result.panel, result.status, ui=shown)
+        status = f"{result.status}\n{chosen.reason}"
+        return io.NodeOutput(result.image, result.mask, result.crops, result.panel, status, ui={"text": (status,)})
+
+
+def _by_mesh(pair: CropPair, settings: MeshSettings) -> CropResult:
+    check_pair(pair)
+    return paint_by_mesh(pair, settings)
+
+
+def _largest_crop(assignment: GroupAssignment) -> int:
+    """One side for all crops by mesh, so that they make a batch: the largest face's own."""
+    faces = [entry.face for frame in assignment.frames for entry in frame if entry.person is not None]
+    return max((own_crop_size(face, assignment.height, assignment.width) for face in faces), default=OWN_SIZES[0])
 
 
 def _many(value) -> list:
@@ -310,7 +350,9 @@ class _FacesBar:
     def __init__(self, model, faces: int, steps: int):
         self._steps, self._done, self._total = steps, 0, max(1, faces * steps)
         self._bar = comfy.utils.ProgressBar(self._total)
-        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._previewer = None
+        if model is not None:
+            self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
     def step(self, step: int, x0, _, total: int) -> None:
         """Called by the sampler after each step."""

@@ -5,9 +5,12 @@ import torch
 from comfy_api.latest import io
 
 from ..models.faces.stitching import COLOR_MATCHES, StitchSettings
+from ..models.mesh.geometry import EXPRESSIONS
+from ..models.mesh.painter import MeshSettings
 from ..models.method.correspondence import METHODS as FLOW_METHODS
 from ..models.method.detail import STRENGTH as DETAIL
 from ..models.method.matching import FLOW_TIMESTEP
+from ..models.methods import METHODS
 from ..models.portrait import CropSettings
 from ..models.types import PortraitNets
 from .common import NetsType
@@ -55,24 +58,96 @@ def seed_input(what: str) -> io.Int.Input:
     )
 
 
-def vae_input() -> io.Vae.Input:
+def vae_input(**options) -> io.Vae.Input:
     """`vae`."""
-    return io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint.")
+    return io.Vae.Input("vae", tooltip="The VAE of the SD1.5 checkpoint.", **options)
 
 
-def nets_input(more: str = "") -> NetsType.Input:
+def nets_input(more: str = "", **options) -> NetsType.Input:
     """`nets`; `more` goes on where the tooltip's sentence ends."""
-    return NetsType.Input("nets", tooltip=f"From {NETS_MADE_BY}{more}.")
+    return NetsType.Input("nets", tooltip=f"From {NETS_MADE_BY}{more}.", **options)
 
 
 def model_inputs() -> list[io.Input]:
-    """`model`, `vae`, `clip_vision` and `nets` of the nodes that do everything."""
+    """`model`, `vae`, `clip_vision` and `nets` of the nodes that do everything; the mesh needs none of them."""
     return [
-        io.Model.Input("model", tooltip="SD1.5 MODEL (LoRAs and other patches welcome), or the demo bundle's."),
-        vae_input(),
-        io.ClipVision.Input("clip_vision", tooltip="CLIP ViT-L/14 image encoder with its projection (768 wide)."),
-        nets_input(),
+        io.Model.Input(
+            "model", optional=True, tooltip="SD1.5 MODEL (LoRAs and other patches welcome), or the demo bundle's."
+        ),
+        vae_input(optional=True),
+        io.ClipVision.Input(
+            "clip_vision", optional=True, tooltip="CLIP ViT-L/14 image encoder with its projection (768 wide)."
+        ),
+        nets_input(optional=True),
     ]
+
+
+def method_input() -> io.Combo.Input:
+    """`method` of the nodes that do everything."""
+    return io.Combo.Input(
+        "method",
+        options=list(METHODS),
+        default=METHODS[0],
+        optional=True,
+        tooltip="mesh: a dense face mesh moves the photo into the style's pose and the style's light is laid on it; needs no model, and paints "
+        "at the picture's own resolution (512 to 1024; crop_size, steps and noise are the nets'). nets: the paper's method. auto: nets where "
+        "all four are connected and were trained on photographs, else mesh; the report says which.",
+    )
+
+
+def skin_tone_input(optional: bool = False) -> io.Float.Input:
+    """`skin_tone` of the mesh."""
+    return io.Float.Input(
+        "skin_tone",
+        default=MeshSettings.skin_tone,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=optional,
+        tooltip="Painting by mesh: 0 is the person's own skin tone, 1 the style's. Black and white styles stay black and white. No cost.",
+    )
+
+
+def light_input(optional: bool = False) -> io.Float.Input:
+    """`light` of the mesh."""
+    return io.Float.Input(
+        "light",
+        default=MeshSettings.light,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=optional,
+        tooltip="Painting by mesh: share of the style's light; 0 keeps the photo's own. No cost.",
+    )
+
+
+def shape_input(optional: bool = False) -> io.Float.Input:
+    """`shape` of the mesh."""
+    return io.Float.Input(
+        "shape",
+        default=MeshSettings.shape,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        optional=optional,
+        tooltip="Shape of the face by the mesh: 1 is the person's, 0 the style's. No cost.",
+    )
+
+
+def expression_input(optional: bool = False) -> io.Combo.Input:
+    """`expression` of the mesh."""
+    return io.Combo.Input(
+        "expression",
+        options=list(EXPRESSIONS),
+        default=MeshSettings.expression,
+        optional=optional,
+        tooltip="By the mesh: whose eyes and mouth are how far open. profile: as on the photo. style: as in the style reference.",
+    )
+
+
+def mesh_inputs() -> list[io.Input]:
+    """What the nodes that do everything take for the mesh, all optional."""
+    return [method_input(), skin_tone_input(True), light_input(True), shape_input(True), expression_input(True)]
 
 
 def net_strength_input(at_zero: str) -> io.Float.Input:

@@ -1,5 +1,7 @@
 """Everything for one face in one node, from the same functions as the stage nodes."""
 
+from dataclasses import replace
+
 import latent_preview
 import torch
 from comfy_api.latest import io
@@ -8,14 +10,18 @@ from ..models.faces import detection
 from ..models.faces.alignment import AlignmentSettings
 from ..models.faces.pixels import checked_image
 from ..models.faces.stitching import COLOR_MATCHES, StitchSettings
+from ..models.mesh.crops import check_pair, own_crop_size
+from ..models.mesh.painter import MeshResult, MeshSettings, paint_by_mesh
 from ..models.method.correspondence import METHODS as FLOW_METHODS
 from ..models.method.detail import STRENGTH as DETAIL
 from ..models.method.matching import FLOW_TIMESTEP
-from ..models.painting import identity_change, paint_face
+from ..models.method.pixel_sampling import sample_pixels
+from ..models.methods import METHODS, choose_method
+from ..models.painting import CropPair, CropResult, identity_change, paint_face
 from ..models.pictures.flow import flow_pictures
 from ..models.pictures.panels import before_after
 from ..models.portrait import CropSettings, paint_crop
-from .common import CATEGORY, naming
+from .common import CATEGORY, generator, naming
 from .inputs import (
     cfg_input,
     check_choice,
@@ -25,6 +31,7 @@ from .inputs import (
     detail_input,
     flow_method_input,
     flow_timestep_input,
+    mesh_inputs,
     model_inputs,
     net_strength_input,
     rounds_input,
@@ -59,7 +66,8 @@ class Portrait(io.ComfyNode):
             display_name="Portrait",
             category=CATEGORY,
             description="The whole method for one face: finds and aligns the faces of both pictures, paints the profile's person into "
-            "the style reference's pose and light, and stitches the result back. The stage nodes do the same step by step.",
+            "the style reference's pose and light, and stitches the result back. Needs no model: without nets a face mesh paints. The "
+            "stage nodes do the same step by step.",
             inputs=[
                 *model_inputs(),
                 io.Image.Input("profile_image", tooltip="A photo of the person; the largest face is taken."),
@@ -98,6 +106,7 @@ class Portrait(io.ComfyNode):
                     optional=True,
                 ),
                 detail_input(optional=True),
+                *mesh_inputs(),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The style reference with the person in it."),
@@ -107,7 +116,7 @@ class Portrait(io.ComfyNode):
                 io.Image.Output("profile_crop", display_name="profile_crop", tooltip="The aligned profile."),
                 io.Image.Output("style_crop", display_name="style_crop", tooltip="The aligned style reference."),
                 io.Image.Output(
-                    "sampled_image", display_name="sampled_image", tooltip="The style pixels the nets saw."
+                    "sampled_image", display_name="sampled_image", tooltip="The style pixels the nets see."
                 ),
                 io.Image.Output("flow_picture", display_name="flow_picture", tooltip="The flow in color."),
                 io.Image.Output(
@@ -142,10 +151,11 @@ class Portrait(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        vae,
-        clip_vision,
-        nets,
+        model=None,
+        vae=None,
+        clip_vision=None,
+        nets=None,
+        *,
         profile_image,
         style_image,
         seed,
@@ -164,13 +174,21 @@ class Portrait(io.ComfyNode):
         flow_method=FLOW_METHODS[0],
         color_match=COLOR_MATCHES[0],
         detail=DETAIL,
+        method=METHODS[0],
+        skin_tone=MeshSettings.skin_tone,
+        light=MeshSettings.light,
+        shape=MeshSettings.shape,
+        expression=MeshSettings.expression,
     ) -> io.NodeOutput:
         with naming(cls):
             check_choice("no_face", no_face, NO_FACE)
             check_choice("color_match", color_match, COLOR_MATCHES)
             check_choice("flow_method", flow_method, FLOW_METHODS)
-            check_nets(nets)
+            if nets is not None:
+                check_nets(nets)
+            chosen = choose_method(method, nets, model=model, vae=vae, clip_vision=clip_vision)
             alignment = AlignmentSettings(crop_size=crop_size)
+            mesh = MeshSettings(skin_tone, light, shape, expression)
             settings = CropSettings(
                 seed=seed,
                 share=share,
@@ -189,7 +207,7 @@ class Portrait(io.ComfyNode):
                 one_picture(profile_image, "profile"),
                 one_picture(style_image, "style reference"),
             )
-            found = []
+            found, lines = [], [chosen.reason]
             for name, image, index in (("profile", profile_image, 0), ("style reference", style_image, style_face)):
                 faces = detection.find_faces(image, detection.DetectionSettings(order="large-small"))
                 if index >= len(faces.frames[0]):
@@ -197,34 +215,55 @@ class Portrait(io.ComfyNode):
                     if no_face == NO_FACE[0]:
                         raise ValueError(sentence)
                     return cls._passed_through(style_image, crop_size, sentence)
+                if len(faces.frames[0]) > 1:
+                    which = f"number {index} from the largest" if index else "the largest"
+                    lines.append(f"The {name} shows {len(faces.frames[0])} faces: {which} is taken.")
                 found.append(faces.frames[0][index])
             profile_face, target_face = found
-            callback = latent_preview.prepare_callback(model, steps * rounds)
+            if chosen.name == "mesh":
+                size = own_crop_size(target_face, *style_image.shape[1:3])
+                alignment = replace(alignment, crop_size=size)
+
+                def paint(pair: CropPair) -> CropResult:
+                    check_pair(pair)
+                    return paint_by_mesh(pair, mesh)
+
+            else:
+                callback = latent_preview.prepare_callback(model, steps * rounds)
+
+                def paint(pair: CropPair) -> CropResult:
+                    return paint_crop(model, vae, clip_vision, nets, pair.profile, pair.style, settings, callback)
+
             painted = paint_face(
                 style_image,
                 target_face,
                 profile_image,
                 profile_face,
-                lambda pair: paint_crop(model, vae, clip_vision, nets, pair.profile, pair.style, settings, callback),
+                paint,
                 alignment,
                 StitchSettings(color_match=color_match),
             )
             identity = identity_change(painted, style_image, profile_image)
             pair, crop = painted.pair, painted.crop
-            _, warped, flow_picture = flow_pictures(crop.flow, crop.profile.image)
+            _, warped, flow_picture = flow_pictures(crop.flow, pair.profile)
+            if isinstance(crop, MeshResult):
+                warped = crop.warped
+            sampled = crop.sampled
+            if sampled is None:
+                sampled, _ = sample_pixels(pair.style, share, generator(seed))
             panel = before_after(pair.profile, pair.style, painted.stitched_crop, identity.before, identity.after)
             return io.NodeOutput(
                 painted.canvas,
                 crop.image,
                 pair.profile,
                 pair.style,
-                crop.sampled,
+                sampled,
                 flow_picture,
                 warped,
                 painted.mask,
                 identity.after,
                 identity.before,
-                identity.text(),
+                "\n".join([*lines, *crop.notes, identity.text()]),
                 panel,
             )
 

@@ -1,4 +1,5 @@
-"""The demo: workflows/portrait_step_by_step.json in the real ComfyUI, without a window, on the sample pictures in bundle/.
+"""The demo in the real ComfyUI, without a window: workflows/photo_portrait.json on two pictures of yours or the samples in bundle/; with
+--nets the paper's method, workflows/portrait_step_by_step.json, on the samples.
 
 Writes `result.png`, `panel.png` and `report.json`. Everything shown comes out of the workflow's own nodes: pictures from
 the preview and save nodes by their titles, stages are the workflow's groups.
@@ -21,11 +22,14 @@ from .comfy_server import PACK, ComfyServer, Run, WorkflowError
 from .workflow_api import to_api
 
 WORKFLOW = PACK / "workflows" / "portrait_step_by_step.json"
+PHOTO_WORKFLOW = PACK / "workflows" / "photo_portrait.json"
 SAMPLES = PACK / "bundle"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PERSON_LORA = "icportrait_person_lora.safetensors"
 # Titles of nodes in the workflow.
+PROFILE, STYLE = "Profile: the person", "Style reference: pose, light, style"
 RESULT = "Result"
+BEFORE_AFTER, REPORT = "Before and after", "Report"
 PANEL = (
     "Panel: profile",
     "Panel: style reference",
@@ -169,7 +173,7 @@ def versions_of(server: ComfyServer) -> dict[str, str]:
 
 
 def run_demo(out: Path, seed: int | None = None, cpu: bool | None = None) -> int:
-    """Run the demo and write its files to `out`.
+    """Run the paper's method step by step on the samples and write its files to `out`.
 
     Args:
         out: folder for result.png, panel.png and report.json; created.
@@ -207,9 +211,91 @@ def run_demo(out: Path, seed: int | None = None, cpu: bool | None = None) -> int
     pictures[RESULT].save(out / "result.png")
     panel(pictures, similarities).save(out / "panel.png")
     report = {**similarities, "seed": used_seed, "seconds": seconds, "versions": versions}
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_report(report, out)
     print_summary(report, out)
     return 0
+
+
+def load_upright(path: Path):
+    """Any picture as an 8-bit RGB PIL image: turned as its EXIF says, 16 bit scaled, grey repeated, alpha laid on white.
+
+    Raises:
+        UserError: not a readable picture.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            image.load()
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} cannot be read as a picture: {error}") from error
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip 16 bit at 255
+        values = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray(
+            (values * (255 / (65535 if values.max() > 255 else 255))).round().clip(0, 255).astype(np.uint8)
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def run_photo_demo(
+    out: Path, profile: Path | None = None, style: Path | None = None, seed: int | None = None, cpu: bool | None = None
+) -> int:
+    """Paint the person of one picture into another and write the files to `out`.
+
+    Args:
+        profile, style: pictures; None takes the sample's.
+        out, seed, cpu: as in `run_demo`.
+
+    Returns:
+        exit code 0.
+
+    Raises:
+        UserError: an unreadable picture; ComfyUI did not start, or refused or failed the workflow.
+    """
+    started = time.monotonic()
+    workflow = json.loads(PHOTO_WORKFLOW.read_text("utf-8"))
+    pictures = {PROFILE: profile, STYLE: style}
+    images = {title: load_upright(path) for title, path in pictures.items() if path is not None}
+    base = Path(tempfile.mkdtemp(prefix="icportrait-demo-"))
+    try:
+        copy_samples(base)
+        print("Starting ComfyUI ...", flush=True)
+        with ComfyServer(base, cpu) as server:
+            seconds = {"0 Start ComfyUI": round(time.monotonic() - started, 2)}
+            prompt = to_api(workflow, server.object_info)
+            used_seed = with_seed(prompt, seed)
+            for number, (title, image) in enumerate(images.items()):
+                image.save(base / "input" / f"demo_{number}.png")
+                prompt[node_titled(prompt, title)]["inputs"]["image"] = f"demo_{number}.png"
+            print(f"Running {PHOTO_WORKFLOW.name} ...", flush=True)
+            run = server.run_workflow(prompt, ProgressLine(prompt, stages_of(workflow)))
+            seconds.update(seconds_by_stage(run, stages_of(workflow)))
+            result, before_after = (
+                picture_of(server, run, node_titled(prompt, title)) for title in (RESULT, BEFORE_AFTER)
+            )
+            words = run.outputs[node_titled(prompt, REPORT)]["text"][0]
+            versions = versions_of(server)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    seconds["total"] = round(time.monotonic() - started, 2)
+    out.mkdir(parents=True, exist_ok=True)
+    result.save(out / "result.png")
+    before_after.save(out / "panel.png")
+    report = {"report": words.splitlines(), "seed": used_seed, "seconds": seconds, "versions": versions}
+    write_report(report, out)
+    print(f"\n{words}")
+    print_seconds_and_files(report, out)
+    return 0
+
+
+def write_report(report: dict, out: Path) -> None:
+    """`report.json` in `out`."""
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
 
 
 def print_summary(report: dict, out: Path) -> None:
@@ -218,6 +304,11 @@ def print_summary(report: dict, out: Path) -> None:
     for name, text in zip(SIMILARITIES, ("style reference", "result"), strict=True):
         value = report[name]
         print(f"  {text:<18}" + ("no face could be read" if value is None else f"{value:6.3f}"))
+    print_seconds_and_files(report, out)
+
+
+def print_seconds_and_files(report: dict, out: Path) -> None:
+    """How long it took, and where the files are."""
     print("Seconds by stage:")
     for stage, seconds in report["seconds"].items():
         print(f"  {stage:<24}{seconds:7.1f}")
@@ -232,11 +323,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("demo_output"), help="folder for the files (default: demo_output)"
     )
+    parser.add_argument("--profile", type=Path, help="photo of the person (default: the sample head)")
+    parser.add_argument("--style", type=Path, help="picture whose pose and light are wanted (default: the sample head)")
+    parser.add_argument("--nets", action="store_true", help="the paper's method step by step, on the sample heads")
     parser.add_argument("--seed", type=int, help="seed of every node (default: those in the workflow)")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     options = parser.parse_args(arguments)
+    if options.nets and (options.profile or options.style):
+        parser.error("the demo nets know synthetic heads only: --nets takes no pictures")
     try:
-        return run_demo(options.out, options.seed, options.cpu or None)
+        if options.nets:
+            return run_demo(options.out, options.seed, options.cpu or None)
+        return run_photo_demo(options.out, options.profile, options.style, options.seed, options.cpu or None)
     except (UserError, SetupError) as error:
         print(f"The demo failed: {error}", file=sys.stderr)
         return 1

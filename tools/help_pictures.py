@@ -92,6 +92,7 @@ def draw_album(object_info: dict, steps: int = CropSettings.steps) -> Album:
     profile = album.add("LoadImage", image="icportrait_profile.png")["IMAGE"]
     style = album.add("LoadImage", image="icportrait_style.png")["IMAGE"]
     draw_one_face(album, models, profile, style, steps)
+    draw_mesh(album, profile, style)
     draw_portrait(album, models, profile, style, steps)
     draw_group(album, models, profile, steps)
     return album
@@ -206,10 +207,38 @@ def draw_one_face(album: Album, models: dict, profile: tuple, style: tuple, step
     )
 
 
+def draw_mesh(album: Album, profile: tuple, style: tuple) -> None:
+    """The pages of the nodes that need no model."""
+    add, tile = album.add, album.tile
+    crops = {}
+    for name, image in (("profile", profile), ("style", style)):
+        faces = add("ICPortrait_DetectFaces", image=image)
+        aligned = add("ICPortrait_AlignFace", image=image, faces=faces["faces"], crop_size=512)
+        crops |= {f"{name}_crop": aligned["crop"], f"{name}_stitch": aligned["stitch"]}
+    given = [tile("profile_crop", crops["profile_crop"]), tile("style_crop", crops["style_crop"])]
+    flow = add("ICPortrait_MeshFlow", **crops)
+    album.page(
+        "ICPortrait_MeshFlow",
+        [*given, tile("flow_picture", flow["flow_picture"])],
+        [
+            tile("confidence, in red", crops["style_crop"], flow["confidence"]),
+            tile("warped_profile", flow["warped_profile"]),
+        ],
+    )
+    painted = add("ICPortrait_WarpRelight", **crops)
+    album.page(
+        "ICPortrait_WarpRelight",
+        [*given, tile("warped", painted["warped"])],
+        [tile("mask, in red", crops["style_crop"], painted["mask"]), tile("image", painted["image"])],
+    )
+
+
 def draw_portrait(album: Album, models: dict, profile: tuple, style: tuple, steps: int) -> None:
     """The page of the node that does everything, and the README's first and last picture."""
     tile = album.tile
-    whole = album.add("ICPortrait_Portrait", **models, profile_image=profile, style_image=style, steps=steps)
+    whole = album.add(
+        "ICPortrait_Portrait", **models, profile_image=profile, style_image=style, steps=steps, method="nets"
+    )
     given = [tile("profile: the person", profile), tile("style reference", style)]
     result = tile("result", whole["image"])
     album.page("ICPortrait_Portrait", [*given, result], [tile("panel", whole["panel"])])
@@ -262,6 +291,7 @@ def draw_group(album: Album, models: dict, profile: tuple, steps: int) -> None:
         assignment=assigned["assignment"],
         steps=steps,
         on_error="skip",
+        method="nets",
     )
     album.page(
         "ICPortrait_GroupPortrait",

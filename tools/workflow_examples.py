@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..models.portrait import CropSettings
-from .demo import PERSON_LORA
+from .demo import BEFORE_AFTER, PERSON_LORA, PROFILE, REPORT, RESULT, STYLE
 from .workflow_drawing import Drawing, Node, with_current_outputs
 
-PROFILE, STYLE, RESULT = "Profile: the person", "Style reference: pose, light, style", "Result"
 STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
 PROFILE_FILE, STYLE_FILE = "icportrait_profile.png", "icportrait_style.png"
 SWAP = (
@@ -20,6 +19,9 @@ SWAP = (
     "*Load Portrait Nets*, and set every `crop_size` to 512, `sampler_name` to euler, `steps` to 20 and `cfg` to 3. The demo bundle is "
     "small and knows synthetic heads only."
 )
+CONSENT = "Use only pictures of people who agreed to it."
+STEADY = 2.0
+"""Frames; of the sweep in tests/unit/test_faces_steadying.py."""
 # Where ComfyUI's own templates and OpenAI publish these files.
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 CHECKPOINT_URL = f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"
@@ -104,8 +106,8 @@ def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "", ti
     """The last stage of the workflows around one Portrait node."""
     drawing.stage(title)
     drawing.add("SaveImage", RESULT, images=portrait["image"], filename_prefix=f"icportrait/{name}")
-    drawing.add("PreviewAny", "Report", source=portrait["report"])
-    drawing.add("PreviewImage", "Before and after", images=portrait["panel"])
+    drawing.add("PreviewAny", REPORT, source=portrait["report"])
+    drawing.add("PreviewImage", BEFORE_AFTER, images=portrait["panel"])
     drawing.add("PreviewImage", "Flow: where each part comes from", images=portrait["flow_picture"])
     if note:
         drawing.note("How to read it", note, 220)
@@ -118,7 +120,13 @@ def portrait(drawing: Drawing) -> None:
         "**Profile** = a photo of the person. **Style reference** = the picture whose pose, light and style you want. Press *Run*.",
     )
     drawing.stage("2 Portrait")
-    node = drawing.add("ICPortrait_Portrait", **models, profile_image=profile["IMAGE"], style_image=style["IMAGE"])
+    node = drawing.add(
+        "ICPortrait_Portrait",
+        **models,
+        profile_image=profile["IMAGE"],
+        style_image=style["IMAGE"],
+        method="nets",
+    )
     drawing.note(
         "What to turn",
         "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
@@ -211,6 +219,7 @@ def text_to_portrait(drawing: Drawing) -> None:
         profile_image=profile["IMAGE"],
         style_image=style["IMAGE"],
         noise_strength=0.7,
+        method="nets",
     )
     drawing.stage("5 Result")
     drawing.add("SaveImage", RESULT, images=node["image"], filename_prefix="icportrait/text_to_portrait")
@@ -235,6 +244,7 @@ def refine(drawing: Drawing) -> None:
         noise_strength=0.4,
         share=0.5,
         color_match="mean_std",
+        method="nets",
     )
     drawing.note(
         "How much",
@@ -300,6 +310,7 @@ def extreme_light(drawing: Drawing) -> None:
             style_image=style["IMAGE"],
             share=share,
             noise_strength=0.6,
+            method="nets",
         )
         drawing.add("PreviewImage", f"Pixels seen, share {share:g}", images=results[share]["sampled_image"])
     drawing.note(
@@ -417,6 +428,7 @@ def customised_checkpoint(drawing: Drawing) -> None:
         profile_image=profile["IMAGE"],
         style_image=style["IMAGE"],
         noise_strength=0.8,
+        method="nets",
     )
     drawing.note(
         "Why more noise",
@@ -431,17 +443,16 @@ def customised_checkpoint(drawing: Drawing) -> None:
 
 def batch_of_frames(drawing: Drawing) -> None:
     """Every frame of a clip."""
-    models, profile, style = demo_models_and_pictures(
+    profile, style = photo_pictures(
         drawing,
-        "**Batch of frames**: the same person into each frame. Here two frames are made from one picture; for a clip connect *Load "
-        "Video* and *Get Video Components* instead. Frames are painted one by one: flicker is possible.",
-        380,
+        "**Batch of frames**: the same person into each frame, by mesh. Here two frames are made from one picture; for a clip connect *Load "
+        "Video* and *Get Video Components* instead.",
     )
     drawing.stage("2 Frames")
     mirrored = drawing.add("ImageFlip", image=style["IMAGE"], flip_method="y-axis: horizontally")
     frames = drawing.add("ImageBatch", image1=style["IMAGE"], image2=mirrored["IMAGE"])
     drawing.stage("3 Who goes where")
-    faces = drawing.add("ICPortrait_DetectFaces", image=frames["IMAGE"])
+    faces = drawing.add("ICPortrait_DetectFaces", image=frames["IMAGE"], steady=STEADY)
     person = drawing.add("ICPortrait_AddProfile", images=profile["IMAGE"])
     assigned = drawing.add(
         "ICPortrait_AssignProfiles",
@@ -452,18 +463,137 @@ def batch_of_frames(drawing: Drawing) -> None:
     )
     drawing.stage("4 Paint")
     group = drawing.add(
-        "ICPortrait_GroupPortrait", **models, image=frames["IMAGE"], assignment=assigned["assignment"], on_error="skip"
+        "ICPortrait_GroupPortrait", image=frames["IMAGE"], assignment=assigned["assignment"], on_error="skip"
     )
     drawing.note(
         "Clips",
-        "`photograph` is *first*: the same photo in all frames is steadier. With several people, take `method` *similarity*, because "
-        "faces change places. Frames without the person come out as they were.",
-        180,
+        "`steady` of *Detect Faces* holds the meshes still from frame to frame. `photograph` is *first*: the same photo in all frames is "
+        "steadier. With several people, take `method` *similarity* in *Assign Profiles*, because faces change places. Frames without the "
+        "person come out as they were.",
+        200,
     )
     drawing.stage("5 Result")
     drawing.add("PreviewImage", RESULT, images=group["result"])
     drawing.add("SaveAnimatedWEBP", images=group["result"], filename_prefix="icportrait/batch_of_frames")
     drawing.add("PreviewAny", "Status", source=group["status"])
+
+
+def photo_pictures(drawing: Drawing, about: str, height: int = 330) -> tuple[Node, Node]:
+    """Stage 1 of the templates that need no model: the profile, the style reference."""
+    drawing.stage("1 Pictures")
+    profile = drawing.add("LoadImage", PROFILE, image=PROFILE_FILE)
+    style = drawing.add("LoadImage", STYLE, image=STYLE_FILE)
+    drawing.note("Read me", f"{about}\n\n{samples(PROFILE_FILE, STYLE_FILE)}\n\n{CONSENT}", height)
+    return profile, style
+
+
+def photo_portrait(drawing: Drawing) -> None:
+    """Two photographs, no model."""
+    profile, style = photo_pictures(
+        drawing,
+        "**Photo portrait**: load a photo of the person and the picture whose pose and light you want, and press *Run*. No model is needed: a "
+        "dense face mesh moves the photo into the pose, and the light is laid on it. SD1.5, SDXL or Flux can refine it: `photo_refine`.",
+    )
+    drawing.stage("2 Portrait")
+    node = drawing.add("ICPortrait_Portrait", profile_image=profile["IMAGE"], style_image=style["IMAGE"])
+    drawing.note(
+        "What to turn",
+        "`skin_tone` 0 is the person's own, 1 the style's. `light` down to 0.5: softer light. `shape` 0: the style's outline of the face. "
+        "`expression`: whose eyes and mouth. All other widgets are the nets'.\n\nBest: a sharp photo, face free of hair, turned much as in "
+        "the style reference (up to 40 degrees apart).",
+        260,
+    )
+    result_stage(
+        drawing,
+        node,
+        "photo_portrait",
+        "The report says what painted, warns when the heads are turned too far apart, and compares the likeness before and after.",
+    )
+
+
+def photo_refine(drawing: Drawing) -> None:
+    """The mesh's picture refined by a checkpoint at low denoise."""
+    profile, style = photo_pictures(
+        drawing,
+        "**Photo refine**: the portrait by mesh, then a checkpoint paints over it at low `denoise`: seams and light get its finish, and "
+        "*Transfer Detail* brings the photo's fine detail back.",
+    )
+    drawing.stage("2 Detect and align")
+    person, aligned = detect_and_align(
+        drawing, {"profile": profile["IMAGE"], "style reference": style["IMAGE"]}, order="large-small"
+    ).values()
+    drawing.stage("3 Warp and relight")
+    painted = drawing.add(
+        "ICPortrait_WarpRelight",
+        profile_crop=person["crop"],
+        style_crop=aligned["crop"],
+        profile_stitch=person["stitch"],
+        style_stitch=aligned["stitch"],
+    )
+    drawing.add("PreviewImage", "By mesh alone", images=painted["image"])
+    drawing.stage("4 Refine")
+    models = demo_models(drawing)
+    asked = drawing.add(
+        "ICPortrait_EncodeProfile",
+        profile_image=person["crop"],
+        vae=models["vae"],
+        clip_vision=models["clip_vision"],
+    )
+    latent = drawing.add("VAEEncode", pixels=painted["image"], vae=models["vae"])
+    sampled = drawing.add(
+        "KSampler",
+        model=models["model"],
+        positive=asked["positive"],
+        negative=asked["negative"],
+        latent_image=latent["LATENT"],
+        seed=1,
+        steps=CropSettings.steps,
+        cfg=CropSettings.cfg,
+        sampler_name=CropSettings.sampler,
+        scheduler=CropSettings.scheduler,
+        denoise=0.2,
+    )
+    decoded = drawing.add("VAEDecode", samples=sampled["LATENT"], vae=models["vae"])
+    drawing.stage("5 With your checkpoint (switched off)")
+    loader = drawing.add("CheckpointLoaderSimple", bypassed=True, ckpt_name=CHECKPOINT)
+    for title, text in (("Prompt", "portrait photo of a person"), ("Negative prompt", "")):
+        drawing.add("CLIPTextEncode", title, bypassed=True, clip=loader["CLIP"], text=text)
+    drawing.note(
+        "To change over",
+        "The demo bundle stands in for your checkpoint, and only shows the way: it knows synthetic heads. Any family does (SD1.5, SDXL, "
+        "Flux):\n\n1. Select this stage's nodes and press Ctrl+B; choose the checkpoint.\n2. Connect its "
+        "MODEL and VAE and the prompts' CONDITIONING in stage 4, and delete *Load Demo Bundle* and *Encode Profile*.\n3. Set `crop_size` of "
+        "both *Align Face* to 512 (SD1.5) or 1024 (SDXL, Flux), and `sampler_name` (euler), `steps` (20) and `cfg` as your checkpoint "
+        "wants them. `denoise` 0.15 to 0.35.",
+        330,
+    )
+    drawing.stage("6 Result")
+    sharp = drawing.add(
+        "ICPortrait_TransferDetail",
+        crop=decoded["IMAGE"],
+        flow=painted["flow"],
+        profile_image=person["crop"],
+        detail=0.7,
+    )
+    stitched = drawing.add(
+        "ICPortrait_StitchFace",
+        "Stitch: by mesh",
+        canvas=style["IMAGE"],
+        crop=painted["image"],
+        stitch=aligned["stitch"],
+        feather=0.0,
+        face_mask=painted["mask"],
+    )
+    # The mesh's mask reaches far round the face; what the checkpoint painted is pasted in the face's shape only.
+    stitched = drawing.add(
+        "ICPortrait_StitchFace",
+        "Stitch: the refined face",
+        canvas=stitched["image"],
+        crop=sharp["image"],
+        stitch=aligned["stitch"],
+    )
+    drawing.add("SaveImage", RESULT, images=stitched["image"], filename_prefix="icportrait/photo_refine")
+    drawing.add("PreviewAny", "Report", source=painted["message"])
 
 
 MODEL_TYPES = {"model": "MODEL", "vae": "VAE", "clip_vision": "CLIP_VISION", "nets": "ICPORTRAIT_NETS"}
@@ -549,6 +679,8 @@ BLUEPRINTS: dict[str, Callable[[Drawing], None]] = {
 EXAMPLES: dict[str, Callable[[Drawing], None]] = {
     example.__name__: example
     for example in (
+        photo_portrait,
+        photo_refine,
         portrait,
         text_to_portrait,
         refine,

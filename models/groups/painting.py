@@ -79,7 +79,7 @@ def paint_group(
         running = canvas[number : number + 1]
         pasted = torch.zeros(running.shape[:3])
         hidden = None if occlusion is None else occlusion[min(number, len(occlusion) - 1)]
-        painted, skipped = [], []
+        painted, skipped, remarks = [], [], []
         for index, entry in zip(assignment.numbers(number), entries, strict=True):
             if entry.person is None:
                 continue
@@ -99,6 +99,7 @@ def paint_group(
             else:
                 running, pasted = face.canvas, torch.maximum(pasted, face.mask)
                 painted.append(f"{index} {person.name}")
+                remarks += [f"{place}: {note}" for note in face.crop.notes]
                 crops.append(face.crop.image)
                 if len(tiles) < 3 * _PANEL_FACES:
                     tiles += _tiles(face, f"{person.name}, photograph {entry.photograph}", index)
@@ -108,7 +109,7 @@ def paint_group(
                 on_face(done)
         images.append(running)
         masks.append(pasted)
-        lines += [_status(number, entries, painted, skipped), *skipped]
+        lines += [_status(number, entries, painted, skipped), *skipped, *remarks]
     black = torch.zeros(1, crop_size, crop_size, 3)
     return GroupResult(
         torch.cat(images).contiguous(),

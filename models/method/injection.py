@@ -1,7 +1,8 @@
 """The MODEL patch: a clone of MODEL that denoises an in-context pair while every other node sees one normal-width latent.
 
 A `WrappersMP.APPLY_MODEL` wrapper appends the profile half to the sampler's latent, runs the two nets, adds their
-residuals and hands back the target half. Names: `x` is what the sampler holds (model scale, before
+residuals and hands back the target half. Without nets the pair runs alone; either way self-attention may follow the flow
+(`attention.py`). Names: `x` is what the sampler holds (model scale, before
 `calculate_input`), `W` is one view's latent width, `rows` = chunks * batch (ComfyUI stacks cond and uncond rows).
 """
 
@@ -15,6 +16,7 @@ from comfy.patcher_extension import WrappersMP
 from ..errors import UserError
 from ..types import Flow, LoadedNet, PortraitNets, Profile
 from .aggregation import aggregate_residuals
+from .attention import with_flow_attention
 from .correspondence import METHODS
 from .matching import (
     FLOW_TIMESTEP,
@@ -36,7 +38,7 @@ class Settings:
     """How the nets are applied. Checked at construction (ValueError)."""
 
     strength: float = 1.0
-    """Multiplies all residuals; 0 leaves MODEL as it was, bit for bit."""
+    """Multiplies all residuals; 0 leaves MODEL as it was, bit for bit, with and without nets."""
     start_percent: float = 0.0
     """Share of the schedule at which the pair starts, 0 .. 1."""
     end_percent: float = 1.0
@@ -57,6 +59,12 @@ class Settings:
     net was trained."""
     seed: int = 0
     """Decides the profile half's noise (and the style crop's, for `once`)."""
+    attention: float = 0.0
+    """How far the target's self-attention reads the profile along the flow, 0 .. 1; 0 installs nothing."""
+    attention_start_percent: float = 0.0
+    """Share of the schedule at which that starts, 0 .. 1; only within `start_percent` .. `end_percent`."""
+    attention_end_percent: float = 1.0
+    """Share at which it ends."""
 
     def __post_init__(self):
         if self.flow_mode not in FLOW_MODES:
@@ -65,7 +73,13 @@ class Settings:
             raise UserError(f"Unknown flow method {self.flow_method!r}; choose one of {', '.join(METHODS)}.")
         if not 0 <= self.flow_timestep <= 999:
             raise UserError(f"The flow's timestep must lie in 0 .. 999; got {self.flow_timestep}.")
-        for name in ("start_percent", "end_percent"):
+        for name in (
+            "start_percent",
+            "end_percent",
+            "attention",
+            "attention_start_percent",
+            "attention_end_percent",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must lie in 0 .. 1; got {getattr(self, name)}.")
 
@@ -127,11 +141,13 @@ def _check_shape(residual: torch.Tensor, rows: int, expected: tuple[int, int, in
         )
 
 
-def merge_control(own: list[torch.Tensor], control: dict | None, rows: int, shapes: list[tuple[int, int, int]]) -> dict:
+def merge_control(
+    own: list[torch.Tensor | None], control: dict | None, rows: int, shapes: list[tuple[int, int, int]]
+) -> dict:
     """ComfyUI's control dict for the pair: our residuals plus those of other ControlNets, which ran on the target alone.
 
     Args:
-        own: residuals of the pair in encoder order, the middle block last.
+        own: residuals of the pair in encoder order, the middle block last; None where there is none.
         control: what ComfyUI computed at width W, or None; not modified. Its lists are consumed from the end, so
             entry i of a list of n belongs n - i places before the end of the encoder.
         shapes: from `level_shapes` at width 2W.
@@ -140,7 +156,8 @@ def merge_control(own: list[torch.Tensor], control: dict | None, rows: int, shap
         UserError: a residual whose shape does not fit.
     """
     for level, (residual, shape) in enumerate(zip(own, shapes, strict=True)):
-        _check_shape(residual, rows, shape, f"the appearance net's residual of level {level}")
+        if residual is not None:
+            _check_shape(residual, rows, shape, f"the appearance net's residual of level {level}")
     merged = {"input": [], "middle": own[-1:], "output": own[:-1]}
     blocks = len(own) - 1
     for name, residuals in (control or {}).items():
@@ -167,7 +184,8 @@ def merge_control(own: list[torch.Tensor], control: dict | None, rows: int, shap
                 merged["input"] += [None] * (count - len(merged["input"]))
                 merged["input"][slot] = padded
             else:
-                merged[name][slot] = merged[name][slot] + padded
+                present = merged[name][slot]
+                merged[name][slot] = padded if present is None else present + padded
     return merged
 
 
@@ -190,6 +208,14 @@ def is_cond(chunk: int, context: torch.Tensor | None, embedding: torch.Tensor) -
     return chunk == 0
 
 
+def _within(base, sigma: float, start_percent: float, end_percent: float) -> bool:
+    """Whether a noise level lies in a part of the schedule; never when the part is empty."""
+    if start_percent >= end_percent:
+        return False
+    percent_to_sigma = base.model_sampling.percent_to_sigma
+    return percent_to_sigma(end_percent) <= sigma <= percent_to_sigma(start_percent)
+
+
 @dataclass
 class _Run:
     """What one sampling run computes once. Dropped when the run ends, however it ends."""
@@ -206,28 +232,31 @@ class PortraitPatch:
 
     def __init__(
         self,
-        nets: PortraitNets,
+        nets: PortraitNets | None,
         profile: Profile,
-        hint: torch.Tensor,
+        hint: torch.Tensor | None,
         settings: Settings,
         flow: Flow | None = None,
         style_latent: torch.Tensor | None = None,
     ):
         self.nets = nets
         self.profile = profile
-        self.hint = hint  # [1, 3, H, 2W]
+        self.hint = hint  # [1, 3, H, 2W]; None without nets
         self.settings = settings
         self.flow = flow
         self.style_latent = style_latent
-        config = nets.appearance.config
-        self.alpha = config["alpha"] if settings.alpha is None else settings.alpha
-        self.beta = config["beta"] if settings.beta is None else settings.beta
-        self.gate = config.get("gate", False) if settings.use_confidence is None else settings.use_confidence
+        if nets is not None:
+            config = nets.appearance.config
+            self.alpha = config["alpha"] if settings.alpha is None else settings.alpha
+            self.beta = config["beta"] if settings.beta is None else settings.beta
+            self.gate = config.get("gate", False) if settings.use_confidence is None else settings.use_confidence
         self.run = _Run()
 
     @property
     def used_nets(self) -> list[LoadedNet]:
         """A flow that came in ready needs no matching net, so it is not loaded then."""
+        if self.nets is None:
+            return []
         return [self.nets.appearance] if self.flow is not None else [self.nets.matching, self.nets.appearance]
 
     # Wrappers. ComfyUI's signatures have grown over time, so all but the needed arguments pass through.
@@ -268,17 +297,24 @@ class PortraitPatch:
         profile_half = noised(base.model_sampling, self.run.latent, self.run.noise, t).to(x.dtype)
         pair = torch.cat((x, profile_half.expand(rows, -1, -1, -1)), dim=-1)
 
-        offsets, confidence = self._flow(base, pair[:batch], t[:batch])
-        repeats = rows // offsets.shape[0]
-        residuals = aggregate_residuals(
-            self._residuals(base, pair, t, chunks, c_crossattn),
-            offsets.repeat(repeats, 1, 1, 1),
-            self.alpha,
-            self.beta,
-            confidence.repeat(repeats, 1, 1, 1) if self.gate else None,
-        )
-        residuals = [residual * self.settings.strength for residual in residuals]
         shapes = level_shapes(base.model_config.unet_config, height, 2 * width)
+        residuals = [None] * len(shapes)
+        attending = self._attends(base, float(t[0]))
+        if self.nets is not None or attending:
+            offsets, confidence = self._flow(base, pair[:batch], t[:batch])
+            repeats = rows // offsets.shape[0]
+            offsets, confidence = offsets.repeat(repeats, 1, 1, 1), confidence.repeat(repeats, 1, 1, 1)
+        if self.nets is not None:
+            residuals = aggregate_residuals(
+                self._residuals(base, pair, t, chunks, c_crossattn),
+                offsets,
+                self.alpha,
+                self.beta,
+                confidence if self.gate else None,
+            )
+            residuals = [residual * self.settings.strength for residual in residuals]
+        if attending:
+            transformer_options = with_flow_attention(transformer_options, offsets, confidence, self.settings.attention)
         merged = merge_control(residuals, control, rows, shapes)
         return executor(pair, t, c_concat, c_crossattn, merged, transformer_options, *args, **kwargs)[..., :width]
 
@@ -286,11 +322,13 @@ class PortraitPatch:
 
     def _active(self, base, sigma: float) -> bool:
         settings = self.settings
-        if settings.strength == 0 or settings.start_percent >= settings.end_percent:
-            return False
-        start = base.model_sampling.percent_to_sigma(settings.start_percent)
-        end = base.model_sampling.percent_to_sigma(settings.end_percent)
-        return end <= sigma <= start
+        return settings.strength != 0 and _within(base, sigma, settings.start_percent, settings.end_percent)
+
+    def _attends(self, base, sigma: float) -> bool:
+        settings = self.settings
+        return settings.attention != 0 and _within(
+            base, sigma, settings.attention_start_percent, settings.attention_end_percent
+        )
 
     def _check(self, x, c_concat) -> None:
         height, width = self.profile.latent.shape[-2:]
@@ -356,9 +394,9 @@ class PortraitPatch:
 
 def apply_portrait(
     model,
-    nets: PortraitNets,
+    nets: PortraitNets | None,
     profile: Profile,
-    sampled: torch.Tensor,
+    sampled: torch.Tensor | None,
     settings: Settings,
     flow: Flow | None = None,
     style_latent: torch.Tensor | None = None,
@@ -367,9 +405,10 @@ def apply_portrait(
 
     Args:
         model: ComfyUI MODEL (ModelPatcher), SD1.5.
-        sampled: style crop after pixel sampling, `[1, H, W, 3]`, of the profile's size.
-        flow: ready flow, used as it is when given.
-        style_latent: `[1, 4, H / 8, W / 8]`, VAE scale; needed for `flow_mode` `once` when no flow is given.
+        nets: None runs the in-context pair alone.
+        sampled: style crop after pixel sampling, `[1, H, W, 3]`, of the profile's size; only the nets look at it.
+        flow: ready flow, used as it is when given. Without nets the only one there is; needed for `attention` then.
+        style_latent: `[1, 4, H / 8, W / 8]`, VAE scale; needed for `flow_mode` `once` when nets but no flow are given.
 
     Raises:
         UserError: a MODEL, nets or sizes that do not fit, or a MODEL that carries a profile already.
@@ -379,12 +418,20 @@ def apply_portrait(
         raise UserError(
             "The MODEL carries an IC-Portrait profile already; connect the MODEL from before the first 'Apply Portrait'."
         )
-    hint = hint_pair(sampled, profile.image)
+    if nets is not None and sampled is None:
+        raise UserError("The nets look at the style crop's kept pixels: connect `sampled_image` from 'Sample Pixels'.")
+    hint = None if nets is None else hint_pair(sampled, profile.image)
     if flow is not None:
         if (flow.height, flow.width) != tuple(profile.image.shape[1:3]) or flow.offsets.shape[0] != 1:
             raise UserError(
                 f"The flow was estimated for one {flow.width} x {flow.height} crop, but the profile is "
                 f"{profile.image.shape[2]} x {profile.image.shape[1]}. Estimate it from these crops."
+            )
+    elif nets is None:
+        if settings.attention:
+            raise UserError(
+                "Attention along the flow needs a flow: connect `flow` from 'Mesh Flow' or 'Estimate Flow', connect nets, or set "
+                "`attention` to 0."
             )
     elif settings.flow_mode == "once":
         if style_latent is None:

@@ -56,7 +56,7 @@ def load_net(path: str | Path, role: str) -> LoadedNet:
     Raises:
         UserError: not a readable net file, another role, or tensors that do not fit.
     """
-    tensors, config, _ = load_net_file(path, role)
+    tensors, config, training = load_net_file(path, role)
     weight_dtype = comfy.utils.weight_dtype(tensors)
     dtype = comfy.model_management.unet_dtype(
         model_params=-1, supported_dtypes=SUPPORTED_DTYPES, weight_dtype=weight_dtype
@@ -68,7 +68,7 @@ def load_net(path: str | Path, role: str) -> LoadedNet:
     net = build_net(config, dtype=dtype, device=offload_device, operations=operations).eval()
     load_strictly(lambda: net.load_state_dict(tensors, strict=False), path)
     patcher = patcher_class()(net, load_device=load_device, offload_device=offload_device)
-    return LoadedNet(patcher, config, cast_dtype or dtype)
+    return LoadedNet(patcher, config, cast_dtype or dtype, training.get("data", ""))
 
 
 def load_portrait_nets(matching_path: str | Path, appearance_path: str | Path) -> PortraitNets:

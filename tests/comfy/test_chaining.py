@@ -92,10 +92,14 @@ def sampler_inputs(**changes) -> dict:
     return {"model": ["applied", 0], "seed": 5, "denoise": 0.7, **STEPS, **wires, **changes}
 
 
-def applied_to(model: list) -> tuple:
-    """The Apply node on another MODEL."""
+def without_nets(**changes) -> dict:
+    """The graph whose Apply has no nets, but a flow that its attention follows. `changes` add or replace nodes."""
+    estimate = {"model": ["bundle", 0], "nets": ["bundle", 3], "profile": ["encoded", 0], "style_image": ["style", 0]}
+    estimate |= {"vae": ["bundle", 1], "timestep": 100, "method": "window", "seed": 1, "sampled_image": ["sampled", 0]}
     kind, inputs = graph()["applied"]
-    return kind, inputs | {"model": model}
+    inputs = {name: value for name, value in inputs.items() if name not in ("nets", "sampled_image", "style_latent")}
+    applied = (kind, inputs | {"flow": ["flow", 0], "attention": 1.0})
+    return graph(**{"flow": ("ICPortrait_EstimateFlow", estimate), "applied": applied} | changes)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +111,15 @@ def applied_to(model: list) -> tuple:
     ],
     ids=lambda patch: patch[0],
 )
-def test_patches_of_the_model_work_under_apply(run, patch):
-    plain = run(graph())
-    kind, inputs = patch
-    other = run(graph(patch=(kind, inputs | {"model": ["bundle", 0]}), applied=applied_to(["patch", 0])))
+@pytest.mark.parametrize("made", [graph, without_nets])
+def test_patches_of_the_model_work_under_apply(run, patch, made):
+    plain = run(made())
+    name, inputs = patch
+    kind, applied = made()["applied"]
+    applied = (kind, applied | {"model": ["patch", 0]})
+    other = run(made(patch=(name, inputs | {"model": ["bundle", 0]}), applied=applied))
     assert other.shape == plain.shape
-    if kind != "HyperTile":  # its tiles may be as large as this small picture's maps
+    if name != "HyperTile":  # its tiles may be as large as this small picture's maps
         assert not torch.equal(other, plain)
 
 
@@ -169,8 +176,9 @@ class TestLatentUpscale:
 
 
 class TestRegions:
-    def test_a_conditioning_mask_is_followed(self, run):
-        masked = graph(
+    @pytest.mark.parametrize("made", [graph, without_nets])
+    def test_a_conditioning_mask_is_followed(self, run, made):
+        masked = made(
             region=("SolidMask", {"value": 1.0, "width": SIZE // 2, "height": SIZE}),
             whole=("SolidMask", {"value": 0.0, "width": SIZE, "height": SIZE}),
             half=(
@@ -184,7 +192,7 @@ class TestRegions:
             both=("ConditioningCombine", {"conditioning_1": ["regional", 0], "conditioning_2": ["encoded", 3]}),
             sampler=("KSampler", sampler_inputs(positive=["both", 0])),
         )
-        assert not torch.equal(run(masked), run(graph()))
+        assert not torch.equal(run(masked), run(made()))
 
     def test_area_conditioning_is_refused(self, run):
         area = {"width": 64, "height": SIZE, "x": 0, "y": 0, "strength": 1.0}
@@ -196,8 +204,9 @@ class TestRegions:
             run(regional)
 
 
-def test_a_batch_of_seeds_gives_as_many_pictures(run):
-    batch = graph(
+@pytest.mark.parametrize("made", [graph, without_nets])
+def test_a_batch_of_seeds_gives_as_many_pictures(run, made):
+    batch = made(
         several=("RepeatLatentBatch", {"samples": ["latent", 0], "amount": 2}),
         sampler=("KSampler", sampler_inputs(latent_image=["several", 0])),
     )

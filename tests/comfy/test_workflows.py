@@ -398,7 +398,7 @@ class TestDemo:
     """What `python run.py demo` does after set-up, on the shipped bundle and sample pictures."""
 
     def test_writes_result_panel_and_report(self, tmp_path, capsys):
-        assert demo.main(["--out", str(tmp_path), "--seed", "3", "--cpu"]) == 0
+        assert demo.main(["--nets", "--out", str(tmp_path), "--seed", "3", "--cpu"]) == 0
         report = json.loads((tmp_path / "report.json").read_text())
         assert report["seed"] == 3
         assert set(report) == {"identity_style", "identity_result", "seed", "seconds", "versions"}
@@ -418,6 +418,25 @@ class TestDemo:
             "6 Inject, denoise, detail",
         ):
             assert needed in printed
+
+    def test_two_pictures_of_yours(self, tmp_path, capsys, astronaut_path, group_photo_path):
+        turned = Image.open(astronaut_path).convert("L").rotate(90, expand=True)
+        exif = turned.getexif()
+        exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+        turned.save(tmp_path / "profile.jpg", exif=exif)
+        style = np.asarray(Image.open(group_photo_path).convert("L"), np.uint16)[60:460, 440:840] * 257
+        Image.fromarray(style).save(tmp_path / "style.png")
+        pictures = ["--profile", str(tmp_path / "profile.jpg"), "--style", str(tmp_path / "style.png")]
+        assert demo.main([*pictures, "--out", str(tmp_path), "--cpu"]) == 0
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert report["report"][0].startswith("Painted by mesh")
+        assert Image.open(tmp_path / "result.png").size == (400, 400)
+        assert "Identity similarity" in capsys.readouterr().out
+
+    def test_a_file_that_is_no_picture(self, tmp_path, capsys):
+        (tmp_path / "x.png").write_text("x")
+        assert demo.main(["--profile", str(tmp_path / "x.png"), "--out", str(tmp_path), "--cpu"]) == 1
+        assert "cannot be read as a picture" in capsys.readouterr().err
 
     def test_a_failure_is_one_sentence_and_exit_code_1(self, tmp_path, capsys, monkeypatch):
         monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))

@@ -153,8 +153,8 @@ class TestGroupPortrait:
             [setup.vae],
             [setup.clip_vision],
             [setup.nets],
-            [canvas],
-            [assignment],
+            image=[canvas],
+            assignment=[assignment],
             **arguments,
         )
 
@@ -206,6 +206,7 @@ class TestGroupPortrait:
             "frame 0: 0 painted, 1 skipped",
             "face 0 (P0) of frame 0 was skipped: no luck",
             "frame 1: no face, passed through unchanged",
+            "Painted by nets.",
         ]
         with pytest.raises(ValueError, match=r"^Group Portrait: face 0 \(P0\) of frame 0: no luck"):
             self.run(canvas, group)

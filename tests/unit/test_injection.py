@@ -8,10 +8,12 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from tiny_models import UNET, portrait_setup, random_unet, sample, stock_controlnet, with_control, write_nets
 
 from icportrait.models.method import injection, matching
+from icportrait.models.method.attention import FlowAttention, map_size
 from icportrait.models.method.injection import Settings, apply_portrait
 from icportrait.models.nets import loading
 
@@ -270,6 +272,206 @@ class TestFlow:
         without = sample(patch(setup, Settings(alpha=0.0, beta=0.0)), setup)
         torch.testing.assert_close(sample(patch(setup, Settings(use_confidence=True), flow=unsure), setup), without)
         assert not torch.allclose(plain, without, atol=1e-2)
+
+
+def alone(setup, flow=None, **settings):
+    """The setup's MODEL with its profile and no nets."""
+    return apply_portrait(setup.model, None, setup.profile, None, Settings(**settings), flow)
+
+
+class TestWithoutNets:
+    """The in-context pair alone."""
+
+    def test_the_unet_gets_the_pair_and_no_residuals(self, setup):
+        with_nets, expected = spy_on_unet(patch(setup))
+        sample(with_nets, setup)
+        model, calls = spy_on_unet(alone(setup))
+        sample(model, setup)
+        assert torch.equal(calls[0][0], expected[0][0])
+        assert all(entry is None for _, _, control in calls for entries in control.values() for entry in entries)
+
+    def test_equals_nets_of_strength_next_to_nothing(self, setup):
+        faint = sample(patch(setup, Settings(strength=1e-9)), setup)
+        torch.testing.assert_close(sample(alone(setup), setup), faint, rtol=1e-4, atol=1e-4)
+
+    def test_a_flow_changes_nothing_without_attention(self, setup):
+        assert torch.equal(sample(alone(setup, setup.flow), setup), sample(alone(setup), setup))
+
+    def test_strength_zero_is_the_plain_model(self, setup):
+        model = alone(setup, setup.flow, strength=0.0, attention=1.0)
+        assert torch.equal(sample(model, setup), sample(setup.model, setup))
+
+    def test_no_net_is_loaded(self, setup):
+        assert alone(setup, setup.flow, attention=1.0).get_additional_models() == []
+
+    def test_a_batch_equals_single_runs(self, setup):
+        latents = torch.cat([setup.style_latent, setup.style_latent.flip(-1)])
+        model = alone(setup, setup.flow, attention=0.7)
+        noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+
+        def run(latent, noise):
+            sampler = comfy.samplers.KSampler(model, 2, torch.device("cpu"), "euler", "normal", 0.7)
+            with torch.inference_mode():
+                return sampler.sample(noise, setup.positive, setup.negative, 3.0, latent, disable_pbar=True)
+
+        single = torch.cat([run(latents[i : i + 1], noise[i : i + 1]) for i in range(2)])
+        torch.testing.assert_close(run(latents, noise), single, rtol=1e-3, atol=1e-3)
+
+    def test_other_residuals_reach_the_target_half_and_only_it(self, setup):
+        stock = stock_controlnet().copy().set_cond_hint(torch.rand(1, 3, 64, 64), 0.8)
+        conds = {name: with_control(getattr(setup, name), stock) for name in ("positive", "negative")}
+        plain, plain_calls = spy_on_unet(setup.model)
+        sample(plain, setup, **conds)
+        model, calls = spy_on_unet(alone(setup))
+        sample(model, setup, **conds)
+        for name in ("output", "middle"):
+            for theirs, padded in zip(plain_calls[0][2][name], calls[0][2][name], strict=True):
+                width = theirs.shape[-1]
+                assert torch.equal(padded[..., :width], theirs) and not padded[..., width:].any()
+
+    def test_lora_works(self, setup):
+        adapted = alone(setup, setup.flow, attention=1.0)
+        assert adapted.add_patches(lora(setup), 0.5)
+        plain = sample(alone(setup, setup.flow, attention=1.0), setup)
+        assert not torch.allclose(sample(adapted, setup), plain, atol=1e-3)
+
+    def test_sizes_are_checked_all_the_same(self, setup):
+        with pytest.raises(ValueError, match="works on 128 x 64 pixels, but the profile is 64 x 64"):
+            sample(alone(setup), setup, latent_image=torch.randn(1, 4, 8, 16))
+        with pytest.raises(ValueError, match="area conditioning"):
+            sample(alone(setup), setup, positive=[[setup.positive[0][0], {"area": (8, 4, 0, 0)}]])
+
+    def test_what_is_missing_is_named(self, setup):
+        with pytest.raises(ValueError, match="Attention along the flow needs a flow"):
+            alone(setup, attention=0.5)
+        with pytest.raises(ValueError, match="connect `sampled_image`"):
+            apply_portrait(setup.model, setup.nets, setup.profile, None, Settings(), setup.flow)
+
+
+class TestAttention:
+    """Self-attention along the flow."""
+
+    def options_seen(self, setup, model, **changes) -> list[dict]:
+        """The `transformer_options` of each evaluation of the UNet."""
+        seen = []
+
+        def record(executor, x, t, c_concat=None, c_crossattn=None, control=None, options=None, *args, **kwargs):
+            seen.append(options)
+            return executor(x, t, c_concat, c_crossattn, control, options, *args, **kwargs)
+
+        model = model.clone()
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", record)
+        sample(model, setup, **changes)
+        return seen
+
+    def test_moves_the_values_of_the_target_half_alone(self):
+        """Written out for a map of 2 x 4 tokens: flow one cell to the right, sure in the upper row, half sure below."""
+        offsets = torch.tensor([1.0, 0.0])[None, :, None, None].expand(1, 2, 2, 2)
+        confidence = torch.tensor([[1.0, 1.0], [0.5, 0.5]])[None, None]
+        tokens = torch.arange(8.0)[None, :, None].expand(2, 8, 3).contiguous()
+        query, key, value = FlowAttention(offsets.repeat(2, 1, 1, 1), confidence.repeat(2, 1, 1, 1), 0.5)(
+            tokens, tokens, tokens, {"original_shape": [2, 4, 4, 8]}
+        )
+        assert query is tokens and key is tokens
+        # The border holds the last column: cells 0 and 1 both read column 1 of the profile.
+        upper, lower = [0.5 * 0 + 0.5 * 3, 0.5 * 1 + 0.5 * 3], [0.75 * 4 + 0.25 * 7, 0.75 * 5 + 0.25 * 7]
+        expected = torch.tensor([*upper, 2, 3, *lower, 6, 7])
+        torch.testing.assert_close(value, expected[None, :, None].expand(2, 8, 3))
+        assert torch.equal(tokens[0, :, 0], torch.arange(8.0))
+
+    @pytest.mark.parametrize("tokens, size", [(512, (16, 32)), (128, (8, 16)), (8, (2, 4))])
+    def test_maps_of_all_levels(self, tokens, size):
+        assert map_size(tokens, 16, 32) == size
+
+    def test_tokens_that_are_no_map_are_refused(self):
+        with pytest.raises(ValueError, match="cannot tell how 100 tokens lie"):
+            map_size(100, 16, 32)
+
+    @pytest.mark.parametrize("nets", [True, False])
+    def test_zero_installs_nothing(self, setup, nets):
+        model = patch(setup) if nets else alone(setup, setup.flow)
+        assert all("attn1_patch" not in options.get("patches", {}) for options in self.options_seen(setup, model))
+
+    @pytest.mark.parametrize("nets", [True, False])
+    def test_an_empty_range_is_bit_identical_to_zero(self, setup, nets):
+        def model(**changes):
+            return patch(setup, Settings(**changes)) if nets else alone(setup, setup.flow, **changes)
+
+        off = sample(model(), setup)
+        empty = {"attention_start_percent": 0.5, "attention_end_percent": 0.5}
+        assert torch.equal(sample(model(attention=1.0, **empty), setup), off)
+        results = [sample(model(attention=strength), setup) for strength in (0.5, 1.0)]
+        assert (results[0] - off).abs().mean() > 1e-3 and (results[1] - results[0]).abs().mean() > 1e-3
+
+    def test_it_works_in_its_range_only(self, setup):
+        model = alone(setup, setup.flow, attention=1.0, attention_start_percent=0.5, attention_end_percent=0.9)
+        seen = self.options_seen(setup, model, steps=6, denoise=1.0)
+        sampling = setup.model.get_model_object("model_sampling")
+        start, end = sampling.percent_to_sigma(0.5), sampling.percent_to_sigma(0.9)
+        installed = ["attn1_patch" in options.get("patches", {}) for options in seen]
+        assert installed == [end <= float(options["sigmas"][0]) <= start for options in seen]
+        assert set(installed) == {True, False}
+
+    def test_a_flow_without_confidence_does_nothing(self, setup):
+        blind = type(setup.flow)(setup.flow.offsets, torch.zeros_like(setup.flow.confidence), 64, 64)
+        torch.testing.assert_close(sample(alone(setup, blind, attention=1.0), setup), sample(alone(setup), setup))
+
+    def test_a_flow_of_pixels_is_taken(self, setup):
+        right = torch.tensor([1.0, 0.0])[None, :, None, None]
+        fine = (8 * right).expand(1, 2, 64, 64), torch.ones(1, 1, 64, 64)
+        coarse = right.expand(1, 2, 8, 8), torch.ones(1, 1, 8, 8)
+        results = [sample(alone(setup, type(setup.flow)(*one, 64, 64), attention=1.0), setup) for one in (fine, coarse)]
+        torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
+
+    @pytest.mark.parametrize("mode", ["once", "each step"])
+    def test_the_nets_own_flow_is_taken(self, setup, mode):
+        inputs = {"style_latent": setup.style_latent} if mode == "once" else {"flow": None}
+        latent = setup.style_latent.repeat(2, 1, 1, 1)
+        results = [
+            sample(patch(setup, Settings(flow_mode=mode, attention=a), **inputs), setup, latent_image=latent)
+            for a in (0.0, 1.0)
+        ]
+        assert results[1].shape == (2, 4, 8, 8) and not torch.allclose(*results, atol=1e-3)
+
+    def test_cond_and_uncond_apart_give_what_they_give_together(self, setup):
+        long = [[torch.zeros(1, 77, 768), {}]]  # too long to be padded to the one token of the positive
+        model = alone(setup, setup.flow, attention=1.0)
+        torch.testing.assert_close(
+            sample(model, setup, negative=long), sample(model, setup), rtol=1e-3, atol=1e-3
+        )  # tokens of zeros all say the same
+
+    def test_other_patches_are_called_and_see_the_plain_map(self, setup):
+        calls = {"patch": [], "replace": [], "output": []}
+
+        def other(query, key, value, extra_options):
+            calls["patch"].append((torch.equal(query, key), torch.equal(key, value), query.shape[1]))
+            return query, key, value
+
+        def replace(query, key, value, extra_options):
+            calls["replace"].append(query.shape[1])
+            return optimized_attention(query, key, value, extra_options["n_heads"])
+
+        def output(tokens, extra_options):
+            calls["output"].append(tokens.shape[1])
+            return tokens
+
+        model = setup.model.clone()
+        model.set_model_attn1_patch(other)
+        model.set_model_attn1_replace(replace, "middle", 0)
+        model.set_model_attn1_output_patch(output)
+        patched = apply_portrait(model, None, setup.profile, None, Settings(attention=1.0), setup.flow)
+        result = sample(patched, setup, steps=1)
+        assert all(count for count in map(len, calls.values()))
+        assert all(same_key and not same_value for same_key, same_value, _ in calls["patch"])
+        assert {tokens for *_, tokens in calls["patch"]} == set(calls["output"])
+        # They change nothing themselves, so neither does their presence.
+        torch.testing.assert_close(result, sample(alone(setup, setup.flow, attention=1.0), setup, steps=1))
+        assert len(model.model_options["transformer_options"]["patches"]["attn1_patch"]) == 1
+
+    @pytest.mark.parametrize("wrong", [-0.1, 1.1])
+    def test_out_of_range(self, wrong):
+        with pytest.raises(ValueError, match="attention must lie in 0 .. 1"):
+            Settings(attention=wrong)
 
 
 class TestCounts:

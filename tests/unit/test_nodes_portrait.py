@@ -23,7 +23,13 @@ def run(profile_image, style_image, **changes):
     } | changes
     with torch.inference_mode():
         output = portrait.Portrait.execute(
-            setup.model, setup.vae, setup.clip_vision, setup.nets, profile_image, style_image, **arguments
+            setup.model,
+            setup.vae,
+            setup.clip_vision,
+            setup.nets,
+            profile_image=profile_image,
+            style_image=style_image,
+            **arguments,
         )
     names = [entry.id for entry in portrait.Portrait.define_schema().outputs]
     return dict(zip(names, output.args, strict=True))
@@ -114,20 +120,20 @@ def test_the_crop_alone_is_what_the_stage_nodes_make():
             setup.model, setup.nets, profile, style_crop, setup.vae, 100, settings.flow_method, 5, sampled
         ).args[0]
         (patched,) = apply.Apply.execute(
-            setup.model,
-            setup.nets,
-            profile,
-            sampled,
-            1.0,
-            0.0,
-            1.0,
-            -1.0,
-            -1.0,
-            "once",
-            100,
-            settings.flow_method,
-            5,
-            flow,
+            model=setup.model,
+            nets=setup.nets,
+            profile=profile,
+            sampled_image=sampled,
+            strength=1.0,
+            start_percent=0.0,
+            end_percent=1.0,
+            alpha=-1.0,
+            beta=-1.0,
+            flow_mode="once",
+            flow_timestep=100,
+            flow_method=settings.flow_method,
+            seed=5,
+            flow=flow,
         ).args
         latent = {"samples": setup.vae.encode(style_crop)}
         (out,) = sampling.ProgressiveSampler.execute(

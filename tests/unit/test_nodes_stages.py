@@ -228,6 +228,19 @@ class TestApply:
         from_latent = self.result(setup, flow=None, style_latent={"samples": setup.style_latent})
         assert torch.equal(self.result(setup), from_latent)
 
+    def test_without_nets(self, setup):
+        bare = {"nets": None, "sampled_image": None}
+        pair = self.result(setup, **bare, flow=None)
+        assert not torch.equal(pair, sample(setup.model, setup))
+        assert torch.equal(self.result(setup, **bare), pair)
+        assert torch.equal(self.result(setup, **bare, strength=0.0, attention=1.0), sample(setup.model, setup))
+        assert not torch.equal(self.result(setup, **bare, attention=1.0), pair)
+        assert "needs a flow" in sentence(apply.Apply, **self.apply(setup, **bare, flow=None, attention=1.0))
+
+    def test_nothing_moves_with_the_new_inputs_at_their_defaults(self, setup):
+        off = {"attention": 0.0, "attention_start_percent": 0.2, "attention_end_percent": 0.8}
+        assert torch.equal(self.result(setup, **off), self.result(setup))
+
     def test_bad_inputs(self, setup):
         assert "flow mode" in sentence(apply.Apply, **self.apply(setup, flow_mode="x"))
         assert "connect `flow`" in sentence(apply.Apply, **self.apply(setup, flow=None))
@@ -240,6 +253,9 @@ class TestApply:
         video = {"samples": torch.zeros(1, 16, 1, 8, 8)}
         assert "SD1.5's [B, 4, h, w]" in sentence(apply.Apply, **self.apply(setup, flow=None, style_latent=video))
         assert "profile must come from" in sentence(apply.Apply, **self.apply(setup, profile=None))
+        assert "nets must come from" in sentence(apply.Apply, **self.apply(setup, nets="x"))
+        assert "connect `sampled_image`" in sentence(apply.Apply, **self.apply(setup, sampled_image=None))
+        assert "attention must lie in 0 .. 1" in sentence(apply.Apply, **self.apply(setup, attention=2.0))
 
 
 class TestSampling:

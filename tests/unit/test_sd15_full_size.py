@@ -5,6 +5,7 @@ About 3.6 GB on disk and 9 GB of memory while it runs.
 """
 
 import gc
+import itertools
 import shutil
 
 import comfy.model_management
@@ -15,16 +16,18 @@ import comfy.sd1_clip
 import pytest
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
+from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from safetensors.torch import save_file
-from tiny_models import picture
+from tiny_models import picture, randomise
 
 from icportrait.models.method import encoding, injection, matching
+from icportrait.models.method.attention import with_flow_attention
 from icportrait.models.method.pixel_sampling import sample_pixels
 from icportrait.models.nets import files as net_files
 from icportrait.models.nets import loading
 from icportrait.models.nets import portrait_net as nets
-from icportrait.models.types import Profile
+from icportrait.models.types import Flow, Profile
 from icportrait.training.evaluation.measure.flops import SD15_VAE
 
 # The published checkpoint's own figures: tensors and parameters of each part.
@@ -99,6 +102,37 @@ def test_the_checkpoint_has_sd15s_own_names_and_sizes():
     assert shapes["cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc1.weight"] == (3072, 768)
 
 
+def peak_bytes(work) -> int:
+    """The most that `work()` holds at one time beyond what was there before."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.inference_mode(), torch.profiler.profile(profile_memory=True, activities=activities) as profile:
+        work()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(sizes))
+
+
+@pytest.mark.slow
+def test_attention_along_the_flow_needs_no_square_of_the_tokens():
+    """SD1.5's finest attention (320 channels, 8 heads) for cond and uncond rows of a pair of 512 px crops: a map of 64 x 128."""
+    rows = 2
+    block = randomise(BasicTransformerBlock(320, 8, 40, context_dim=768, operations=comfy.ops.disable_weight_init), 7)
+    generator = torch.Generator().manual_seed(8)
+    tokens, context = torch.randn(rows, 64 * 128, 320, generator=generator), torch.zeros(rows, 1, 768)
+    plain = {"original_shape": [rows, 4, 64, 128]}
+    offsets, confidence = torch.zeros(rows, 2, 512, 512), torch.ones(rows, 1, 512, 512)
+    attending = with_flow_attention(plain, offsets, confidence, 1.0)
+    results = {}
+    peaks = [
+        peak_bytes(lambda name=name, options=options: results.update({name: block(tokens.clone(), context, options)}))
+        for name, options in (("plain", plain), ("attending", attending))
+    ]
+    assert results["attending"].shape == tokens.shape and results["attending"].isfinite().all()
+    assert (results["attending"] - results["plain"]).abs().mean() > 1e-3
+    assert peaks[1] <= 1.25 * peaks[0]
+    assert peaks[1] - peaks[0] < (64 * 128) ** 2 * 4 / 4  # a bias on the logits alone would be four times as much
+
+
 @pytest.mark.slow
 def test_runs_with_full_size_nets(tmp_path):
     checkpoint = tmp_path / "sd15.safetensors"
@@ -123,17 +157,24 @@ def test_runs_with_full_size_nets(tmp_path):
             assert flow.offsets.shape == (1, 2, 16, 16)
 
             patched = injection.apply_portrait(model, portrait_nets, profile, sampled, injection.Settings(), flow)
+            fine = Flow(torch.full((1, 2, 256, 256), 9.0), torch.ones(1, 1, 256, 256), 256, 256)  # as from a mesh
+            alone, off, attending = (
+                injection.apply_portrait(model, None, profile, None, injection.Settings(**changes), fine)
+                for changes in ({}, {"strength": 0.0, "attention": 1.0}, {"attention": 1.0})
+            )
             noise = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(5))
             positive, negative = encoding.conditionings(profile)
             results = [
                 comfy.sample.sample(
                     one, noise, 2, 1.0, "euler", "normal", positive, negative, style_latent, denoise=0.7, seed=5
                 )
-                for one in (patched, model)
+                for one in (patched, model, off, alone, attending)
             ]
-        assert results[0].shape == (1, 4, 32, 32)
-        assert all(result.isfinite().all() for result in results)
-        assert (results[0] - results[1]).abs().mean() > 1e-3
+        assert all(result.shape == (1, 4, 32, 32) and result.isfinite().all() for result in results)
+        with_nets, plain, switched_off, pair, with_attention = results
+        assert torch.equal(switched_off, plain)
+        for one, other in ((with_nets, plain), (with_nets, pair), (pair, plain), (with_attention, pair)):
+            assert (one - other).abs().mean() > 1e-3
     finally:
         comfy.model_management.unload_all_models()
         gc.collect()

@@ -8,7 +8,7 @@ import torch
 
 
 def read_picture(path: Path) -> torch.Tensor:
-    """A picture file, upright by its EXIF, as float32 `[1, H, W, 3]` in [0, 1]."""
+    """A picture file as float32 `[1, H, W, 3]` in [0, 1]."""
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
@@ -25,9 +25,10 @@ def portrait_photograph() -> torch.Tensor | None:
     return _packaged("skimage", "data", "astronaut.png")
 
 
-def navy_photograph() -> torch.Tensor | None:
-    """matplotlib's portrait of Grace Hopper (US Navy, public domain), `[1, 606, 512, 3]`; None where the package is not installed."""
-    return _packaged("matplotlib", "mpl-data", "sample_data", "grace_hopper.jpg")
+def packaged_portraits() -> dict[str, torch.Tensor | None]:
+    """By name: both of them and matplotlib's portrait of Grace Hopper (US Navy, public domain), `[1, 600, 512, 3]`."""
+    hopper = _packaged("matplotlib", "mpl-data", "sample_data", "grace_hopper.jpg")
+    return {"t1.jpg": group_photograph(), "astronaut.png": portrait_photograph(), "grace_hopper.jpg": hopper}
 
 
 def _packaged(package: str, *parts: str) -> torch.Tensor | None:

@@ -17,7 +17,8 @@ from ...models.errors import UserError
 from ...models.faces import detection
 from ...models.faces.types import Face
 from ...models.mesh.geometry import yaw_pitch_roll
-from ..data.photographs import group_photograph, navy_photograph, portrait_photograph, read_picture
+from ..data.photographs import packaged_portraits as packaged_pictures
+from ..data.photographs import portrait_photograph, read_picture
 from .cases import PICTURE_ENDINGS
 
 YAW_STEP, MOST_YAW = 10, 40
@@ -72,13 +73,10 @@ def packaged_portraits() -> list[Portrait]:
         UserError: a package is not installed.
     """
     found = []
-    for name, image in (
-        ("t1", group_photograph()),
-        ("astronaut", portrait_photograph()),
-        ("grace_hopper", navy_photograph()),
-    ):
+    for file, image in packaged_pictures().items():
+        name = Path(file).stem
         if image is None:
-            raise UserError(f"the photograph {name} comes with a package that is not installed: pip install -e .[test]")
+            raise UserError(f"the photograph {file} comes with a package that is not installed: pip install -e .[test]")
         faces, seconds = _timed_faces(image)
         names = [name] if len(faces) == 1 else [f"{name} face {number}" for number in range(len(faces))]
         found += [Portrait(label, label, image, face, seconds) for label, face in zip(names, faces, strict=True)]

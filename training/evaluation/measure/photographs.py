@@ -27,12 +27,13 @@ from tqdm import tqdm
 
 from ....models.errors import UserError
 from ....models.faces import identity
-from ....models.faces.alignment import AlignmentSettings, placement_of, similarity
+from ....models.faces.alignment import AlignmentSettings, similarity
 from ....models.faces.pixels import to_bytes
 from ....models.faces.resampling import transform
 from ....models.faces.types import Face, Placement
 from ....models.mesh import regions
 from ....models.mesh.correspondence import MeshMatch, as_flow
+from ....models.mesh.crops import own_crop_size
 from ....models.mesh.geometry import degrees_between
 from ....models.mesh.painter import MeshSettings, mesh_match, paint_by_mesh
 from ....models.painting import CropPair, PaintedFace, paint_face
@@ -92,12 +93,6 @@ class _Measured:
     yaw_difference: float
     figures: dict[str, dict] = field(default_factory=dict)
     """Figure -> method -> value or a further dict; None where it could not be measured."""
-
-
-def own_crop_size(portrait: Portrait) -> int:
-    """The side of the face's crop in the picture's own pixels, a multiple of 64 from 512 to 1024, as the Portrait node paints it."""
-    placement = placement_of(portrait.face, *portrait.image.shape[1:3])
-    return min(max(64 * round(placement.crop_size / placement.scale / 64), 512), 1024)
 
 
 def _eyes_and_mouth(placement: Placement) -> np.ndarray:
@@ -170,7 +165,7 @@ def measure_pair(
     Args:
         models: also paint by these.
     """
-    alignment = AlignmentSettings(crop_size=own_crop_size(style))
+    alignment = AlignmentSettings(crop_size=own_crop_size(style.face, *style.image.shape[1:3]))
     paint = functools.partial(paint_by_mesh, settings=settings)
     warp_seconds = []
 

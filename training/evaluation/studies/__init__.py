@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from . import annealing, detail, extreme_light, flow_steps, noise, refine, sampler, sampling, side, tap
+from . import annealing, attention, detail, extreme_light, flow_steps, noise, refine, sampler, sampling, side, tap
 from .common import StudySettings, finish, open_study
 
 STUDIES = {
@@ -18,6 +18,7 @@ STUDIES = {
     "extreme-light": extreme_light.study,
     "refine": refine.study,
     "detail": detail.study,
+    "attention": attention.study,
 }
 
 

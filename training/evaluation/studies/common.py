@@ -31,7 +31,17 @@ GRID_CASES = 4
 
 
 StudyName = Literal[
-    "annealing", "flow-steps", "sampling", "noise", "sampler", "side", "tap", "extreme-light", "refine", "detail"
+    "annealing",
+    "flow-steps",
+    "sampling",
+    "noise",
+    "sampler",
+    "side",
+    "tap",
+    "extreme-light",
+    "refine",
+    "detail",
+    "attention",
 ]
 
 

@@ -15,8 +15,7 @@ from ....models.method.correspondence import METHODS, cost_volume
 from ....models.method.injection import KEY, PortraitPatch, Settings, apply_portrait
 from ....models.method.matching import estimate_flow, noised
 from ....models.method.pixel_sampling import sample_pixels
-from ....models.method.progressive import progressive_rounds
-from ....models.portrait import CropSettings
+from ....models.portrait import CropSettings, sample_crop
 from .. import charts
 from ..cases import Case
 from ..match_bench import Draw, MatchBench, mean_cost, truth_of
@@ -78,20 +77,7 @@ def paint(models: Models, case: Case, settings: CropSettings, left: bool) -> tor
         ):
             patched.add_wrapper_with_key(kind, KEY, wrapper)
         patched.set_additional_models(KEY, [net.patcher for net in patch.used_nets])
-    conditionings = encoding.conditionings(profile)
-    samples = progressive_rounds(
-        patched,
-        *conditionings,
-        {"samples": latent},
-        settings.seed,
-        settings.steps,
-        settings.cfg,
-        settings.sampler,
-        settings.scheduler,
-        settings.noise_strength,
-        settings.rounds,
-    )
-    return models.vae.decode(samples)
+    return models.vae.decode(sample_crop(patched, profile, latent, settings))
 
 
 def flow_by_side(study: Study) -> dict[str, dict]:

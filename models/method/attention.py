@@ -1,0 +1,66 @@
+"""The target's self-attention reads the profile where the flow says it lies. Beyond the paper; needs no net.
+
+The pair is one wide latent, so self-attention sees the profile anyway, but from everywhere alike. Here the values of the
+target's tokens give way to those of the matched place in the profile, as far as the profile shows it; queries and keys stay,
+so the picture's structure does. This is appearance matching self-attention (DreamMatcher, arXiv 2402.09812) within one map.
+
+Layout: self-attention's input is `[rows, h * 2w, C]`, a map of h x 2w tokens row by row, the target's w columns left and the
+profile's right; rows are the sampler's (chunks * batch). ComfyUI calls the functions of its `attn1_patch` list in order; ours
+stands first, because later ones may cut or merge the map. They, and replace patches, get the values it made.
+"""
+
+import torch
+import torch.nn.functional as functional
+
+from ..errors import UserError
+from .correspondence import warp
+from .pairs import side_by_side, target_and_profile
+
+
+class FlowAttention:
+    """An `attn1_patch` for one evaluation of the UNet. Its memory grows with the tokens, not with their square."""
+
+    def __init__(self, offsets: torch.Tensor, confidence: torch.Tensor, strength: float):
+        """
+        Args:
+            offsets: `[rows, 2, fh, fw]`, target <- profile, in cells of its own grid.
+            confidence: `[rows, 1, fh, fw]` in [0, 1].
+            strength: share of the matched values where the flow is sure, 0 .. 1.
+        """
+        self.offsets, self.confidence, self.strength = offsets, confidence, strength
+
+    def __call__(self, query, key, value, extra_options):
+        """The inputs of the three projections, `[rows, h * 2w, C]` each; none is changed in place.
+
+        Raises:
+            UserError: tokens that are no map of the pair.
+        """
+        size = map_size(value.shape[1], *extra_options["original_shape"][-2:])
+        target, profile = target_and_profile(value.movedim(1, 2).unflatten(2, size))
+        share = functional.interpolate(self.confidence, size=target.shape[-2:], mode="bilinear", antialias=True)
+        share = self.strength * share.to(target)
+        target = target + share * (warp(profile, self.offsets) - target)
+        return query, key, side_by_side(target, profile).flatten(2).movedim(1, 2)
+
+
+def map_size(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the map that `tokens` of self-attention make up, for a latent of `height` x `width` cells.
+
+    Raises:
+        UserError: they make up no level of the UNet.
+    """
+    while height * width > tokens and height % 2 == 0 and width % 2 == 0:
+        height, width = height // 2, width // 2
+    if height * width != tokens:
+        raise UserError(
+            f"IC-Portrait: attention along the flow cannot tell how {tokens} tokens lie in the picture: something cut it or merged "
+            "them before. Take that away, or set `attention` to 0."
+        )
+    return height, width
+
+
+def with_flow_attention(options: dict, offsets: torch.Tensor, confidence: torch.Tensor, strength: float) -> dict:
+    """ComfyUI's `transformer_options` with a `FlowAttention` before all other `attn1_patch`es; `options` stays as it was."""
+    patches = dict(options.get("patches", {}))
+    patches["attn1_patch"] = [FlowAttention(offsets, confidence, strength), *patches.get("attn1_patch", [])]
+    return {**options, "patches": patches}
