@@ -17,8 +17,7 @@ from ...models.errors import UserError
 from ...models.faces import detection
 from ...models.faces.types import Face
 from ...models.mesh.geometry import yaw_pitch_roll
-from ..data.photographs import packaged_portraits as packaged_pictures
-from ..data.photographs import portrait_photograph, read_picture
+from ..data.photographs import packaged_portraits, portrait_photograph, read_picture
 from .cases import PICTURE_ENDINGS
 
 YAW_STEP, MOST_YAW = 10, 40
@@ -45,7 +44,7 @@ class Portrait:
         return yaw_pitch_roll(self.face.points_3d)[0]
 
 
-def faces_with_mesh(image: torch.Tensor) -> tuple[Face, ...]:
+def with_mesh(image: torch.Tensor) -> tuple[Face, ...]:
     """The faces of a picture `[1, H, W, 3]` that have a dense mesh, the largest first."""
     settings = detection.DetectionSettings(order="large-small", backend="mediapipe")
     return detection.find_faces(image, settings).frames[0]
@@ -54,7 +53,7 @@ def faces_with_mesh(image: torch.Tensor) -> tuple[Face, ...]:
 def _timed_faces(image: torch.Tensor) -> tuple[tuple[Face, ...], float]:
     _warm_up()
     begin = time.perf_counter()
-    faces = faces_with_mesh(image)
+    faces = with_mesh(image)
     return faces, time.perf_counter() - begin
 
 
@@ -63,17 +62,17 @@ def _warm_up() -> None:
     """Loads what the first search of a process loads."""
     image = portrait_photograph()
     if image is not None:
-        faces_with_mesh(image)
+        with_mesh(image)
 
 
-def packaged_portraits() -> list[Portrait]:
+def packaged() -> list[Portrait]:
     """The six faces of insightface's t1.jpg, scikit-image's astronaut and matplotlib's Grace Hopper.
 
     Raises:
         UserError: a package is not installed.
     """
     found = []
-    for file, image in packaged_pictures().items():
+    for file, image in packaged_portraits().items():
         name = Path(file).stem
         if image is None:
             raise UserError(f"the photograph {file} comes with a package that is not installed: pip install -e .[test]")
@@ -83,7 +82,7 @@ def packaged_portraits() -> list[Portrait]:
     return found
 
 
-def portraits_in(folder: Path) -> list[Portrait]:
+def in_folder(folder: Path) -> list[Portrait]:
     """The largest face of each picture of a folder; ANNA_1.jpg and ANNA_2.jpg are photographs of one person.
 
     Raises:
@@ -102,7 +101,7 @@ def portraits_in(folder: Path) -> list[Portrait]:
     return found
 
 
-def different_people(portraits: list[Portrait], most: int, seed: int) -> list[tuple[Portrait, Portrait]]:
+def pairs_of(portraits: list[Portrait], most: int, seed: int) -> list[tuple[Portrait, Portrait]]:
     """Ordered pairs (profile, style) of two people: all, or a sample of `most`.
 
     A sample takes turns among the steps of yaw difference, and each time the pair whose portraits were taken least often.

@@ -52,7 +52,7 @@ from ..metrics.composite import (
     through_flow,
 )
 from ..models_used import Models, load_models
-from ..photo_pairs import Portrait, different_people, faces_with_mesh, packaged_portraits, portraits_in, same_person
+from ..photo_pairs import Portrait, in_folder, packaged, pairs_of, same_person, with_mesh
 from ..picture_grid import strip
 from ..statistics import summary
 from .settings import BundleSetting, Measure
@@ -202,7 +202,7 @@ def measure_pair(
     known = identity.embedding(profile.image[0], profile.face)
     plain = np.min([regions.oval(mesh, size) * (1 - regions.features(mesh, size)) for mesh in (style_mesh, target)], 0)
     wanted_colours = {"profile": skin_colour(profile_crop, profile_mesh), "style": skin_colour(style_crop, style_mesh)}
-    read_again = next(iter(faces_with_mesh(pair.style)), None)
+    read_again = next(iter(with_mesh(pair.style)), None)
     figures = {
         "landmark_error": landmarks,
         "identity": {"style": identity.similarity(known, identity.embedding(style.image[0], style.face))},
@@ -219,7 +219,7 @@ def measure_pair(
         },
     }
     for name, (picture, outline) in made.items():
-        face = next(iter(faces_with_mesh(picture)), None)
+        face = next(iter(with_mesh(picture)), None)
         pixels = picture[0].numpy()
         figures["identity"][name] = identity.similarity(known, _embedding(picture, face))
         figures["pose_error_deg"][name] = face and degrees_between(face.points_3d, style_mesh)
@@ -245,7 +245,7 @@ def measure_set(portraits: list[Portrait], options: PhotographsMeasure, label: s
     Raises:
         UserError: no two people, or dlib is missing.
     """
-    pairs = different_people(portraits, options.pairs, options.seed)
+    pairs = pairs_of(portraits, options.pairs, options.seed)
     if not pairs:
         raise UserError("The photographs show one person only; pairs of different people are needed.")
     settings = MeshSettings(skin_tone=options.skin_tone)
@@ -311,9 +311,9 @@ def measure_photographs(options: PhotographsMeasure) -> dict:
         UserError: a package of the photographs or dlib is missing, or the folder shows fewer than two people.
     """
     models = load_models(options.bundle) if options.nets else None
-    figures = measure_set(packaged_portraits(), options, "packaged", models)
+    figures = measure_set(packaged(), options, "packaged", models)
     if options.photos is not None:
-        figures["folder"] = measure_set(portraits_in(options.photos), options, "folder", models)
+        figures["folder"] = measure_set(in_folder(options.photos), options, "folder", models)
     return figures | {"skin_tone": options.skin_tone, "seed": options.seed}
 
 
