@@ -1,24 +1,27 @@
-"""Photographs of people in pairs: those that packages bring, or a folder of the user's; and what is read off them."""
+"""Photographs of people in pairs: those that packages bring, or a folder of the user's."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import re
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ...models.errors import UserError
-from ...models.faces import detection, dlib_backend
-from ...models.faces.pixels import to_bytes
+from ...models.faces import detection
 from ...models.faces.types import Face
 from ...models.mesh.geometry import yaw_pitch_roll
-from ..data.photographs import packaged_portraits, read_picture
+from ..data.photographs import packaged_portraits, portrait_photograph, read_picture
+from .cases import PICTURE_ENDINGS
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+YAW_STEP, MOST_YAW = 10, 40
+"""A sample of pairs has as many from each step of yaw difference up to the most, degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +30,17 @@ class Portrait:
 
     name: str
     person: str
-    """Photographs of one person have one."""
+    """The same for all photographs of one person."""
     image: torch.Tensor
     """float32 `[1, H, W, 3]` in [0, 1]."""
     face: Face
+    """With its dense mesh."""
+    find_seconds: float
+    """What finding all faces of the photograph took."""
 
     @property
     def yaw(self) -> float:
-        """Degrees to the viewer's right."""
+        """Degrees, positive to the viewer's right."""
         return yaw_pitch_roll(self.face.points_3d)[0]
 
 
@@ -44,6 +50,21 @@ def with_mesh(image: torch.Tensor) -> tuple[Face, ...]:
     return detection.find_faces(image, settings).frames[0]
 
 
+def _timed_faces(image: torch.Tensor) -> tuple[tuple[Face, ...], float]:
+    _warm_up()
+    begin = time.perf_counter()
+    faces = with_mesh(image)
+    return faces, time.perf_counter() - begin
+
+
+@functools.cache
+def _warm_up() -> None:
+    """Loads what the first search of a process loads."""
+    image = portrait_photograph()
+    if image is not None:
+        with_mesh(image)
+
+
 def packaged() -> list[Portrait]:
     """The six faces of insightface's t1.jpg, scikit-image's astronaut and matplotlib's Grace Hopper.
 
@@ -51,13 +72,13 @@ def packaged() -> list[Portrait]:
         UserError: a package is not installed.
     """
     found = []
-    for name, image in packaged_portraits().items():
+    for file, image in packaged_portraits().items():
+        name = Path(file).stem
         if image is None:
-            raise UserError(
-                f"the photograph {name} comes with a package that is not installed; see requirements-test.txt"
-            )
-        faces = with_mesh(image)
-        found += [Portrait(f"{name} {i}", f"{name} {i}", image, face) for i, face in enumerate(faces)]
+            raise UserError(f"the photograph {file} comes with a package that is not installed: pip install -e .[test]")
+        faces, seconds = _timed_faces(image)
+        names = [name] if len(faces) == 1 else [f"{name} face {number}" for number in range(len(faces))]
+        found += [Portrait(label, label, image, face, seconds) for label, face in zip(names, faces, strict=True)]
     return found
 
 
@@ -68,44 +89,45 @@ def in_folder(folder: Path) -> list[Portrait]:
         UserError: fewer than two pictures show a face.
     """
     found = []
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES):
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS):
         image = read_picture(path)
-        faces = with_mesh(image)
+        faces, seconds = _timed_faces(image)
         if faces:
-            found.append(Portrait(path.stem, re.sub(r"[_-]\d+$", "", path.stem), image, faces[0]))
+            found.append(Portrait(path.stem, re.sub(r"_\d+$", "", path.stem), image, faces[0], seconds))
         else:
             print(f"{path.name}: no face was found, left out")
     if len(found) < 2:
-        raise UserError(f"{folder} holds {len(found)} pictures with a face; two are needed at least")
+        raise UserError(f"{folder} has {len(found)} pictures with a face; two are needed at least.")
     return found
 
 
 def pairs_of(portraits: list[Portrait], most: int, seed: int) -> list[tuple[Portrait, Portrait]]:
-    """Ordered pairs (profile, style) of different people, at most so many, drawn evenly from yaw differences of 0, 10, 20 and 30 degrees on."""
-    every = [(a, b) for a, b in itertools.permutations(portraits, 2) if a.person != b.person]
-    random.Random(seed).shuffle(every)
-    if len(every) <= most:
-        return every
-    bins: list[list] = [[], [], [], []]
-    for a, b in every:
-        if abs(a.yaw - b.yaw) <= 40:
-            bins[min(3, int(abs(a.yaw - b.yaw) // 10))].append((a, b))
-    mixed = [pair for row in itertools.zip_longest(*bins) for pair in row if pair is not None]
-    return mixed[:most]
+    """Ordered pairs (profile, style) of two people: all, or a sample of `most`.
 
-
-def judge(crop: torch.Tensor, mesh: np.ndarray) -> np.ndarray:
-    """dlib's 68 landmarks on a crop `[1, S, S, 3]`, float64 `[68, 2]`; the mesh only says where the face is.
-
-    Raises:
-        UserError: dlib or its weights are missing.
+    A sample takes turns among the steps of yaw difference, and each time the pair whose portraits were taken least often.
     """
-    dlib_backend.require()
-    left, right = mesh[[33, 133], :2].mean(axis=0), mesh[[362, 263], :2].mean(axis=0)
-    eyes, apart = (left + right) / 2, float(np.linalg.norm(right - left))
-    down = np.array([-(right - left)[1], (right - left)[0]])
-    x, y = eyes + 0.3 * down
-    half = 1.25 * apart
-    # Aligned crops stand upright.
-    picture = torch.from_numpy(to_bytes(crop[0])).permute(2, 0, 1)[None]
-    return dlib_backend.read_at_turn(picture, (x - half, y - half, x + half, y + half), 0, 68)[0]
+    pairs = [(a, b) for a, b in itertools.permutations(portraits, 2) if a.person != b.person]
+    if len(pairs) <= most:
+        return pairs
+    random.Random(seed).shuffle(pairs)
+    yaw = {portrait.name: portrait.yaw for portrait in portraits}
+    steps: list[list] = [[] for _ in range(MOST_YAW // YAW_STEP)]
+    for a, b in pairs:
+        step = int(abs(yaw[a.name] - yaw[b.name]) // YAW_STEP)
+        if step < len(steps):
+            steps[step].append((a, b))
+    chosen: list[tuple[Portrait, Portrait]] = []
+    taken: Counter[str] = Counter()
+    while len(chosen) < most and any(steps):
+        for step in steps:
+            if step and len(chosen) < most:
+                pair = min(step, key=lambda pair: taken[f"profile {pair[0].name}"] + taken[f"style {pair[1].name}"])
+                step.remove(pair)
+                taken.update((f"profile {pair[0].name}", f"style {pair[1].name}"))
+                chosen.append(pair)
+    return chosen
+
+
+def same_person(portraits: list[Portrait]) -> list[tuple[Portrait, Portrait]]:
+    """All unordered pairs of two photographs of one person."""
+    return [(a, b) for a, b in itertools.combinations(portraits, 2) if a.person == b.person]

@@ -1,15 +1,23 @@
-"""`icportrait measure photographs`: the path without nets on photographs, against simpler methods.
+"""`icportrait measure photographs`: the path without nets (models/mesh) on photographs of different people, beside simpler methods.
 
-Correspondence and picture are judged apart. The flow is judged by dlib's 68 landmarks, which have no part in making it: for each of the
-51 inner ones of the style, how far the place the flow names lies from the profile's own landmark (shape 0: from face to face as they are).
-The picture is judged by dlib's recogniser, by the pose read anew from the result, and by light and colours inside the face.
+Correspondence and picture are judged apart.
+
+- *Landmark error*: dlib's 68-point predictor, which aligned nothing, reads both aligned crops. For each of the style's 51 inner landmarks
+  the flow names a place in the profile; its distance from the profile's own landmark counts, in the profile's eye distances. The mesh's
+  flow is that from face to face as they are (shape 0), because with the person's own shape the target's landmarks are not the style's.
+  `result` asks the same of the painted picture: its landmarks through the flow it was painted with.
+- *Identity*: dlib's embeddings, 1 - distance, as the nodes show it. *Pose error*: the head's turn read anew from the painted picture
+  against the style's, in degrees; `style` is the style's own crop read anew, the noise of reading.
+- *Light, skin colour, seam*: see evaluation/metrics/composite.py.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -20,253 +28,349 @@ from tqdm import tqdm
 from ....models.errors import UserError
 from ....models.faces import identity
 from ....models.faces.alignment import AlignmentSettings, similarity
+from ....models.faces.pixels import to_bytes
+from ....models.faces.resampling import transform
+from ....models.faces.types import Face, Placement
 from ....models.mesh import regions
+from ....models.mesh.correspondence import MeshMatch, as_flow
+from ....models.mesh.crops import own_crop_size
 from ....models.mesh.geometry import degrees_between
-from ....models.mesh.light import bare_skin
-from ....models.mesh.numerics import blur, mean_within, to_lab
-from ....models.mesh.painter import MeshSettings, mesh_flow, mesh_match, paint_by_mesh
-from ....models.mesh.skin import skin_mask
-from ....models.painting import CropPair, paint_face
-from ....models.pictures.panels import labelled_panel
+from ....models.mesh.painter import MeshSettings, mesh_match, paint_by_mesh
+from ....models.painting import CropPair, PaintedFace, paint_face
+from ....models.portrait import CropSettings, paint_crop
 from ...core.checks import at_least
 from ...core.paths import InputFolder
-from ..photo_pairs import Portrait, in_folder, judge, packaged, pairs_of, with_mesh
+from ..baselines import five_points
+from ..charts import stacked
+from ..metrics.composite import (
+    INNER,
+    dlib_landmarks,
+    landmark_error,
+    light_errors,
+    seam,
+    skin_colour,
+    through_flow,
+)
+from ..models_used import Models, load_models
+from ..photo_pairs import Portrait, in_folder, packaged, pairs_of, same_person, with_mesh
+from ..picture_grid import strip
 from ..statistics import summary
-from .settings import Measure
+from .settings import BundleSetting, Measure
 
-INNER = slice(17, 68)
-ROWS = 5  # pairs on a contact sheet
-BINS = {"all": (0, 180), "below_20": (0, 20), "20_to_40": (20, 40)}
+ROWS, TILE = 5, 384  # of a contact sheet: pairs, and a picture's side in pixels
+WORST = 10
+NETS_SIDE = 256  # the demo nets' resolution
+YAW_DIFFERENCES = {"below_20": (0, 20), "20_to_40": (20, 40)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotographsMeasure(Measure):
-    """The path without nets on photographs: landmarks, identity, pose, light, seam and time."""
+class PhotographsMeasure(BundleSetting, Measure):
+    """The path without nets on photographs: landmarks, identity, pose, light, skin colour, seam, time."""
 
     photos: InputFolder | None = None
-    """Folder of portraits (NAME_1.jpg, NAME_2.jpg: one person); default: the eight faces that packages bring, all 56 pairs."""
+    """Also a folder of portraits (the largest face counts; NAME_1.jpg and NAME_2.jpg are one person), as the block `folder`."""
     pairs: int = 100
-    """At most so many pairs."""
-    crop_size: int = 512
-    """Side of the painted crops in pixels."""
-    skin_tone: float = MeshSettings.skin_tone
-    """As in the node."""
+    """At most so many pairs of each set; the packaged photographs have 56."""
+    nets: int = 0
+    """So many pairs of each set are painted by a bundle's nets, too; a minute or more each."""
     sheets: Path | None = None
-    """Folder for contact sheets: profile, style, affine paste, warp, result."""
+    """Folder for contact sheets (profile, style, affine clone, warp, result) and each pair's figures."""
+    skin_tone: float = MeshSettings.skin_tone
+    """As in the Portrait node."""
     seed: int = 0
-    """Decides which pairs are taken."""
+    """Decides which pairs are taken and the nets' noise."""
 
     def __post_init__(self):
         at_least(1, pairs=self.pairs)
-        at_least(128, crop_size=self.crop_size)
+        at_least(0, nets=self.nets)
 
 
-def affine_clone(pair: CropPair, profile_mesh: np.ndarray, style_mesh: np.ndarray) -> torch.Tensor:
-    """What a face can be swapped with in ten lines: eyes and mouth onto eyes and mouth, then OpenCV's seamlessClone in the face's hull."""
-    five = [[33, 133], [362, 263], [4], [61], [291]]
-    points = [np.array([mesh[index, :2].mean(axis=0) for index in five]) for mesh in (profile_mesh, style_mesh)]
+@dataclass(eq=False)
+class _Measured:
+    """One pair."""
+
+    name: str
+    yaw_difference: float
+    figures: dict[str, dict] = field(default_factory=dict)
+    """Figure -> method -> value or a further dict; None where it could not be measured."""
+
+
+def _eyes_and_mouth(placement: Placement) -> np.ndarray:
+    """Eyes and mouth corners in the crop, `[4, 2]` px."""
+    return transform(five_points(placement.face)[[0, 1, 3, 4]], placement.matrix)
+
+
+def affine_clone(pair: CropPair, style_mesh: np.ndarray) -> torch.Tensor:
+    """The plain way: eyes and mouth onto eyes and mouth by a similarity, then OpenCV's seamlessClone in the style face's outline.
+
+    P. Perez et al., Poisson image editing, 2003. Returns `[1, S, S, 3]` in [0, 1].
+    """
     size = pair.style.shape[1]
-    moved = cv2.warpAffine(_bytes(pair.profile), similarity(*points), (size, size), borderMode=cv2.BORDER_REPLICATE)
-    mask = ((regions.oval(style_mesh, size) > 0.5) * 255).astype(np.uint8)
-    mask[[0, -1]] = mask[:, [0, -1]] = 0
+    matrix = similarity(_eyes_and_mouth(pair.profile_placement), _eyes_and_mouth(pair.style_placement))
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from pixel centres
+    profile, style = (to_bytes(crop[0]) for crop in (pair.profile, pair.style))
+    moved = cv2.warpAffine(profile, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    mask = np.zeros((size, size), np.uint8)
+    mask[2:-2, 2:-2] = (regions.oval(style_mesh, size)[2:-2, 2:-2] > 0.5) * 255
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
         return pair.style
-    cloned = cv2.seamlessClone(moved, _bytes(pair.style), mask, (x + width // 2, y + height // 2), cv2.NORMAL_CLONE)
+    cloned = cv2.seamlessClone(moved, style, mask, (x + width // 2, y + height // 2), cv2.NORMAL_CLONE)
     return torch.from_numpy(cloned).float()[None] / 255
 
 
-def landmark_errors(pair: CropPair, profile_mesh: np.ndarray, style_mesh: np.ndarray) -> dict[str, float]:
-    """Mean distance at the 51 inner landmarks, in the profile's eye distances, of the mesh's flow, an affine one, and none."""
-    profile, style = judge(pair.profile, profile_mesh), judge(pair.style, style_mesh)
-    eye_distance = float(np.linalg.norm(profile[36:42].mean(axis=0) - profile[42:48].mean(axis=0)))
-    offsets = mesh_flow(pair, MeshSettings(shape=0.0)).offsets[0].numpy()
-    columns, rows = (np.clip(style[INNER, k].astype(int), 0, pair.style.shape[1] - 1) for k in (0, 1))
-    five = [[33, 133], [362, 263], [4], [61], [291]]
-    points = [np.array([mesh[index, :2].mean(axis=0) for index in five]) for mesh in (style_mesh, profile_mesh)]
-    matrix = similarity(*points)
-    found = {
-        "mesh": style[INNER] + offsets[:, rows, columns].T,
-        "affine": style[INNER] @ matrix[:, :2].T + matrix[:, 2],
-        "none": style[INNER],
+def _landmark_errors(painted: PaintedFace, flat: MeshMatch, own: MeshMatch) -> dict[str, float]:
+    """`flat` and `own`: the correspondences with the style's and with the person's shape."""
+    pair = painted.pair
+    profile, style, result = (dlib_landmarks(crop) for crop in (pair.profile, pair.style, painted.stitched_crop))
+    size = pair.style.shape[1]
+    matrix = similarity(_eyes_and_mouth(pair.style_placement), _eyes_and_mouth(pair.profile_placement))
+    errors = {
+        "none": landmark_error(style[INNER], profile),
+        "affine": landmark_error(transform(style[INNER] * size, matrix) / size, profile),
     }
-    return {
-        name: float(np.linalg.norm(at - profile[INNER], axis=1).mean()) / eye_distance for name, at in found.items()
-    }
+    for name, match, points in (("mesh", flat, style[INNER]), ("result", own, result[INNER])):
+        columns, rows = (points * size).astype(int).clip(0, size - 1).T
+        named = through_flow(as_flow(match).offsets[0].numpy(), points)
+        errors[name] = landmark_error(named, profile, match.near[rows, columns] < 0.5)
+    return errors
 
 
-def light_errors(made: np.ndarray, style: np.ndarray, face: np.ndarray) -> tuple[float, float]:
-    """RMSE of the low-frequency lightness (CIE L) inside the face: as it is, and with both means removed.
+def _paint_by_nets(models: Models, profile: Portrait, style: Portrait, seed: int) -> PaintedFace:
+    def paint(pair: CropPair):
+        settings = CropSettings(seed=seed)
+        return paint_crop(models.model, models.vae, models.vision, models.nets, pair.profile, pair.style, settings)
+
+    with torch.inference_mode():
+        return paint_face(
+            style.image, style.face, profile.image, profile.face, paint, AlignmentSettings(crop_size=NETS_SIDE)
+        )
+
+
+def _timed(work: Callable):
+    begin = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - begin
+
+
+def _embedding(picture: torch.Tensor, face: Face | None) -> np.ndarray | None:
+    return None if face is None else identity.embedding(picture[0], face)
+
+
+def measure_pair(
+    profile: Portrait, style: Portrait, settings: MeshSettings, models: Models | None = None, seed: int = 0
+) -> tuple[dict, list[tuple[str, torch.Tensor]]]:
+    """Figures of one pair, figure -> method -> value, and its titled pictures `[1, S, S, 3]`.
 
     Args:
-        made, style: `[S, S, 3]`, sRGB.
-        face: `[S, S]`, without eyes, brows, mouth.
+        models: also paint by these.
     """
-    sigma = 0.05 * len(face)
-    weight = blur(face, sigma) + 1e-4
-    first, second = (blur(to_lab(x)[..., 0] * face, sigma) / weight for x in (made, style))
-    difference = (first - second)[face > 0.5]
-    return float(np.sqrt((difference**2).mean())), float(difference.std())
+    alignment = AlignmentSettings(crop_size=own_crop_size(style.face, *style.image.shape[1:3]))
+    paint = functools.partial(paint_by_mesh, settings=settings)
+    warp_seconds = []
 
+    def timed_paint(pair: CropPair):
+        result, seconds = _timed(lambda: paint(pair))
+        warp_seconds.append(seconds)
+        return result
 
-def seam(made: np.ndarray, style: np.ndarray, face: np.ndarray) -> float:
-    """Mean gradient of the lightness along the face's outline, less the style's own there, in CIE L a pixel."""
-    ring = (regions.grown(face, 0.02 * len(face)) > 0.5) & ~(regions.grown(1 - face, 0.02 * len(face)) < 0.5)
-    ring &= regions.grown(1 - face, 0.02 * len(face)) > 0.5
-
-    def gradient(picture: np.ndarray) -> float:
-        lightness = to_lab(picture)[..., 0]
-        return float(np.hypot(*np.gradient(lightness))[ring].mean())
-
-    return gradient(made) - gradient(style)
-
-
-def measure_pair(profile: Portrait, style: Portrait, options: PhotographsMeasure) -> tuple[dict, list]:
-    """Figures of one pair, and its row of labelled pictures for a contact sheet."""
-    alignment = AlignmentSettings(crop_size=options.crop_size)
-    seconds = {}
-    begin = time.perf_counter()
-    with_mesh(style.image)
-    seconds["find"] = time.perf_counter() - begin
-    begin = time.perf_counter()
-    settings = MeshSettings(skin_tone=options.skin_tone)
-    painted = paint_face(
-        style.image, style.face, profile.image, profile.face, lambda pair: paint_by_mesh(pair, settings), alignment
+    painted, all_seconds = _timed(
+        lambda: paint_face(style.image, style.face, profile.image, profile.face, timed_paint, alignment)
     )
-    seconds["all"] = time.perf_counter() - begin
     pair = painted.pair
-    begin = time.perf_counter()
-    _, profile_mesh, style_mesh, _ = mesh_match(pair, settings)
-    seconds["warp"] = time.perf_counter() - begin
-    pictures = {"result": painted.stitched_crop, "affine_clone": affine_clone(pair, profile_mesh, style_mesh)}
-    size, style_crop = options.crop_size, pair.style[0].numpy()
-    known = identity.embedding(profile.image[0], profile.face)
-    face = regions.oval(style_mesh, size)
-    plain = face * (1 - regions.features(style_mesh, size))
-    skin = bare_skin(style_crop, skin_mask(style_crop, style_mesh) * face, style_mesh)
-    profile_crop = pair.profile[0].numpy()
-    own = bare_skin(
-        profile_crop, skin_mask(profile_crop, profile_mesh) * regions.oval(profile_mesh, size), profile_mesh
-    )
-    figures = {
-        "yaw_difference": abs(profile.yaw - style.yaw),
-        "landmark_error": landmark_errors(pair, profile_mesh, style_mesh),
-        "identity": {"style": identity.similarity(known, identity.embedding(style.image[0], style.face))},
-        "pose_error_deg": {}, "light_error": {}, "light_error_means_removed": {}, "skin_tone_error": {}, "seam": {},
-        "seconds": seconds,
-    }  # fmt: skip
-    for name, picture in pictures.items():
-        made = picture[0].numpy()
-        found = with_mesh(picture)
-        figures["identity"][name] = (
-            identity.similarity(known, identity.embedding(picture[0], found[0])) if found else None
+    own, profile_mesh, style_mesh, target = mesh_match(pair, settings)
+    flat = mesh_match(pair, replace(settings, shape=0.0))[0]
+    landmarks = _landmark_errors(painted, flat, own)
+    # The outline of each painted face: the result's lies on the target.
+    made = {
+        "result": (painted.stitched_crop, target),
+        "affine_clone": (affine_clone(pair, style_mesh), style_mesh),
+    }
+    if models is not None:
+        by_nets = _paint_by_nets(models, profile, style, seed)
+        crops = (dlib_landmarks(by_nets.pair.profile), dlib_landmarks(by_nets.pair.style))
+        landmarks["net"] = landmark_error(
+            through_flow(by_nets.crop.flow.offsets[0].float().cpu().numpy(), crops[1][INNER]), crops[0]
         )
-        figures["pose_error_deg"][name] = degrees_between(found[0].points_3d, style_mesh) if found else None
-        light = light_errors(made, style_crop, plain)
+        larger = torch.nn.functional.interpolate(
+            by_nets.stitched_crop.movedim(-1, 1), size=pair.style.shape[1:3], mode="bicubic", antialias=True
+        )
+        made["nets"] = (larger.movedim(1, -1).clamp(0, 1), style_mesh)
+
+    size = pair.style.shape[1]
+    profile_crop, style_crop = pair.profile[0].numpy(), pair.style[0].numpy()
+    known = identity.embedding(profile.image[0], profile.face)
+    plain = np.min([regions.oval(mesh, size) * (1 - regions.features(mesh, size)) for mesh in (style_mesh, target)], 0)
+    wanted_colours = {"profile": skin_colour(profile_crop, profile_mesh), "style": skin_colour(style_crop, style_mesh)}
+    read_again = next(iter(with_mesh(pair.style)), None)
+    figures = {
+        "landmark_error": landmarks,
+        "identity": {"style": identity.similarity(known, identity.embedding(style.image[0], style.face))},
+        "pose_error_deg": {"style": read_again and degrees_between(read_again.points_3d, style_mesh)},
+        "light_error": {},
+        "light_error_means_removed": {},
+        "skin_tone_error": {"to_profile": {}, "to_style": {}},
+        "seam": {},
+        "seam_worst": {},
+        "seconds": {
+            "find": (profile.find_seconds + style.find_seconds) / 2,
+            "warp": warp_seconds[0],
+            "all": profile.find_seconds + style.find_seconds + all_seconds,
+        },
+    }
+    for name, (picture, outline) in made.items():
+        face = next(iter(with_mesh(picture)), None)
+        pixels = picture[0].numpy()
+        figures["identity"][name] = identity.similarity(known, _embedding(picture, face))
+        figures["pose_error_deg"][name] = face and degrees_between(face.points_3d, style_mesh)
+        light = light_errors(pixels, style_crop, plain)
         figures["light_error"][name], figures["light_error_means_removed"][name] = light
-        tone = mean_within(to_lab(made), skin)[1:]
-        figures["skin_tone_error"][name] = float(np.linalg.norm(tone - mean_within(to_lab(profile_crop), own)[1:]))
-        figures["seam"][name] = seam(made, style_crop, face)
-    row = [
-        (f"{profile.name} -> {style.name}", pair.profile), ("style", pair.style),
-        ("affine + clone", pictures["affine_clone"]), ("warp", painted.crop.warped), ("result", pictures["result"]),
-    ]  # fmt: skip
-    return figures, row
-
-
-def same_person(portraits: list[Portrait]) -> dict:
-    """Similarity of two photographs of one person, over all such pairs."""
-    people: dict[str, list] = {}
-    for portrait in portraits:
-        people.setdefault(portrait.person, []).append(identity.embedding(portrait.image[0], portrait.face))
-    values = [
-        identity.similarity(a, b) for known in people.values() for i, a in enumerate(known) for b in known[i + 1 :]
+        colour = skin_colour(pixels, outline)
+        for whose, wanted in wanted_colours.items():
+            figures["skin_tone_error"][f"to_{whose}"][name] = float(np.linalg.norm(colour - wanted))
+        figures["seam"][name], figures["seam_worst"][name] = seam(pixels, outline, style_crop, style_mesh)
+    pictures = [
+        (f"profile {profile.name}", pair.profile),
+        (f"style {style.name}", pair.style),
+        ("affine clone", made["affine_clone"][0]),
+        ("warped", painted.crop.warped),
+        ("result", made["result"][0]),
     ]
-    return summary(values)
+    return figures, pictures + ([("nets", made["nets"][0])] if "nets" in made else [])
 
 
-def measure_photographs(options: PhotographsMeasure) -> dict:
-    """All figures; see `icportrait measure photographs --help`.
+def measure_set(portraits: list[Portrait], options: PhotographsMeasure, label: str, models: Models | None) -> dict:
+    """All figures of one set of portraits; contact sheets begin with `label`.
 
     Raises:
-        UserError: no photographs, or dlib is missing.
+        UserError: no two people, or dlib is missing.
     """
-    portraits = packaged() if options.photos is None else in_folder(options.photos)
     pairs = pairs_of(portraits, options.pairs, options.seed)
     if not pairs:
-        raise UserError(
-            "there is no pair of two people: name photographs of one person NAME_1.jpg, NAME_2.jpg, others differently"
-        )
-    rows, measured = [], []
-    for number, (profile, style) in enumerate(tqdm(pairs, desc="pairs", mininterval=5)):
-        figures, row = measure_pair(profile, style, options)
-        measured.append(figures | {"pair": f"{profile.name} -> {style.name}"})
-        rows += row
-        if options.sheets and (len(rows) == 5 * ROWS or number == len(pairs) - 1):
-            _save_sheet(rows, options.sheets / f"sheet_{number // ROWS:02d}.png")
-            rows = []
-    figures = {"pairs": len(pairs), "photographs": len(portraits), "same_person": same_person(portraits)}
-    for name, (low, high) in BINS.items():
-        chosen = [m for m in measured if low <= m["yaw_difference"] < high]
-        figures[name] = _means(chosen) | {"pairs": len(chosen)} if chosen else {"pairs": 0}
-    figures["worst"] = {
-        "identity": _worst(measured, lambda m: m["identity"]["result"] or 0.0),
-        "light": _worst(measured, lambda m: -m["light_error"]["result"]),
-        "landmarks": _worst(measured, lambda m: -m["landmark_error"]["mesh"]),
+        raise UserError("The photographs show one person only; pairs of different people are needed.")
+    settings = MeshSettings(skin_tone=options.skin_tone)
+    by_nets = {round(k * len(pairs) / options.nets) for k in range(options.nets)}
+    measured, strips = [], []
+    for number, (profile, style) in enumerate(tqdm(pairs, desc=label, unit="pair", mininterval=5)):
+        used = models if number in by_nets else None
+        figures, pictures = measure_pair(profile, style, settings, used, options.seed)
+        measured.append(_Measured(f"{profile.name} -> {style.name}", abs(profile.yaw - style.yaw), figures))
+        if options.sheets is not None:
+            strips.append(strip(pictures, TILE))
+            if len(strips) == ROWS or number == len(pairs) - 1:
+                options.sheets.mkdir(parents=True, exist_ok=True)
+                stacked(strips, gap=0).save(options.sheets / f"{label}_{number // ROWS:02d}.png")
+                strips = []
+    if options.sheets is not None:
+        rows = {one.name: {"yaw_difference": one.yaw_difference, **one.figures} for one in measured}
+        (options.sheets / f"{label}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    _print_worst(measured, label)
+    whole = {"photographs": len(portraits)} | _averages(measured)
+    twice = [
+        identity.similarity(*(identity.embedding(portrait.image[0], portrait.face) for portrait in two))
+        for two in same_person(portraits)
+    ]
+    whole["identity"]["same_person"] = summary(twice)["mean"]
+    whole["same_person_pairs"] = len(twice)
+    whole["by_yaw_difference"] = {
+        name: _averages([one for one in measured if low <= one.yaw_difference < high])
+        for name, (low, high) in YAW_DIFFERENCES.items()
     }
-    if options.photos is not None:
-        del figures["worst"]  # names of the user's files stay with the user
-        for kind, key in (
-            ("identity", lambda m: m["identity"]["result"] or 0.0),
-            ("light", lambda m: -m["light_error"]["result"]),
-        ):
-            print(f"worst by {kind}: {', '.join(_worst(measured, key))}")
-    return figures
+    return whole
 
 
-def _means(measured: list[dict]) -> dict:
-    """Means (medians for seconds) of figures that are numbers or groups of numbers."""
-    result: dict = {}
-    for key, value in measured[0].items():
-        if not isinstance(value, dict):
-            continue
-        which = "median" if key == "seconds" else "mean"
-        result[key] = {name: summary(m[key].get(name) for m in measured)[which] for name in value}
-    errors = [m["landmark_error"] for m in measured]
-    result["mesh_below_none"] = float(np.mean([e["mesh"] < e["none"] for e in errors]))
+def _averages(measured: list[_Measured]) -> dict:
+    """Means of all figures, medians of seconds, and shares of pairs."""
+    if not measured:
+        return {"pairs": 0}
+    figures = _averaged([one.figures for one in measured], "mean")
+    figures["seconds"] = _averaged([one.figures["seconds"] for one in measured], "median")
+    errors = [one.figures["landmark_error"] for one in measured]
+    return {
+        "pairs": len(measured),
+        "unread_results": sum(one.figures["identity"]["result"] is None for one in measured),
+        "mesh_below_none": float(np.mean([error["mesh"] < error["none"] for error in errors])),
+        **figures,
+    }
+
+
+def _averaged(parts: list[dict], which: str) -> dict:
+    """One dict of `which` statistic of each number of nested dicts of one form; those that lack a key do not count there."""
+    result = {}
+    for key in dict.fromkeys(key for part in parts for key in part):
+        values = [part[key] for part in parts if key in part]
+        inner = isinstance(values[0], dict)
+        result[key] = _averaged(values, which) if inner else summary(values)[which]
     return result
 
 
-def _worst(measured: list[dict], key: Callable[[dict], float], count: int = 5) -> list[str]:
-    return [m["pair"] for m in sorted(measured, key=key)[:count]]
+def measure_photographs(options: PhotographsMeasure) -> dict:
+    """All figures; see `icportrait measure photographs --help`. The packaged photographs' stand at the top.
+
+    Raises:
+        UserError: a package of the photographs or dlib is missing, or the folder shows fewer than two people.
+    """
+    models = load_models(options.bundle) if options.nets else None
+    figures = measure_set(packaged(), options, "packaged", models)
+    if options.photos is not None:
+        figures["folder"] = measure_set(in_folder(options.photos), options, "folder", models)
+    return figures | {"skin_tone": options.skin_tone, "seed": options.seed}
 
 
-def _save_sheet(tiles: list, path: Path) -> None:
-    from PIL import Image
+def _print_worst(measured: list[_Measured], label: str) -> None:
+    """The pairs to look at first."""
+    print(f"\nworst of {label}, to look at")
+    for what, badness in (
+        ("identity", lambda f: -(-1.0 if f["identity"]["result"] is None else f["identity"]["result"])),
+        ("light", lambda f: f["light_error_means_removed"]["result"]),
+        ("seam", lambda f: f["seam_worst"]["result"]),
+    ):
+        ordered = sorted(measured, key=lambda one: badness(one.figures), reverse=True)[:WORST]
+        print(f"  {what:9s} " + "; ".join(f"{one.name} ({abs(badness(one.figures)):.2f})" for one in ordered))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(_bytes(labelled_panel(tiles, 320, columns=5))).save(path)
 
-
-def _bytes(picture: torch.Tensor) -> np.ndarray:
-    return (picture[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
+def goals(figures: dict) -> list[tuple[str, bool | None]]:
+    """Each goal in words, and whether it is met; None where there is nothing to compare with."""
+    landmarks, people, light = figures["landmark_error"], figures["identity"], figures["light_error"]
+    twice, pose = people["same_person"], figures["pose_error_deg"]["result"]
+    return [
+        ("landmark error of the mesh at most 0.06", landmarks["mesh"] <= 0.06),
+        ("mesh below no motion on 95 % of pairs", figures["mesh_below_none"] >= 0.95),
+        (
+            "identity at least that of one person's photographs",
+            None if twice is None or people["result"] is None else people["result"] >= twice,
+        ),
+        ("pose error at most 5 degrees", None if pose is None else pose <= 5),
+        ("light error at most half of affine clone's", light["result"] <= light["affine_clone"] / 2),
+        ("a picture's faces found in at most 0.3 s", figures["seconds"]["find"] <= 0.3),
+    ]
 
 
 def print_table(figures: dict) -> None:
-    """The figures for people, with the goals beside them."""
-    print(
-        f"{figures['pairs']} pairs of {figures['photographs']} photographs; one person twice: {figures['same_person']['mean']}"
-    )
-    goals = {
-        "landmark_error": "mesh at most 0.06", "identity": "result at least one person's two photographs",
-        "pose_error_deg": "result at most 5", "light_error": "result at most half of affine_clone", "seconds": "find at most 0.3",
-    }  # fmt: skip
-    for name in BINS:
-        part = figures[name]
-        print(f"\n{name}: {part['pairs']} pairs")
-        for key, values in part.items():
-            if isinstance(values, dict):
-                told = "  ".join(f"{k} {v:.3f}" for k, v in values.items() if v is not None)
-                print(f"  {key:26s} {told}" + (f"   (goal: {goals[key]})" if key in goals else ""))
-        if "mesh_below_none" in part:
-            print(f"  mesh below no motion       {part['mesh_below_none']:.0%}   (goal: 95%)")
+    """The figures for people, and the goals."""
+    for label, part in {"packaged photographs": figures, "folder": figures.get("folder")}.items():
+        if part is None:
+            continue
+        columns = {"all": part, **part["by_yaw_difference"]}
+        print(f"\n{label}: {part['photographs']} faces; columns by yaw difference")
+        print(f"  {'':44s}" + "".join(f"{name:>10s}" for name in columns))
+        for name in ("pairs", "unread_results", "mesh_below_none"):
+            _print_row(name, [column.get(name) for column in columns.values()])
+        for name, value in part.items():
+            if isinstance(value, dict) and name not in ("by_yaw_difference", "folder"):
+                _print_rows(name, [column.get(name, {}) for column in columns.values()])
+        for goal, met in goals(part):
+            print(f"  {'-' if met is None else 'met' if met else 'MISSED':7s} {goal}")
+
+
+def _print_rows(name: str, columns: list[dict]) -> None:
+    for key, value in columns[0].items():
+        below = [column.get(key) for column in columns]
+        if isinstance(value, dict):
+            _print_rows(f"{name} {key}", [part or {} for part in below])
+        else:
+            _print_row(f"{name} {key}", below)
+
+
+def _print_row(name: str, values: list[float | None]) -> None:
+    print(f"  {name:44s}" + "".join(f"{'-' if value is None else f'{value:.3f}':>10s}" for value in values))
