@@ -2,7 +2,7 @@
 """Set up ComfyUI-IC-Portrait in a cache folder, and run it. Standard library only.
 
     python run.py demo [--profile A --style B]    make a portrait in the real ComfyUI, without a window
-    python run.py test [pytest arguments]       lint, format check, the whole test suite
+    python run.py test [pytest arguments]       lint, format check, docs lint, the whole test suite
     python run.py icportrait ...                the project's command line: data, training, measurement
     python run.py tools ...                     what maintains the repository: workflows, pictures, the sample LoRA
     python run.py comfyui [arguments]           the real ComfyUI with this pack, in the browser
@@ -361,9 +361,10 @@ def provide_browser(log: Path) -> None:
 
 
 def run_tests(python: Path, variables: dict[str, str], arguments: list[str]) -> int:
-    """Lint, format check, then the suite; everything runs even when something before it fails."""
+    """Lint of code and docs, format check, then the suite; everything runs even when something before it fails."""
     codes = [call([python, "-m", "ruff", "check", "."], variables, HERE)]
     codes.append(call([python, "-m", "ruff", "format", "--check", "."], variables, HERE))
+    docs = call([python, HERE / "tools" / "docs_lint.py"], variables, HERE)
     paths = [] if any((HERE / a.split("::")[0]).exists() for a in arguments) else [HERE / "tests"]
     if paths or any("browser" in argument for argument in arguments):
         logs = cache_folder() / "logs"
@@ -375,7 +376,7 @@ def run_tests(python: Path, variables: dict[str, str], arguments: list[str]) -> 
     codes.append(call([*command, *paths, *arguments], variables, HERE))
     if codes[0] or codes[1]:
         print("ruff found something (above): `ruff check --fix .` and `ruff format .` mend most of it.")
-    return codes[2] or codes[0] or codes[1]
+    return codes[2] or codes[0] or codes[1] or docs
 
 
 def run_comfyui(python: Path, comfyui: Path, variables: dict[str, str], arguments: list[str]) -> int:
