@@ -218,17 +218,51 @@ def toned(picture: np.ndarray, style: np.ndarray) -> tuple[np.ndarray, float]:
     return from_lab(own + monochrome * (target - own)), monochrome
 
 
-def coloured(picture: np.ndarray, style: np.ndarray, profile: np.ndarray, profile_skin: np.ndarray) -> np.ndarray:
-    """Colour for a black-and-white photograph: the style's own, skin on skin and lips on lips, `[S, S, 3]`.
+def coloured(
+    picture: np.ndarray, style: np.ndarray, profile: np.ndarray, skins: tuple[np.ndarray, np.ndarray], mesh: np.ndarray
+) -> np.ndarray:
+    """Colour for a black-and-white photograph: the style's skin, its lips on the lips, eyes and teeth nearly grey; `[S, S, 3]`.
 
     Args:
         picture: the relit profile.
         style: the style's face on the same mesh.
-        profile, profile_skin: the warped photograph before relighting, and its bare skin.
+        profile: the warped photograph before relighting.
+        skins: bare skin of profile and style, `[S, S]` each.
+        mesh: the target's, `[468, 3]`.
     """
-    colourless = 1 - smoothstep(np.hypot(*mean_within(to_lab(profile), profile_skin)[1:]), 3, 8)
+    colourless = 1 - smoothstep(np.hypot(*mean_within(to_lab(profile), skins[0])[1:]), 3, 8)
     if colourless == 0:
         return picture
-    own, colour = to_lab(picture), blur(to_lab(style), 0.012 * len(picture))
-    own[..., 1:] += colourless * (colour[..., 1:] - own[..., 1:])
+    size, lab = len(picture), to_lab(style)
+    skin = blurred_within(lab, skins[1], 0.05 * size)[..., 1:]
+    known = smoothstep(blur(skins[1], 0.05 * size), 0.02, 0.2)[..., None]
+    colour = skin * known + mean_within(lab, skins[1])[1:] * (1 - known)
+    inner = regions.hull(mesh, regions.topology.LIPS_INNER, size)
+    lips = regions.hull(mesh, regions.topology.LIPS_OUTER, size) * (1 - inner)
+    grey = inner
+    for ring in regions.EYES:
+        grey = np.maximum(grey, regions.hull(mesh, ring, size))
+    lips, grey = (blur(mask, 0.006 * size)[..., None] for mask in (lips, grey))
+    colour = colour + lips * (mean_within(lab, lips[..., 0])[1:] - colour)
+    colour = colour * (1 - 0.75 * grey)
+    own = to_lab(picture)
+    own[..., 1:] += colourless * (colour - own[..., 1:])
     return from_lab(own)
+
+
+def harmonised(picture: np.ndarray, wanted: np.ndarray, known: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The picture `[S, S, 3]` with its low frequencies moved to those of `wanted`, as far as these are known, and on beyond.
+
+    Args:
+        known: where both show skin that can be compared, `[S, S]`.
+        share: where to, `[S, S]` in 0 .. 1.
+    """
+    size = len(picture)
+    difference = to_lab(wanted) - to_lab(picture)
+    fine, wide = (blurred_within(difference, known, sigma * size) for sigma in (0.04, 0.12))
+    near = smoothstep(blur(known, 0.04 * size), 0.02, 0.2)[..., None]
+    far = smoothstep(blur(known, 0.12 * size), 0.005, 0.05)[..., None]
+    shift = fine * near + (wide * far + mean_within(difference, known) * (1 - far)) * (1 - near)
+    lab = to_lab(picture)
+    share = share * smoothstep(lab[..., 0], 0, 30)  # black has no colour to shift
+    return from_lab(lab + share[..., None].astype(np.float32) * shift)

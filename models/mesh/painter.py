@@ -174,7 +174,8 @@ def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> np.ndarray:
     """The warped photograph in the style's light, `[S, S, 3]`."""
     gain = light.light_gain(faces.profile, faces.style, faces.profile_skin, faces.style_skin, faces.match.normals)
     relit = light.relit(faces.profile, gain, faces.mesh)
-    relit = light.coloured(relit, faces.style, faces.profile, faces.profile_skin)
+    skins = faces.profile_skin, faces.style_skin
+    relit = light.coloured(relit, faces.style, faces.profile, skins, faces.mesh)
     relit = light.shifted(relit, shift)
     without_features = faces.inside * (1 - regions.features(faces.mesh, len(relit)))
     relit = _with_texture(relit, faces.style, without_features, faces.style_skin * light.calm(faces.style))
@@ -209,16 +210,18 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     shift = light.tone_shift(faces.profile, faces.style, faces.profile_skin, faces.style_skin, settings.skin_tone)
     relit = _relit(faces, shift, settings.light)
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
-    filling = light.shifted(faces.style, settings.light * shift)
+    both = faces.own * faces.profile_skin * faces.style_skin
+    filling = light.harmonised(faces.style, relit, both, settings.light * faces.inside)
     content = blended(relit, filling, smoothstep(blur(faces.own, 0.008 * size), 0.2, 0.9), levels=4)
 
     # Beside the face the style's picture, its outline moved to the person's and its skin to the person's tone.
     oval = regions.oval(target, size)
     around = moved_outline(style, style_mesh, target, oval)
-    skin_around = (blur(style_skin, 0.01 * size) * outskirts(oval, 0.12, 0.3))[..., None]
-    around = np.where(skin_around > 0, light.shifted(around, settings.light * shift, skin_around[..., 0]), around)
+    skin_around = blur(style_skin, 0.01 * size) * outskirts(oval, 0.12, 0.3)
     # Under the mask's soft rim the style's lips and chin lie where the person's do.
-    around = np.where(faces.inside[..., None] > 0, np.where(skin_around > 0, filling, faces.style), around)
+    around = np.where(faces.inside[..., None] > 0, faces.style, around)
+    harmonised = light.harmonised(around, content, both, settings.light * skin_around)
+    around = np.where(skin_around[..., None] > 0, harmonised, around)
 
     mask = _mask(faces)
     nearest = ndimage.distance_transform_edt(faces.inside == 0, return_distances=False, return_indices=True)
