@@ -13,16 +13,16 @@ Correspondence and picture are judged apart.
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from ....models.errors import UserError
@@ -30,7 +30,7 @@ from ....models.faces import identity
 from ....models.faces.alignment import AlignmentSettings, similarity
 from ....models.faces.pixels import to_bytes
 from ....models.faces.resampling import transform
-from ....models.faces.types import Face, Placement
+from ....models.faces.types import Placement
 from ....models.mesh import regions
 from ....models.mesh.correspondence import MeshMatch, as_flow
 from ....models.mesh.crops import own_crop_size
@@ -72,7 +72,7 @@ class PhotographsMeasure(BundleSetting, Measure):
     pairs: int = 100
     """At most so many pairs of each set; the packaged photographs have 56."""
     nets: int = 0
-    """So many pairs of each set are painted by a bundle's nets, too; a minute or more each."""
+    """So many pairs of each set are painted by a bundle's nets, too; about ten seconds each."""
     sheets: Path | None = None
     """Folder for contact sheets (profile, style, affine clone, warp, result) and each pair's figures."""
     skin_tone: float = MeshSettings.skin_tone
@@ -91,7 +91,7 @@ class _Measured:
 
     name: str
     yaw_difference: float
-    figures: dict[str, dict] = field(default_factory=dict)
+    figures: dict[str, dict]
     """Figure -> method -> value or a further dict; None where it could not be measured."""
 
 
@@ -147,14 +147,47 @@ def _paint_by_nets(models: Models, profile: Portrait, style: Portrait, seed: int
         )
 
 
+def _net_landmark_error(painted: PaintedFace) -> float:
+    profile, style = (dlib_landmarks(crop) for crop in (painted.pair.profile, painted.pair.style))
+    offsets = painted.crop.flow.offsets[0].float().cpu().numpy()
+    return landmark_error(through_flow(offsets, style[INNER]), profile)
+
+
 def _timed(work: Callable):
     begin = time.perf_counter()
     result = work()
     return result, time.perf_counter() - begin
 
 
-def _embedding(picture: torch.Tensor, face: Face | None) -> np.ndarray | None:
-    return None if face is None else identity.embedding(picture[0], face)
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """What paintings of one pair are compared with."""
+
+    known: np.ndarray
+    """The person's embedding."""
+    style: np.ndarray
+    """The style's crop, `[S, S, 3]`."""
+    style_mesh: np.ndarray
+    plain: np.ndarray
+    """Skin of style and target, without features, `[S, S]`."""
+    colours: dict[str, np.ndarray]
+    """Whose -> skin colour."""
+
+    def figures(self, picture: torch.Tensor, outline: np.ndarray) -> dict[str, float | None]:
+        """Of a painted crop `[1, S, S, 3]` whose face has the outline of a mesh `[468, 3]`."""
+        pixels = picture[0].numpy()
+        face = next(iter(with_mesh(picture)), None)
+        light, without_mean = light_errors(pixels, self.style, self.plain)
+        mean_seam, worst_seam = seam(pixels, outline, self.style, self.style_mesh)
+        colour = skin_colour(pixels, outline)
+        return {
+            "identity": face and identity.similarity(self.known, identity.embedding(picture[0], face)),
+            "pose_error_deg": face and degrees_between(face.points_3d, self.style_mesh),
+            "light_error": light,
+            "light_error_means_removed": without_mean,
+            "seam": mean_seam,
+            "seam_worst": worst_seam,
+        } | {f"to_{whose}": float(np.linalg.norm(colour - wanted)) for whose, wanted in self.colours.items()}
 
 
 def measure_pair(
@@ -166,69 +199,63 @@ def measure_pair(
         models: also paint by these.
     """
     alignment = AlignmentSettings(crop_size=own_crop_size(style.face, *style.image.shape[1:3]))
-    paint = functools.partial(paint_by_mesh, settings=settings)
     warp_seconds = []
 
-    def timed_paint(pair: CropPair):
-        result, seconds = _timed(lambda: paint(pair))
+    def paint(pair: CropPair):
+        result, seconds = _timed(lambda: paint_by_mesh(pair, settings))
         warp_seconds.append(seconds)
         return result
 
-    painted, all_seconds = _timed(
-        lambda: paint_face(style.image, style.face, profile.image, profile.face, timed_paint, alignment)
+    painted, paint_seconds = _timed(
+        lambda: paint_face(style.image, style.face, profile.image, profile.face, paint, alignment)
     )
-    pair = painted.pair
+    pair, size = painted.pair, alignment.crop_size
     own, profile_mesh, style_mesh, target = mesh_match(pair, settings)
     flat = mesh_match(pair, replace(settings, shape=0.0))[0]
     landmarks = _landmark_errors(painted, flat, own)
-    # The outline of each painted face: the result's lies on the target.
-    made = {
-        "result": (painted.stitched_crop, target),
-        "affine_clone": (affine_clone(pair, style_mesh), style_mesh),
-    }
+    # Each painted crop with its outline: the result's lies on the target.
+    made = {"result": (painted.stitched_crop, target), "affine_clone": (affine_clone(pair, style_mesh), style_mesh)}
     if models is not None:
         by_nets = _paint_by_nets(models, profile, style, seed)
-        crops = (dlib_landmarks(by_nets.pair.profile), dlib_landmarks(by_nets.pair.style))
-        landmarks["net"] = landmark_error(
-            through_flow(by_nets.crop.flow.offsets[0].float().cpu().numpy(), crops[1][INNER]), crops[0]
-        )
-        larger = torch.nn.functional.interpolate(
-            by_nets.stitched_crop.movedim(-1, 1), size=pair.style.shape[1:3], mode="bicubic", antialias=True
-        )
+        landmarks["net"] = _net_landmark_error(by_nets)
+        larger = F.interpolate(by_nets.stitched_crop.movedim(-1, 1), size=(size, size), mode="bicubic", antialias=True)
         made["nets"] = (larger.movedim(1, -1).clamp(0, 1), style_mesh)
 
-    size = pair.style.shape[1]
     profile_crop, style_crop = pair.profile[0].numpy(), pair.style[0].numpy()
-    known = identity.embedding(profile.image[0], profile.face)
-    plain = np.min([regions.oval(mesh, size) * (1 - regions.features(mesh, size)) for mesh in (style_mesh, target)], 0)
-    wanted_colours = {"profile": skin_colour(profile_crop, profile_mesh), "style": skin_colour(style_crop, style_mesh)}
+    judge = _Judge(
+        identity.embedding(profile.image[0], profile.face),
+        style_crop,
+        style_mesh,
+        np.min([regions.oval(mesh, size) * (1 - regions.features(mesh, size)) for mesh in (style_mesh, target)], 0),
+        {"profile": skin_colour(profile_crop, profile_mesh), "style": skin_colour(style_crop, style_mesh)},
+    )
+    judged = {name: judge.figures(*painting) for name, painting in made.items()}
     read_again = next(iter(with_mesh(pair.style)), None)
+
+    def by_method(key: str) -> dict[str, float | None]:
+        return {name: one[key] for name, one in judged.items()}
+
     figures = {
         "landmark_error": landmarks,
-        "identity": {"style": identity.similarity(known, identity.embedding(style.image[0], style.face))},
-        "pose_error_deg": {"style": read_again and degrees_between(read_again.points_3d, style_mesh)},
-        "light_error": {},
-        "light_error_means_removed": {},
-        "skin_tone_error": {"to_profile": {}, "to_style": {}},
-        "seam": {},
-        "seam_worst": {},
+        "identity": {
+            "style": identity.similarity(judge.known, identity.embedding(style.image[0], style.face)),
+            **by_method("identity"),
+        },
+        "pose_error_deg": {
+            "style": read_again and degrees_between(read_again.points_3d, style_mesh),
+            **by_method("pose_error_deg"),
+        },
+        "light_error": by_method("light_error"),
+        "light_error_means_removed": by_method("light_error_means_removed"),
+        "skin_tone_error": {key: by_method(key) for key in ("to_profile", "to_style")},
+        "seam": by_method("seam"),
+        "seam_worst": by_method("seam_worst"),
         "seconds": {
             "find": (profile.find_seconds + style.find_seconds) / 2,
             "warp": warp_seconds[0],
-            "all": profile.find_seconds + style.find_seconds + all_seconds,
+            "all": profile.find_seconds + style.find_seconds + paint_seconds,
         },
     }
-    for name, (picture, outline) in made.items():
-        face = next(iter(with_mesh(picture)), None)
-        pixels = picture[0].numpy()
-        figures["identity"][name] = identity.similarity(known, _embedding(picture, face))
-        figures["pose_error_deg"][name] = face and degrees_between(face.points_3d, style_mesh)
-        light = light_errors(pixels, style_crop, plain)
-        figures["light_error"][name], figures["light_error_means_removed"][name] = light
-        colour = skin_colour(pixels, outline)
-        for whose, wanted in wanted_colours.items():
-            figures["skin_tone_error"][f"to_{whose}"][name] = float(np.linalg.norm(colour - wanted))
-        figures["seam"][name], figures["seam_worst"][name] = seam(pixels, outline, style_crop, style_mesh)
     pictures = [
         (f"profile {profile.name}", pair.profile),
         (f"style {style.name}", pair.style),
@@ -288,6 +315,7 @@ def _averages(measured: list[_Measured]) -> dict:
     errors = [one.figures["landmark_error"] for one in measured]
     return {
         "pairs": len(measured),
+        "painted_by_nets": sum("nets" in one.figures["identity"] for one in measured),
         "unread_results": sum(one.figures["identity"]["result"] is None for one in measured),
         "mesh_below_none": float(np.mean([error["mesh"] < error["none"] for error in errors])),
         **figures,
@@ -354,7 +382,7 @@ def print_table(figures: dict) -> None:
         columns = {"all": part, **part["by_yaw_difference"]}
         print(f"\n{label}: {part['photographs']} faces; columns by yaw difference")
         print(f"  {'':44s}" + "".join(f"{name:>10s}" for name in columns))
-        for name in ("pairs", "unread_results", "mesh_below_none"):
+        for name in ("pairs", "painted_by_nets", "unread_results", "mesh_below_none"):
             _print_row(name, [column.get(name) for column in columns.values()])
         for name, value in part.items():
             if isinstance(value, dict) and name not in ("by_yaw_difference", "folder"):
