@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import latent_preview
 import torch
 from comfy_api.latest import io, ui
 
@@ -45,6 +46,32 @@ def progress(steps: int) -> Callable[[int, int], None]:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     return step
+
+
+class FacesBar:
+    """One progress bar over all faces and their steps, with the sampler's preview; raises at each of them when Cancel was pressed."""
+
+    def __init__(self, model, faces: int, steps: int):
+        self._steps, self._done, self._total = steps, 0, max(1, faces * steps)
+        self._bar = comfy.utils.ProgressBar(self._total)
+        self._previewer = None
+        if model is not None:
+            self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def step(self, step: int, x0, _, total: int) -> None:
+        """Called by the sampler after each step."""
+        preview = None
+        if self._previewer is not None:
+            preview = self._previewer.decode_latent_to_preview_image("JPEG", x0)
+        part = min(self._steps, (step + 1) * self._steps // max(1, total))
+        self._bar.update_absolute(self._done * self._steps + part, self._total, preview)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def face(self, done: int) -> None:
+        """Called after each face, painted or skipped."""
+        self._done = done
+        self._bar.update_absolute(done * self._steps, self._total)
+        comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 def insightface_folders() -> list[str]:

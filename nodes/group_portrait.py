@@ -2,9 +2,6 @@
 
 from dataclasses import replace
 
-import comfy.model_management
-import comfy.utils
-import latent_preview
 from comfy_api.latest import io
 
 from ..models.faces.pixels import checked_image, checked_mask
@@ -22,7 +19,7 @@ from ..models.method.pixel_sampling import PATTERNS
 from ..models.methods import METHODS, choose_method
 from ..models.painting import CropPair, CropResult
 from ..models.portrait import CropSettings, paint_crop
-from .common import GROUPS_CATEGORY, AssignmentType, naming
+from .common import GROUPS_CATEGORY, AssignmentType, FacesBar, naming
 from .inputs import (
     cfg_input,
     check_choice,
@@ -251,7 +248,7 @@ class GroupPortrait(io.ComfyNode):
             each = _settings_of_faces(
                 settings, most, (seed, seeds), (strength, strengths), (noise_strength, noise_strengths)
             )
-            bar = _FacesBar(model, assignment.count, settings.steps * settings.rounds)
+            bar = FacesBar(model, assignment.count, settings.steps * settings.rounds)
             size = _one(crop_size, "crop_size")
             if chosen.name == "mesh":
                 size = _largest_crop(assignment)
@@ -342,32 +339,6 @@ def _encoded(clip, prompts: list[str], assignment: GroupAssignment) -> dict:
             "prompts (the demo bundle has no text encoder)"
         )
     return {prompts[number]: encode_prompt(clip, prompts[number]) for number in sorted(painted)}
-
-
-class _FacesBar:
-    """One progress bar over all faces and their steps, with the sampler's preview; raises at each of them when Cancel was pressed."""
-
-    def __init__(self, model, faces: int, steps: int):
-        self._steps, self._done, self._total = steps, 0, max(1, faces * steps)
-        self._bar = comfy.utils.ProgressBar(self._total)
-        self._previewer = None
-        if model is not None:
-            self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-
-    def step(self, step: int, x0, _, total: int) -> None:
-        """Called by the sampler after each step."""
-        preview = None
-        if self._previewer is not None:
-            preview = self._previewer.decode_latent_to_preview_image("JPEG", x0)
-        part = min(self._steps, (step + 1) * self._steps // max(1, total))
-        self._bar.update_absolute(self._done * self._steps + part, self._total, preview)
-        comfy.model_management.throw_exception_if_processing_interrupted()
-
-    def face(self, done: int) -> None:
-        """Called after each face, painted or skipped."""
-        self._done = done
-        self._bar.update_absolute(done * self._steps, self._total)
-        comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 NODES = [GroupPortrait]
