@@ -10,8 +10,8 @@ from icportrait.models.faces.types import Face, Faces
 from icportrait.models.groups.assignment import assign
 from icportrait.models.groups.types import Person, Photograph, Profiles
 from icportrait.models.painting import CropResult
-from icportrait.nodes import assign as assign_node
-from icportrait.nodes import common, group_portrait, profiles, select
+from icportrait.nodes import assign, common, group_portrait, profiles, select
+from icportrait.nodes import common as assign_node
 
 HEIGHT, WIDTH = 200, 320
 
@@ -184,7 +184,7 @@ class TestGroupPortrait:
             return CropResult(style_crop)
 
         monkeypatch.setattr(group_portrait, "paint_crop", paint)
-        monkeypatch.setattr(group_portrait.latent_preview, "get_previewer", lambda *_: None)
+        monkeypatch.setattr(common.latent_preview, "get_previewer", lambda *_: None)
         canvas = noise(2)
         group = self.assignment(canvas, [faces_at(60, 150, 240)], 3)
         self.run(canvas, group)
@@ -225,7 +225,7 @@ class TestGroupPortrait:
             return CropResult(style_crop)
 
         monkeypatch.setattr(group_portrait, "paint_crop", paint)
-        monkeypatch.setattr(group_portrait.latent_preview, "get_previewer", lambda *_: None)
+        monkeypatch.setattr(common.latent_preview, "get_previewer", lambda *_: None)
         canvas = noise(4)
         group = self.assignment(canvas, [faces_at(60, 150)], 2)
         try:
