@@ -10,8 +10,8 @@ from icportrait.models.faces.types import Face, Faces
 from icportrait.models.groups.assignment import assign
 from icportrait.models.groups.types import Person, Photograph, Profiles
 from icportrait.models.painting import CropResult
-from icportrait.nodes import assign, common, group_portrait, profiles, select
-from icportrait.nodes import common as assign_node
+from icportrait.nodes import assign as assign_node
+from icportrait.nodes import common, group_portrait, profiles, select
 
 HEIGHT, WIDTH = 200, 320
 
