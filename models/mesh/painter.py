@@ -19,7 +19,7 @@ from .beard import shaved
 from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts, without_shadow_side
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
-from .skin import face_mask, skin_mask, without_arms_of_glasses
+from .skin import face_mask, skin_mask
 
 MOST_DEGREES = 40
 """Heads turned further apart than this are warned about: the far half of the face is then mostly made up."""
@@ -167,6 +167,8 @@ def _hair_at_rim(warped: np.ndarray, target: np.ndarray) -> np.ndarray:
     inner = 1 - regions.grown(1 - regions.oval(target, size), 0.1 * size)
     rim = blur((1 - inner) * (1 - regions.hull(target, regions.LOWER_FACE, size)), 0.02 * size)
     rim = rim * (1 - _at_eyes(target, size))
+    for brow in regions.BROWS:
+        rim = rim * (1 - regions.grown(regions.hull(target, brow, size), 0.02 * size))
     return rim * (1 - smoothstep(blur(light.calm(warped), 0.015 * size), 0.3, 0.8))
 
 
@@ -211,16 +213,15 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     relit = _relit(faces, shift, settings.light)
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
     both = faces.own * faces.profile_skin * faces.style_skin
-    bare = without_arms_of_glasses(faces.style, target)
-    filling = light.harmonised(bare, relit, both, settings.light * faces.inside)
+    filling = light.harmonised(faces.style, relit, both, settings.light * faces.inside)
     content = blended(relit, filling, smoothstep(blur(faces.own, 0.008 * size), 0.2, 0.9), levels=4)
 
     # Beside the face the style's picture, its outline moved to the person's and its skin to the person's tone.
     oval = regions.oval(target, size)
-    around = without_arms_of_glasses(moved_outline(style, style_mesh, target, oval), target)
+    around = moved_outline(style, style_mesh, target, oval)
     skin_around = blur(style_skin, 0.01 * size) * outskirts(oval, 0.12, 0.3)
     # Under the mask's soft rim the style's lips and chin lie where the person's do.
-    around = np.where(faces.inside[..., None] > 0, bare, around)
+    around = np.where(faces.inside[..., None] > 0, faces.style, around)
     harmonised = light.harmonised(around, content, both, settings.light * skin_around)
     around = np.where(skin_around[..., None] > 0, harmonised, around)
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from . import regions
-from .numerics import blur, resized, smoothstep, to_lab
+from .numerics import blur, resized, to_lab
 
 _SIDE = 256
 # Distance from the cheeks' colour, in their own spread, up to which a pixel looks like skin. Darker counts more than lighter: hair is
@@ -106,26 +106,3 @@ def _closed(mask: np.ndarray, reach: float) -> np.ndarray:
     side = 2 * round(reach * _SIDE) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     return resized(cv2.morphologyEx(small, cv2.MORPH_CLOSE, kernel), len(mask))
-
-
-def without_arms_of_glasses(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    """The picture `[S, S, 3]` without thin, dark, level lines at the eyes' height: the arms of glasses.
-
-    A black-hat transform with an upright line: it sees what is thinner than the line is long; strands of hair, which hang, it does not.
-
-    Args:
-        mesh: `[468, 3]`, where the face lies in the picture.
-    """
-    size = len(picture)
-    ring = mesh[list(regions.EYE_LEVEL), :2]
-    middle = ring.mean(axis=0)
-    zone = regions.polygon(cv2.convexHull((middle + (ring - middle) * (1.45, 0.9)).astype(np.float32))[:, 0], size)
-    # Eyes and brows are thin, dark and level, too.
-    for part in (*regions.EYES, *regions.BROWS):
-        zone = zone * (1 - regions.grown(regions.hull(mesh, part, size), 0.01 * size))
-    line = np.ones((2 * round(0.035 * size) + 1, 1), np.uint8)
-    closed = cv2.morphologyEx(picture, cv2.MORPH_CLOSE, line)
-    depth = to_lab(closed)[..., 0] - to_lab(picture)[..., 0]
-    share = blur(zone, 0.01 * size) * smoothstep(blur(depth, 0.003 * size), 8, 20)
-    share = blur(regions.grown(share, 0.004 * size), 0.004 * size)[..., None]
-    return picture + share * (blur(closed, 0.01 * size) - picture)
