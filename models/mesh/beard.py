@@ -67,7 +67,7 @@ def shaved(image: np.ndarray, profile: np.ndarray, style: np.ndarray, skin: np.n
     inner = 1 - regions.grown(1 - face, 0.03 * size)
     zone = blur(np.maximum(below, face * regions.hull(mesh, regions.LOWER_FACE, size)) * (1 - inner), 0.01 * size)
     luminance = to_linear(image) @ LUMINANCE
-    known = regions.oval(mesh, size) * (1 - regions.features(mesh, size))
+    known = face * (1 - regions.features(mesh, size))
     middle = float(np.median(luminance[known > 0.5]))
     light_enough = smoothstep(blur(luminance, 0.006 * size), 0.35 * middle, 0.6 * middle)
     # Skin goes on from the painted jaw and the neck; a little darker, as below any chin.

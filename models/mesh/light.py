@@ -115,9 +115,7 @@ def relit(profile: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
         mesh: the target's, `[468, 3]`.
     """
     size = len(profile)
-    white = np.zeros((size, size), np.float32)
-    for ring in (*regions.EYES, regions.topology.LIPS_INNER):
-        white = np.maximum(white, regions.hull(mesh, ring, size))
+    white = regions.hulls(mesh, (*regions.EYES, regions.topology.LIPS_INNER), size)
     # They lie deeper than the skin around, too, so that a strong light reaches them less.
     field = gain.field**0.75 * np.clip(gain.mean, 0.6, 3) ** -0.5
     white = blur(white, 0.006 * size)[..., None]
@@ -185,7 +183,7 @@ def tone_shift(
 
 
 def shifted(picture: np.ndarray, shift: np.ndarray, share: np.ndarray | float = 1.0) -> np.ndarray:
-    """The picture `[S, S, 3]` with a shift of CIE Lab `[3]`, to a share `[S, S]` or for all of it."""
+    """The picture `[S, S, 3]` with a shift of CIE Lab `[3]` or `[S, S, 3]`, to a share `[S, S]` or for all of it."""
     lab = to_lab(picture)
     share = share * smoothstep(lab[..., 0], 0, 30)  # black has no colour to shift
     return from_lab(lab + shift.astype(np.float32) * share[..., None].astype(np.float32))
@@ -239,9 +237,7 @@ def coloured(
     colour = skin * known + mean_within(lab, skins[1])[1:] * (1 - known)
     inner = regions.hull(mesh, regions.topology.LIPS_INNER, size)
     lips = regions.hull(mesh, regions.topology.LIPS_OUTER, size) * (1 - inner)
-    grey = inner
-    for ring in regions.EYES:
-        grey = np.maximum(grey, regions.hull(mesh, ring, size))
+    grey = np.maximum(inner, regions.hulls(mesh, regions.EYES, size))
     lips, grey = (blur(mask, 0.006 * size)[..., None] for mask in (lips, grey))
     colour = colour + lips * (mean_within(lab, lips[..., 0])[1:] - colour)
     colour = colour * (1 - 0.75 * grey)
@@ -263,6 +259,4 @@ def harmonised(picture: np.ndarray, wanted: np.ndarray, known: np.ndarray, share
     near = smoothstep(blur(known, 0.04 * size), 0.02, 0.2)[..., None]
     far = smoothstep(blur(known, 0.12 * size), 0.005, 0.05)[..., None]
     shift = fine * near + (wide * far + mean_within(difference, known) * (1 - far)) * (1 - near)
-    lab = to_lab(picture)
-    share = share * smoothstep(lab[..., 0], 0, 30)  # black has no colour to shift
-    return from_lab(lab + share[..., None].astype(np.float32) * shift)
+    return shifted(picture, shift, share)

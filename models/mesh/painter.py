@@ -13,7 +13,6 @@ from ..faces.mediapipe import finder, topology
 from ..faces.pixels import to_bytes
 from ..faces.types import Placement
 from ..painting import CropPair, CropResult
-from ..types import Flow
 from . import light, regions
 from .beard import shaved
 from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts, without_shadow_side
@@ -95,15 +94,6 @@ def mesh_match(
     return without_shadow_side(match, pair.profile[0].numpy()), profile, style, target
 
 
-def mesh_flow(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Flow:
-    """The flow target <- profile of a pair, visibility as confidence.
-
-    Raises:
-        UserError: a face that has no mesh.
-    """
-    return as_flow(mesh_match(pair, settings)[0])
-
-
 @dataclass(frozen=True, eq=False)
 class _OnTarget:
     """Both faces on the target's mesh, nose on nose whatever their shapes, `[S, S]` or `[S, S, 3]`."""
@@ -121,6 +111,8 @@ class _OnTarget:
     profile_skin: np.ndarray
     style_skin: np.ndarray
     """Bare skin, without features and beard."""
+    plain: np.ndarray
+    """The style's bare skin without glasses' rims, strands and deep wrinkles, 0 .. 1."""
 
 
 def _on_target(
@@ -141,8 +133,9 @@ def _on_target(
     size = len(inside)
     # At the eyes' height no style's skin is filled in where it is not plain: the ends of its glasses would stay.
     bare_style = light.bare_skin(style_face, bare_style, target)
-    plain = smoothstep(blur(bare_style * light.calm(style_face), 0.01 * size), 0.3, 0.7)
-    own = 1 - (1 - own) * (1 - _at_eyes(target, size) * face * (1 - plain))
+    plain = bare_style * light.calm(style_face)
+    unplain = 1 - smoothstep(blur(plain, 0.01 * size), 0.3, 0.7)
+    own = 1 - (1 - own) * (1 - _at_eyes(target, size) * face * unplain)
     own = own * (1 - _hair_at_rim(warped, target))
     return _OnTarget(
         match,
@@ -154,6 +147,7 @@ def _on_target(
         sampled(face_mask(style[2], style[1]), style_places) * inside,
         light.bare_skin(warped, bare_profile, target),
         bare_style,
+        plain,
     )
 
 
@@ -180,7 +174,7 @@ def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> np.ndarray:
     relit = light.coloured(relit, faces.style, faces.profile, skins, faces.mesh)
     relit = light.shifted(relit, shift)
     without_features = faces.inside * (1 - regions.features(faces.mesh, len(relit)))
-    relit = _with_texture(relit, faces.style, without_features, faces.style_skin * light.calm(faces.style))
+    relit = _with_texture(relit, faces.style, without_features, faces.plain)
     return faces.profile + share * (relit - faces.profile)
 
 

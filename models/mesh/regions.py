@@ -37,6 +37,11 @@ def hull(mesh: np.ndarray, numbers: Sequence[int], size: int) -> np.ndarray:
     return polygon(cv2.convexHull(mesh[list(numbers), :2].astype(np.float32))[:, 0], size)
 
 
+def hulls(mesh: np.ndarray, parts: Sequence[Sequence[int]], size: int) -> np.ndarray:
+    """The hulls of several parts in one mask, each convex by itself: float32 `[size, size]`."""
+    return np.max([hull(mesh, part, size) for part in parts], axis=0)
+
+
 def oval(mesh: np.ndarray, size: int) -> np.ndarray:
     """The face from hairline to chin: float32 `[size, size]`."""
     return polygon(mesh[list(topology.FACE_OVAL), :2], size)

@@ -33,9 +33,7 @@ def skin_mask(crop: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     small = resized(crop, _SIDE)
     mesh = mesh * (_SIDE / len(crop))
     oval = regions.oval(mesh, _SIDE) > 0.5
-    surely = np.zeros_like(oval)
-    for part in (regions.LEFT_CHEEK, regions.RIGHT_CHEEK, regions.NOSE):
-        surely |= regions.hull(mesh, part, _SIDE) > 0.5
+    surely = regions.hulls(mesh, (regions.LEFT_CHEEK, regions.RIGHT_CHEEK, regions.NOSE), _SIDE) > 0.5
     if not surely.any():  # a face that lies outside its crop
         return np.zeros(crop.shape[:2], np.float32)
     distance = _distance(to_lab(blur(small, 1.2)), surely)

@@ -84,8 +84,7 @@ def light_errors(made: np.ndarray, style: np.ndarray, face: np.ndarray) -> tuple
 def skin_colour(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     """Median CIE a and b `[2]` of cheeks and nose, where beards and hair are rare."""
     size = len(picture)
-    parts = (regions.LEFT_CHEEK, regions.RIGHT_CHEEK, regions.NOSE)
-    skin = np.max([regions.hull(mesh, part, size) for part in parts], axis=0) > 0.5
+    skin = regions.hulls(mesh, (regions.LEFT_CHEEK, regions.RIGHT_CHEEK, regions.NOSE), size) > 0.5
     return np.median(to_lab(picture)[skin][:, 1:], axis=0)
 
 
