@@ -17,8 +17,8 @@ LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])
 _LAMBERT = torch.tensor([1.0] + [2 / 3] * 3 + [1 / 4] * 5)
 _RIDGE = torch.tensor([0.0] + [0.02] * 3 + [0.25] * 5)
 """Keeps those weak that a face seen from one side says little about."""
-_DARKEST = 0.2
-"""Least shading in shares of its mean: below, an expansion of nine functions says nothing, and dividing by it shows noise."""
+DARKEST = 0.1
+"""Least shading in shares of its mean: an expansion into nine functions can fall below 0."""
 
 
 def to_linear(x: torch.Tensor) -> torch.Tensor:
@@ -53,18 +53,23 @@ def harmonics(directions: torch.Tensor) -> torch.Tensor:
     )
 
 
-def shading(light: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
-    """What a white matt surface sends back, linear `[..., 3]`, for light `[9, 3]` and unit normals `[..., 3]`; never below a fifth of the
-    light's mean."""
-    least = _DARKEST * (light[0] * 0.282095).clamp_min(1e-3)
-    return torch.maximum((harmonics(normals) * _LAMBERT) @ light, least)
+def shading(light: torch.Tensor, normals: torch.Tensor, least: float = DARKEST) -> torch.Tensor:
+    """What a white matt surface sends back, linear `[..., 3]`, for light `[9, 3]` and unit normals `[..., 3]`.
+
+    Args:
+        least: it never falls below this share of the light's mean.
+    """
+    mean = (light[0] * 0.282095).clamp_min(1e-3)
+    shares = (harmonics(normals) * _LAMBERT) @ light / mean
+    # Smooth where it would be cut off, or the border of the darkest part shows as a line.
+    return mean * (least + F.softplus(shares - least, beta=12))
 
 
 def fit_light(linear: torch.Tensor, normals: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Light `[9, 3]` under which plain skin looks like this; its mean shading over the weights has luminance 1.
+    """Light `[9, 3]` under which plain skin looks like this; its mean shading over the weights is 1.
 
-    How bright and how coloured light is cannot be told from skin of unknown colour: it is white on average, so that albedo has the
-    photograph's colours. Least squares, with weights that distrust what no smooth light explains (cast shadows, highlights; Huber, 0.15).
+    How bright and of which colour light is cannot be told from skin of unknown colour: it is grey here, so that albedo keeps the photograph's
+    colours. Least squares, with weights that distrust what no smooth light explains (cast shadows, highlights; Huber, 0.15).
 
     Args:
         linear: `[N, 3]`.
@@ -76,16 +81,15 @@ def fit_light(linear: torch.Tensor, normals: torch.Tensor, weight: torch.Tensor)
     if weight.sum() < 50:
         return flat
     design = (harmonics(normals) * _LAMBERT).double()
-    mean = (linear * weight[:, None]).sum(0) / weight.sum()
-    wanted = (linear / mean.clamp_min(1e-4)).double()
+    luminance = linear @ LUMINANCE
+    wanted = (luminance / ((luminance * weight).sum() / weight.sum()).clamp_min(1e-4)).double()
     trust = weight.double()
     for _ in range(6):
         weighted = design * trust[:, None]
         system = weighted.T @ design + float(trust.sum()) * torch.diag(_RIDGE.double() * 0.05) + 1e-9 * torch.eye(9)
         light = torch.linalg.solve(system, weighted.T @ wanted)
-        apart = (wanted - design @ light).abs().mean(dim=1)
-        trust = weight.double() / torch.clamp_min(apart / 0.15, 1)
-    light = light.float()
+        trust = weight.double() / torch.clamp_min((wanted - design @ light).abs() / 0.15, 1)
+    light = light.float()[:, None].expand(9, 3)
     level = (shading(light, normals) * weight[:, None]).sum(0) / weight.sum()
     return light / level.clamp_min(1e-3)
 

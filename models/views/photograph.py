@@ -24,8 +24,8 @@ from ..mesh.numerics import blur, blurred_within, resized, smoothstep
 from ..mesh.painter import crop_mesh
 from ..mesh.raster import draw
 from ..mesh.skin import skin_mask
-from .cameras import PIVOT, camera
-from .light import fit_light, shading, to_linear
+from .cameras import PIVOT, camera, unproject
+from .light import DARKEST, fit_light, shading, to_linear
 from .render import Lifted
 
 FOV = 20.0
@@ -44,6 +44,10 @@ _BODY = (
 )
 _PLANE = 0.05
 """How far behind the middle of the head the background lies, metres: about where the skull's silhouette is."""
+_SMOOTH = 0.008
+"""By how much depth and normals are blurred before light is laid on, in picture sides."""
+LEAST_REMOVED = 0.35
+"""Of the photograph's light no less than this share of its mean is divided out: what is darker shows noise."""
 _SIDE = 192
 """All geometry around the face is computed at this side: it is smooth."""
 
@@ -100,25 +104,31 @@ def finish(
         depth: `[S, S]`, metres.
         person, skin: `[S, S]` in 0 .. 1.
     """
-    normals = depth_normals(torch.from_numpy(depth.astype(np.float32)), source)
+    normals = smooth_normals(depth, source)
     mask = torch.from_numpy(person.astype(np.float32))
     linear = to_linear(picture)
     step = max(1, len(picture) // 256)
     chosen = [x[::step, ::step].reshape(-1, x.shape[-1]) for x in (linear, normals, torch.from_numpy(skin.astype(np.float32))[..., None])]
     light = fit_light(chosen[0], chosen[1], chosen[2][:, 0])
-    albedo = linear / lit(light, normals, mask)
+    albedo = linear / lit(light, normals, mask, LEAST_REMOVED)
     return Lifted(picture, source, frame, torch.from_numpy(depth.astype(np.float32)), normals, albedo, mask, light)
 
 
-def lit(light: torch.Tensor, normals: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def lit(light: torch.Tensor, normals: torch.Tensor, mask: torch.Tensor, least: float = DARKEST) -> torch.Tensor:
     """The shading of the person, and 1 around: linear `[S, S, 3]`."""
-    return 1 + mask[..., None] * (shading(light, normals) - 1)
+    return 1 + mask[..., None] * (shading(light, normals, least) - 1)
+
+
+def smooth_normals(depth: np.ndarray, source: torch.Tensor) -> torch.Tensor:
+    """Normals `[S, S, 3]` for light: of the depth without the mesh's facets and the joint at the face's rim."""
+    factor = _SIDE / len(depth)
+    small = blur(resized(depth, _SIDE), _SMOOTH * _SIDE) if factor < 1 else blur(depth, _SMOOTH * len(depth))
+    normals = blur(depth_normals(torch.from_numpy(small.astype(np.float32)), source).numpy(), _SMOOTH * len(small))
+    return torch.nn.functional.normalize(torch.from_numpy(resized(normals, len(depth))), dim=-1)
 
 
 def depth_normals(depth: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Unit normals `[S, S, 3]` in world axes of a depth map `[S, S]` seen by a camera `[25]`; they look at the camera's side."""
-    from .cameras import unproject
-
     points = unproject(depth, source)
     padded = torch.nn.functional.pad(points.movedim(-1, 0)[None], (1, 1, 1, 1), mode="replicate")[0].movedim(0, -1)
     right = padded[1:-1, 2:] - padded[1:-1, :-2]
@@ -155,7 +165,7 @@ def _surface(mesh: np.ndarray, pose: np.ndarray, shift: np.ndarray, middle: floa
     reach = smoothstep(blur(inside, 0.08 * _SIDE), 0.0, 0.5)
     share = smoothstep(blur(inside, 0.02 * _SIDE), 0.05, 0.4)
     around = around + reach * (share * near + (1 - share) * wide)
-    soft = blur(cv2.erode(inside, np.ones((3, 3))), 1.0)
+    soft = blur(cv2.erode(inside, np.ones((5, 5))), 2.5)
     return resized(blur((face * soft + around * (1 - soft)).astype(np.float32), 0.8), side).astype(np.float64)
 
 
@@ -178,7 +188,7 @@ def _masks(picture: np.ndarray, mesh: np.ndarray, pose: np.ndarray, shift: np.nd
     body, core = (
         np.any([np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), grow * np.array(a))) for c, a in _BODY], axis=0) for grow in (1.0, 0.8)
     )
-    near = np.any([np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), 1.5 * np.array(a))) for c, a in _BODY], axis=0)
+    near = np.any([np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), 1.7 * np.array(a))) for c, a in _BODY], axis=0)
     labels = np.where(body, cv2.GC_PR_FGD, np.where(near, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
     labels[core] = cv2.GC_FGD
     labels[regions.oval(mesh * factor, _SIDE) > 0.5] = cv2.GC_FGD
@@ -191,4 +201,4 @@ def _masks(picture: np.ndarray, mesh: np.ndarray, pose: np.ndarray, shift: np.nd
     person = cv2.morphologyEx(person, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
     skin = skin_mask(small, mesh * factor)
     skin = mesh_light.bare_skin(small, skin, mesh * factor) * regions.oval(mesh * factor, _SIDE)
-    return resized(blur(person, 0.8), side), resized(skin, side)
+    return resized(blur(person, 1.5), side), resized(skin, side)
