@@ -24,7 +24,7 @@ from ..mesh.numerics import blur, blurred_within, resized, smoothstep
 from ..mesh.painter import crop_mesh
 from ..mesh.raster import draw
 from ..mesh.skin import skin_mask
-from .cameras import PIVOT, camera, unproject
+from .cameras import PIVOT, camera, project, unproject
 from .light import DARKEST, fit_light, shading, to_linear
 from .render import Lifted
 
@@ -52,13 +52,14 @@ _SIDE = 192
 """All geometry around the face is computed at this side: it is smooth."""
 
 
-def lift_photograph(image: torch.Tensor, face: Face, size: int = 512) -> tuple[Lifted, Placement]:
+def lift_photograph(image: torch.Tensor, face: Face, size: int = 512, margin: float = MARGIN) -> tuple[Lifted, Placement]:
     """Lift one face of a photograph.
 
     Args:
         image: `[1, H, W, 3]`, sRGB in [0, 1].
         face: found in it.
-        size: of an aligned crop, in pixels, a multiple of 64; the lifted picture's side is 1.5 times that.
+        size: of an aligned crop, in pixels, a multiple of 64.
+        margin: the lifted picture's side in aligned crops, 1 to 3.
 
     Returns:
         the portrait, and where its picture lies in the photograph.
@@ -68,29 +69,39 @@ def lift_photograph(image: torch.Tensor, face: Face, size: int = 512) -> tuple[L
     """
     if not SIZES[0] <= size <= SIZES[1] or size % 64:
         raise UserError(f"size must be a multiple of 64 between {SIZES[0]} and {SIZES[1]}, {size} came")
-    wide = int(size * MARGIN) // 64 * 64
+    wide = int(size * margin) // 64 * 64
     placement = placement_of(face, *image.shape[1:3], AlignmentSettings(crop_size=wide, scale=wide / size))
     picture = crop(image.movedim(-1, 1), placement).movedim(1, -1)
     mesh = crop_mesh(placement, picture, "picture")
     return lift_crop(picture[0], mesh, wide / size), placement
 
 
-def lift_crop(picture: torch.Tensor, mesh: np.ndarray, margin: float = 1.0) -> Lifted:
-    """Lift a square picture `[S, S, 3]` whose face's mesh `[468, 3]` (its pixels) is known; `margin`: its side in aligned crops."""
+def lift_crop(picture: torch.Tensor, mesh: np.ndarray, margin: float = 1.0, taken_by: torch.Tensor | None = None) -> Lifted:
+    """Lift a square picture whose face's mesh is known.
+
+    Args:
+        picture: `[S, S, 3]`.
+        mesh: `[468, 3]`, its pixels.
+        margin: its side in aligned crops.
+        taken_by: `[25]`, the camera that took it where that is known; else a lens of `FOV` is assumed and its place follows from the mesh.
+    """
     side = len(picture)
     pose, shift = _posed_head(mesh)
-    scale = float(np.cbrt(np.linalg.det(pose)))  # pixels a metre
-    rotation = pose / scale
-    focal = 0.5 / math.tan(math.radians(FOV) / 2)  # of an aligned crop
-    distance = focal * side / margin / scale
     pivot = pose @ np.array(PIVOT) + shift
-    seen = np.array([*((pivot[:2] - side / 2) / (focal / margin * side) * distance), distance])
-    position = np.array(PIVOT) - rotation.T @ seen
-    scalars = [torch.tensor(x, dtype=torch.float32) for x in (rotation.T, position)]
-    source = camera(*scalars, focal / margin)
+    if taken_by is None:
+        scale = float(np.cbrt(np.linalg.det(pose)))  # pixels a metre
+        rotation = pose / scale
+        focal = 0.5 / math.tan(math.radians(FOV) / 2)  # of an aligned crop
+        distance = focal * side / margin / scale
+        seen = np.array([*((pivot[:2] - side / 2) / (focal / margin * side) * distance), distance])
+        place = [torch.tensor(x, dtype=torch.float32) for x in (rotation.T, np.array(PIVOT) - rotation.T @ seen)]
+        source, frame = camera(*place, focal / margin), camera(*place, focal)
+    else:
+        source = frame = taken_by
+        distance = float(project(torch.tensor(PIVOT), taken_by)[2])
+        scale = float(taken_by[16]) * side / distance
     depth = distance + (_surface(mesh, pose, shift, pivot[2], side) - pivot[2]) / scale
-    numpy_picture = picture.numpy()
-    return finish(picture, source, camera(*scalars, focal), depth, *_masks(numpy_picture, mesh, pose, shift))
+    return finish(picture, source, frame, depth, *_masks(picture.numpy(), mesh, pose, shift))
 
 
 def finish(

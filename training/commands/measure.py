@@ -1,6 +1,6 @@
 """`icportrait measure`: measure something, print a table, and write the figures as JSON."""
 
-from ..evaluation.measure import bundle, customise, data, faces, files, flops, matching, photographs, thresholds
+from ..evaluation.measure import bundle, customise, data, faces, files, flops, matching, photographs, thresholds, views
 from .parsing import parse_choice, write_json
 
 # Name -> (settings, what measures with them, what prints the figures).
@@ -13,6 +13,7 @@ MEASURES = {
     "data": (data.DataMeasure, data.measure_data, data.print_figures),
     "flops": (flops.FlopsMeasure, flops.measure_flops, flops.print_figures),
     "photographs": (photographs.PhotographsMeasure, photographs.measure_photographs, photographs.print_table),
+    "views": (views.ViewsMeasure, views.measure_views, views.print_table),
     "customise": (customise.CustomiseMeasure, customise.measure_customise, customise.print_figures),
 }
 
