@@ -18,6 +18,8 @@ EXPECTED = {
     "EstimateFlow",
     "MeshFlow",
     "WarpRelight",
+    "NovelView",
+    "Relight",
     "Apply",
     "ProgressiveNoise",
     "ProgressiveSampler",
