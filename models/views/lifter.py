@@ -26,8 +26,10 @@ SAMPLES = 48
 """Along a ray."""
 POINTS = 2**18
 """Points of rays decoded at once: about 0.4 GB."""
-_SATURATED = 8.0
-_SHARP = 40.0
+_DENSE = 50.0
+"""Density a metre of a decoded 1."""
+_SATURATED, _SHARP = 6.0, 40.0
+"""How solid the inside is, and how fast it becomes so behind the surface, before the decoder's own part."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class TriPlane:
     down: torch.Tensor
     """`[B, C, D, 64]`: along depth and picture y."""
     outline: torch.Tensor
-    """`[B, 2, 64, 64]`: where the surface lies in depth, and how surely there is one."""
+    """`[B, 2, 64, 64]`: where the surface lies in depth, and how surely there is one (logits)."""
 
 
 def _block(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
@@ -115,8 +117,9 @@ class Lifter(nn.Module):
         features = [at(planes.picture, x, y), at(planes.across, x, z), at(planes.down, y, z)]
         waves = [f(k * torch.pi * behind) for k in (1, 2, 4) for f in (torch.sin, torch.cos)]
         made = self.decoder(torch.cat([*features, torch.stack([x, z, behind, *waves], dim=-1)], dim=-1))
-        solid = _SATURATED * torch.tanh(_SHARP * behind / _SATURATED) + surface[..., 1] + made[..., 0]
-        return 50 * F.softplus(solid), torch.sigmoid(made[..., 1:])
+        nothing = F.softplus(-2 * surface[..., 1])
+        solid = _SATURATED * torch.tanh(_SHARP * behind / _SATURATED) - nothing + made[..., 0]
+        return _DENSE * F.softplus(solid), torch.sigmoid(made[..., 1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +131,9 @@ class Seen:
     depth: torch.Tensor
     """`[N]`, metres, of what is met."""
     met: torch.Tensor
-    """`[N]` in 0 .. 1."""
+    """`[N]` in 0 .. 1: share of the light that something stops."""
+    thickness: torch.Tensor
+    """`[N]`, optical: -log(1 - met), without its rounding."""
 
 
 def march(
@@ -139,6 +144,7 @@ def march(
     directions: torch.Tensor,
     middle: float,
     generator: torch.Generator | None = None,
+    samples: int = SAMPLES,
 ) -> Seen:
     """Volume rendering of one portrait along rays (N. Max, Optical models for direct volume rendering, 1995).
 
@@ -148,10 +154,11 @@ def march(
         origin, directions: `[3]`, `[N, 3]`: rays of `cameras.rays`.
         middle: depth of the head's middle for these rays, metres.
         generator: shifts the samples of each ray at random, for training.
+        samples: along a ray.
     """
-    step = 2 * REACH / SAMPLES
+    step = 2 * REACH / samples
     shift = torch.rand(len(directions), 1, generator=generator) if generator is not None else 0.5
-    t = middle - REACH + (torch.arange(SAMPLES) + shift) * step * torch.ones(len(directions), 1)
+    t = middle - REACH + (torch.arange(samples) + shift) * step * torch.ones(len(directions), 1)
     points = origin + directions[:, None] * t[..., None]
     seen = project(points, source)
     pivot = project(points.new_tensor(PIVOT), source)[2]
@@ -161,7 +168,7 @@ def march(
     share = torch.exp(torch.cumsum(through, dim=1) - through) * (1 - torch.exp(through))
     met = share.sum(dim=1)
     depth = (share * t).sum(dim=1) / met.clamp_min(1e-4)
-    return Seen((share[..., None] * albedo.view(*t.shape, 3)).sum(dim=1), depth, met)
+    return Seen((share[..., None] * albedo.view(*t.shape, 3)).sum(dim=1), depth, met, -through.sum(dim=1))
 
 
 @torch.inference_mode()
@@ -170,7 +177,7 @@ def render_volume(net: Lifter, planes: TriPlane, source: torch.Tensor, target: t
     origin, directions = rays(target, size)
     middle = float(project(directions.new_tensor(PIVOT), target)[2])
     parts = [march(net, planes, source, origin, some, middle) for some in directions.split(max(1, points // SAMPLES))]
-    return Seen(*(torch.cat([getattr(part, name) for part in parts]) for name in ("albedo", "depth", "met")))
+    return Seen(*(torch.cat([getattr(part, name) for part in parts]) for name in ("albedo", "depth", "met", "thickness")))
 
 
 def load_lifter(path) -> Lifter:

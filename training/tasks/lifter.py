@@ -19,15 +19,17 @@ from ..data.samples import batch_of
 class LifterSettings:
     """Settings of the stage `lifter`."""
 
-    rays: int = 384
+    rays: int = 192
     """Rays a view and step: half of them where there is a head."""
+    samples: int = 32
+    """Along a ray, at random places."""
     depth_weight: float = 4.0
     """Of the error in depth, in shares of the planes' reach."""
     outline_weight: float = 1.0
     """Of the error in how much a ray meets."""
 
     def __post_init__(self):
-        at_least(2, rays=self.rays)
+        at_least(2, rays=self.rays, samples=self.samples)
 
 
 class LifterTask(torch.nn.Module):
@@ -73,13 +75,13 @@ class LifterTask(torch.nn.Module):
         """Mean errors in albedo, depth (in `REACH`) and outline along some rays of one view."""
         camera, depth = view["cameras"][side], view["depth"][side].float().flatten()
         head = (depth > 0).nonzero()[:, 0]
-        half = self.settings.rays // 2
+        half, width = self.settings.rays // 2, view["depth"].shape[-1]
         chosen = torch.randint(len(depth), (self.settings.rays - half,), generator=generator)
         if len(head):
             chosen = torch.cat([chosen, head[torch.randint(len(head), (half,), generator=generator)]])
-        origin, directions = rays(camera, view["depth"].shape[-1])
+        origin, directions = rays(camera, width)
         middle = float(project(directions.new_tensor(PIVOT), camera)[2])
-        seen = march(self.net, planes, view["cameras"][0], origin, directions[chosen], middle, generator)
+        seen = march(self.net, planes, view["cameras"][0], origin, directions[chosen], middle, generator, self.settings.samples)
         depth = depth[chosen]
         # What lies beyond the planes' reach (shoulders far behind) cannot be met.
         there = ((depth > 0) & ((depth - middle).abs() < REACH)).float()
@@ -87,7 +89,13 @@ class LifterTask(torch.nn.Module):
         colour = (there[:, None] * (seen.albedo.clamp_min(1e-6).sqrt() - albedo.sqrt()).abs()).mean()
         apart = there * (seen.depth - depth).abs() / REACH
         known = (depth == 0) | (there > 0)
-        outline = functional.binary_cross_entropy(seen.met.clamp(1e-4, 1 - 1e-4), there, weight=known.float())
+        # Cross-entropy of what a ray meets; beside a head the thickness itself, which a solid block does not make blind.
+        missed = -torch.log(-torch.expm1(-seen.thickness.clamp_min(1e-4)))
+        outline = (known * torch.where(there > 0, missed, torch.log1p(seen.thickness))).mean()
+        if side == 0:
+            at = torch.stack([chosen % width, chosen // width], dim=-1) * 2 / width - 1 + 1 / width
+            logits = functional.grid_sample(planes.outline[:, 1:], at[None, None], padding_mode="border", align_corners=False)
+            outline = outline + functional.binary_cross_entropy_with_logits(logits.flatten(), there, weight=known.float())
         return colour, apart.sum() / there.sum().clamp_min(1), outline
 
 
