@@ -113,7 +113,7 @@ class NovelView(io.ComfyNode):
             display_name="Novel View",
             category=CATEGORY,
             description="Shows a portrait from another side and, with an environment map, in another light. A dense face mesh gives the depth, no "
-            "model is needed. Best within 20 degrees; what the photo does not show is stretched. About half a second a picture on a CPU.",
+            "model is needed. Best within 20 degrees; what the photo does not show is stretched. About a second a picture on a CPU.",
             inputs=[
                 io.Image.Input("image", tooltip="A picture with a face; one."),
                 angle("yaw", MOST_YAW, "Degrees by which the camera moves round the head, to the right. Beyond 20 the far side looks stretched."),
