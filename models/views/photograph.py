@@ -47,7 +47,7 @@ _PLANE = 0.09
 0.08 to 0.11, photographs show the stretched rim more the deeper it is."""
 _SMOOTH = 0.008
 """By how much depth and normals are blurred before light is laid on, in picture sides."""
-LEAST_REMOVED = 0.35
+LEAST_REMOVED = 0.5
 """Of the photograph's light no less than this share of its mean is divided out: what is darker shows noise."""
 _SIDE = 192
 """All geometry around the face is computed at this side: it is smooth."""

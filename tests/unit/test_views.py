@@ -9,7 +9,7 @@ import torch
 from icportrait.models.errors import UserError
 from icportrait.models.views import cameras, light, volume
 from icportrait.models.views.lifter import FORMAT, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
-from icportrait.models.views.photograph import depth_normals, lift_photograph, lit
+from icportrait.models.views.photograph import LEAST_REMOVED, depth_normals, lift_photograph, lit
 from icportrait.models.views.relight import light_on, relight, relit_photograph
 from icportrait.models.views.render import Lifted, render, surface
 from icportrait.nodes.novel_view import NovelView, Relight
@@ -240,7 +240,7 @@ def test_a_portrait_is_lifted(style):
     lifted, placement = lift_photograph(style, with_mesh(style)[0], 256)
     nose = lifted.depth[len(lifted.depth) // 2 - 10 : len(lifted.depth) // 2 + 40].min()
     assert 0.03 < float(lifted.depth.max() - nose) < 0.25
-    back = lit(lifted.light, lifted.normals, lifted.mask, 0.35) * lifted.albedo
+    back = lit(lifted.light, lifted.normals, lifted.mask, LEAST_REMOVED) * lifted.albedo
     assert torch.allclose(light.to_srgb(back)[lifted.picture.amax(-1) < 0.8], lifted.picture[lifted.picture.amax(-1) < 0.8], atol=0.02)
     changed, mask = relit_photograph(style, lifted, placement, light_on(lifted, lamp(0.75)))
     assert changed.shape == style.shape
