@@ -116,10 +116,19 @@ class NovelView(io.ComfyNode):
             "model is needed. Best within 20 degrees; what the photo does not show is stretched. About a second a picture on a CPU.",
             inputs=[
                 io.Image.Input("image", tooltip="A picture with a face; one."),
-                angle("yaw", MOST_YAW, "Degrees by which the camera moves round the head, to the right. Beyond 20 the far side looks stretched."),
+                angle(
+                    "yaw",
+                    MOST_YAW,
+                    "Degrees by which the camera moves round the head, to the right. Beyond 20 the far side looks stretched.",
+                ),
                 angle("pitch", MOST_PITCH, "Degrees by which the camera moves up; it looks down on the head then."),
                 io.Float.Input(
-                    "distance", default=1.0, min=0.5, max=3.0, step=0.05, tooltip="How far the camera stands: 2 shows the head half as large."
+                    "distance",
+                    default=1.0,
+                    min=0.5,
+                    max=3.0,
+                    step=0.05,
+                    tooltip="How far the camera stands: 2 shows the head half as large.",
                 ),
                 io.Float.Input(
                     "fov",
@@ -130,7 +139,12 @@ class NovelView(io.ComfyNode):
                     tooltip="Field of view in degrees: a wide lens goes nearer, so the nose grows; the head keeps its size. 20 is the photo's own.",
                 ),
                 io.Int.Input(
-                    "size", default=512, min=64, max=2048, step=64, tooltip="Side of the pictures in pixels. Time grows with its square."
+                    "size",
+                    default=512,
+                    min=64,
+                    max=2048,
+                    step=64,
+                    tooltip="Side of the pictures in pixels. Time grows with its square.",
                 ),
                 io.Int.Input(
                     "frames",
@@ -160,15 +174,27 @@ class NovelView(io.ComfyNode):
                 faces_input(),
             ],
             outputs=[
-                io.Image.Output("views", display_name="views", tooltip="The views: all cameras in the first light, then in the next."),
-                io.Image.Output("depth", display_name="depth", tooltip="Depth of each camera, near is white; for depth ControlNets."),
                 io.Image.Output(
-                    "normals", display_name="normals", tooltip="Which way the surface looks, of each camera: red right, green up, blue to the camera."
+                    "views",
+                    display_name="views",
+                    tooltip="The views: all cameras in the first light, then in the next.",
+                ),
+                io.Image.Output(
+                    "depth", display_name="depth", tooltip="Depth of each camera, near is white; for depth ControlNets."
+                ),
+                io.Image.Output(
+                    "normals",
+                    display_name="normals",
+                    tooltip="Which way the surface looks, of each camera: red right, green up, blue to the camera.",
                 ),
                 io.Image.Output("albedo", display_name="albedo", tooltip="The person without light, of each camera."),
                 io.Mask.Output("mask", display_name="mask", tooltip="White on the person, of each camera."),
-                io.Image.Output("grid", display_name="grid", tooltip="All views in one picture: a column a camera, a row a light."),
-                io.String.Output("cameras_used", display_name="cameras_used", tooltip="The cameras used, 25 numbers a line."),
+                io.Image.Output(
+                    "grid", display_name="grid", tooltip="All views in one picture: a column a camera, a row a light."
+                ),
+                io.String.Output(
+                    "cameras_used", display_name="cameras_used", tooltip="The cameras used, 25 numbers a line."
+                ),
             ],
         )
 
@@ -262,7 +288,10 @@ class Relight(io.ComfyNode):
             description="Takes the photo's light from a person and lays that of an environment map on: soft light only, no new shadows or "
             "highlights. No model is needed. About a second a picture on a CPU.",
             inputs=[
-                io.Image.Input("image", tooltip="A picture with a face; of a batch each frame, those without a face stay as they are."),
+                io.Image.Input(
+                    "image",
+                    tooltip="A picture with a face; of a batch each frame, those without a face stay as they are.",
+                ),
                 environment_input(optional=False),
                 *light_inputs(),
                 faces_input(),
@@ -288,8 +317,12 @@ class Relight(io.ComfyNode):
                     frame = image[number : number + 1]
                     mask = torch.zeros(frame.shape[:3])
                     if face is not None:
-                        lifted, placement = lift_photograph(frame, face, own_crop_size(face, *frame.shape[1:3]), RELIGHT_MARGIN)
-                        frame, mask = relit_photograph(frame, lifted, placement, light_on(lifted, one, rotation, intensity))
+                        lifted, placement = lift_photograph(
+                            frame, face, own_crop_size(face, *frame.shape[1:3]), RELIGHT_MARGIN
+                        )
+                        frame, mask = relit_photograph(
+                            frame, lifted, placement, light_on(lifted, one, rotation, intensity)
+                        )
                     results.append(frame)
                     masks.append(mask)
                     step(len(results), len(image) * len(maps))

@@ -245,7 +245,11 @@ def draw_views(album: Album, style: tuple) -> None:
     album.page(
         "ICPortrait_NovelView",
         [given, tile("views: yaw -18, environment", view["views"]), tile("depth", view["depth"])],
-        [tile("normals", view["normals"]), tile("albedo", view["albedo"]), tile("mask, in red", view["views"], view["mask"])],
+        [
+            tile("normals", view["normals"]),
+            tile("albedo", view["albedo"]),
+            tile("mask, in red", view["views"], view["mask"]),
+        ],
     )
     relit = add("ICPortrait_Relight", image=style, environment=lit)
     album.page("ICPortrait_Relight", [given, tile("environment", lit), tile("relit", relit["relit"])])

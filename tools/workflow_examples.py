@@ -614,7 +614,14 @@ def novel_view_relight(drawing: Drawing) -> None:
     for title, color, x in (("Warm lamp", 0xFFD9A0, 24), ("Cool lamp", 0xB0D0FF, 76)):
         lamp = drawing.add("EmptyImage", title, width=28, height=28, color=color)
         lamps.append(
-            drawing.add("ImageCompositeMasked", f"{title} in the room", destination=room["IMAGE"], source=lamp["IMAGE"], x=x, y=10)
+            drawing.add(
+                "ImageCompositeMasked",
+                f"{title} in the room",
+                destination=room["IMAGE"],
+                source=lamp["IMAGE"],
+                x=x,
+                y=10,
+            )
         )
     drawing.column()
     maps = drawing.add("ImageBatch", image1=lamps[0]["IMAGE"], image2=lamps[1]["IMAGE"])
@@ -650,7 +657,9 @@ def novel_view_relight(drawing: Drawing) -> None:
         pairs=", ".join(f"{face}:0" for face in range(8)),
     )
     drawing.stage("5 Result")
-    group = drawing.add("ICPortrait_GroupPortrait", image=views["grid"], assignment=assigned["assignment"], on_error="skip")
+    group = drawing.add(
+        "ICPortrait_GroupPortrait", image=views["grid"], assignment=assigned["assignment"], on_error="skip"
+    )
     drawing.column()
     drawing.add("PreviewImage", RESULT, images=group["result"])
     drawing.add("SaveImage", "Save", images=group["result"], filename_prefix="icportrait/novel_view_relight")

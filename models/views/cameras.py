@@ -26,7 +26,9 @@ def checked_cameras(cameras: torch.Tensor) -> torch.Tensor:
     """
     cameras = torch.as_tensor(cameras, dtype=torch.float32)
     if cameras.ndim != 2 or cameras.shape[1] != 25 or not len(cameras):
-        raise UserError(f"cameras must be rows of 25 numbers (16 of the matrix, 9 of the intrinsics); {list(cameras.shape)} came")
+        raise UserError(
+            f"cameras must be rows of 25 numbers (16 of the matrix, 9 of the intrinsics); {list(cameras.shape)} came"
+        )
     for number, camera in enumerate(cameras):
         if not torch.isfinite(camera).all():
             raise UserError(f"camera {number} has numbers that are not finite")
@@ -43,7 +45,11 @@ def checked_cameras(cameras: torch.Tensor) -> torch.Tensor:
             raise UserError(f"camera {number} stands {distance:.2f} m from the head; it must be 0.2 to 20 m away")
         turned = math.degrees(math.acos(max(-1.0, min(1.0, float(away[2]) / distance))))
         if turned > MOST_DEGREES or float(rotation[:, 2] @ away) > 0:
-            where = "looks away from the head" if turned <= MOST_DEGREES else f"stands {turned:.0f} degrees beside the face or behind the head"
+            where = (
+                "looks away from the head"
+                if turned <= MOST_DEGREES
+                else f"stands {turned:.0f} degrees beside the face or behind the head"
+            )
             raise UserError(f"camera {number} {where}; up to {MOST_DEGREES} degrees can be rendered")
     return cameras
 
@@ -62,7 +68,9 @@ def parse_cameras(text: str) -> torch.Tensor:
         try:
             row = [float(word) for word in words]
         except ValueError:
-            raise UserError(f"line {number} of the cameras holds something that is no number: {line.strip()[:40]!r}") from None
+            raise UserError(
+                f"line {number} of the cameras holds something that is no number: {line.strip()[:40]!r}"
+            ) from None
         if len(row) != 25:
             raise UserError(f"line {number} of the cameras holds {len(row)} numbers; a camera has 25")
         rows.append(row)
@@ -71,7 +79,9 @@ def parse_cameras(text: str) -> torch.Tensor:
     return checked_cameras(torch.tensor(rows))
 
 
-def camera(rotation: torch.Tensor, position: torch.Tensor, focal: float, centre: tuple[float, float] = (0.5, 0.5)) -> torch.Tensor:
+def camera(
+    rotation: torch.Tensor, position: torch.Tensor, focal: float, centre: tuple[float, float] = (0.5, 0.5)
+) -> torch.Tensor:
     """The 25 scalars of a camera-to-world rotation `[3, 3]`, a position `[3]` in metres, focal length and centre in picture widths."""
     matrix = torch.eye(4)
     matrix[:3, :3], matrix[:3, 3] = rotation, position
@@ -89,7 +99,9 @@ def position_of(scalars: torch.Tensor) -> torch.Tensor:
     return scalars[:16].view(4, 4)[:3, 3]
 
 
-def orbit(source: torch.Tensor, yaw: float, pitch: float, distance: float = 1.0, fov: float | None = None) -> torch.Tensor:
+def orbit(
+    source: torch.Tensor, yaw: float, pitch: float, distance: float = 1.0, fov: float | None = None
+) -> torch.Tensor:
     """A camera `[25]` moved round the head from where another stands, along its own axes; the head stays where it is in the picture.
 
     Args:

@@ -62,7 +62,11 @@ class TriPlane:
 
 def _block(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inner, outer, 3, stride, 1), nn.GroupNorm(8, outer), nn.SiLU(), nn.Conv2d(outer, outer, 3, 1, 1), nn.SiLU()
+        nn.Conv2d(inner, outer, 3, stride, 1),
+        nn.GroupNorm(8, outer),
+        nn.SiLU(),
+        nn.Conv2d(outer, outer, 3, 1, 1),
+        nn.SiLU(),
     )
 
 
@@ -80,7 +84,11 @@ class Lifter(nn.Module):
         self.to_picture = nn.Conv2d(2 * w, c + 2, 3, 1, 1)
         self.to_across, self.to_down = (nn.Conv1d(4 * w, c * config.depth, 3, 1, 1) for _ in range(2))
         self.decoder = nn.Sequential(
-            nn.Linear(3 * c + 9, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.hidden), nn.SiLU(), nn.Linear(config.hidden, 4)
+            nn.Linear(3 * c + 9, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, 4),
         )
 
     def forward(self, portrait_bchw: torch.Tensor) -> TriPlane:
@@ -172,12 +180,16 @@ def march(
 
 
 @torch.inference_mode()
-def render_volume(net: Lifter, planes: TriPlane, source: torch.Tensor, target: torch.Tensor, size: int, points: int = POINTS) -> Seen:
+def render_volume(
+    net: Lifter, planes: TriPlane, source: torch.Tensor, target: torch.Tensor, size: int, points: int = POINTS
+) -> Seen:
     """All rays of a camera's picture of `size` x `size` pixels, in portions of `points` samples, which bounds the memory."""
     origin, directions = rays(target, size)
     middle = float(project(directions.new_tensor(PIVOT), target)[2])
     parts = [march(net, planes, source, origin, some, middle) for some in directions.split(max(1, points // SAMPLES))]
-    return Seen(*(torch.cat([getattr(part, name) for part in parts]) for name in ("albedo", "depth", "met", "thickness")))
+    return Seen(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("albedo", "depth", "met", "thickness"))
+    )
 
 
 def load_lifter(path) -> Lifter:
@@ -188,7 +200,9 @@ def load_lifter(path) -> Lifter:
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
-        raise UserError(f"{path} is not a lifter (its metadata lack format {FORMAT}); `icportrait train lifter` makes one")
+        raise UserError(
+            f"{path} is not a lifter (its metadata lack format {FORMAT}); `icportrait train lifter` makes one"
+        )
     net = Lifter(LifterConfig(**metadata["config"]))
     try:
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

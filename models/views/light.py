@@ -142,4 +142,6 @@ def metered(light: torch.Tensor, normals: torch.Tensor, weight: torch.Tensor) ->
     chosen = luminance[weight > 0.5]
     if not len(chosen):
         chosen = luminance
-    return light / (0.5 * chosen.mean() + 0.5 * torch.quantile(chosen[:: max(1, len(chosen) // 100_000)], 0.95)).clamp_min(1e-4)
+    return light / (
+        0.5 * chosen.mean() + 0.5 * torch.quantile(chosen[:: max(1, len(chosen) // 100_000)], 0.95)
+    ).clamp_min(1e-4)

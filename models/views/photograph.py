@@ -53,7 +53,9 @@ _SIDE = 192
 """All geometry around the face is computed at this side: it is smooth."""
 
 
-def lift_photograph(image: torch.Tensor, face: Face, size: int = 512, margin: float = MARGIN) -> tuple[Lifted, Placement]:
+def lift_photograph(
+    image: torch.Tensor, face: Face, size: int = 512, margin: float = MARGIN
+) -> tuple[Lifted, Placement]:
     """Lift one face of a photograph.
 
     Args:
@@ -77,7 +79,9 @@ def lift_photograph(image: torch.Tensor, face: Face, size: int = 512, margin: fl
     return lift_crop(picture[0], mesh, wide / size), placement
 
 
-def lift_crop(picture: torch.Tensor, mesh: np.ndarray, margin: float = 1.0, taken_by: torch.Tensor | None = None) -> Lifted:
+def lift_crop(
+    picture: torch.Tensor, mesh: np.ndarray, margin: float = 1.0, taken_by: torch.Tensor | None = None
+) -> Lifted:
     """Lift a square picture whose face's mesh is known.
 
     Args:
@@ -106,7 +110,12 @@ def lift_crop(picture: torch.Tensor, mesh: np.ndarray, margin: float = 1.0, take
 
 
 def finish(
-    picture: torch.Tensor, source: torch.Tensor, frame: torch.Tensor, depth: np.ndarray, person: np.ndarray, skin: np.ndarray
+    picture: torch.Tensor,
+    source: torch.Tensor,
+    frame: torch.Tensor,
+    depth: np.ndarray,
+    person: np.ndarray,
+    skin: np.ndarray,
 ) -> Lifted:
     """The rest of a lifted portrait: normals of the depth, the light fitted on skin, and the albedo without it.
 
@@ -120,7 +129,10 @@ def finish(
     mask = torch.from_numpy(person.astype(np.float32))
     linear = to_linear(picture)
     step = max(1, len(picture) // 256)
-    chosen = [x[::step, ::step].reshape(-1, x.shape[-1]) for x in (linear, normals, torch.from_numpy(skin.astype(np.float32))[..., None])]
+    chosen = [
+        x[::step, ::step].reshape(-1, x.shape[-1])
+        for x in (linear, normals, torch.from_numpy(skin.astype(np.float32))[..., None])
+    ]
     light = fit_light(chosen[0], chosen[1], chosen[2][:, 0])
     albedo = linear / lit(light, normals, mask, LEAST_REMOVED)
     return Lifted(picture, source, frame, torch.from_numpy(depth.astype(np.float32)), normals, albedo, mask, light)
@@ -198,9 +210,12 @@ def _masks(picture: np.ndarray, mesh: np.ndarray, pose: np.ndarray, shift: np.nd
     small, factor = resized(picture, _SIDE), _SIDE / side
     y, x = (np.mgrid[:_SIDE, :_SIDE] + 0.5) / factor
     body, core = (
-        np.any([np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), grow * np.array(a))) for c, a in _BODY], axis=0) for grow in (1.0, 0.8)
+        np.any([np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), grow * np.array(a))) for c, a in _BODY], axis=0)
+        for grow in (1.0, 0.8)
     )
-    near = np.any([np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), 1.7 * np.array(a))) for c, a in _BODY], axis=0)
+    near = np.any(
+        [np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), 1.7 * np.array(a))) for c, a in _BODY], axis=0
+    )
     labels = np.where(body, cv2.GC_PR_FGD, np.where(near, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
     labels[core] = cv2.GC_FGD
     labels[regions.oval(mesh * factor, _SIDE) > 0.5] = cv2.GC_FGD

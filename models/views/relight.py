@@ -45,7 +45,9 @@ def relight(lifted: Lifted, light: torch.Tensor) -> torch.Tensor:
     return lifted.picture + lifted.mask[..., None] * (picture - lifted.picture)
 
 
-def relit_photograph(image: torch.Tensor, lifted: Lifted, placement: Placement, light: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def relit_photograph(
+    image: torch.Tensor, lifted: Lifted, placement: Placement, light: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A photograph with one person under another light.
 
     Args:

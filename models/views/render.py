@@ -60,7 +60,9 @@ class View:
 def read(maps: torch.Tensor, places: torch.Tensor, kernel: str = "bilinear") -> torch.Tensor:
     """Maps `[H, W, C]` at places `[N, 2]` (x, y in picture widths; edges go on outside), `[N, C]`."""
     grid = (places * 2 - 1)[None, None]
-    return F.grid_sample(maps.movedim(-1, 0)[None], grid, mode=kernel, padding_mode="border", align_corners=False)[0, :, 0].T
+    return F.grid_sample(maps.movedim(-1, 0)[None], grid, mode=kernel, padding_mode="border", align_corners=False)[
+        0, :, 0
+    ].T
 
 
 def surface(depth: torch.Tensor, source: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
@@ -123,17 +125,28 @@ def render(lifted: Lifted, target: torch.Tensor, size: int, picture: torch.Tenso
     origin, directions = rays(target, size)
     distance = surface(lifted.depth, lifted.camera, target, size)
     places = project(origin + directions * distance[:, None], lifted.camera)[:, :2]
-    colours = [x.clamp_min(0) for x in (read(lifted.picture if picture is None else picture, places, "bicubic"), read(lifted.albedo, places))]
+    colours = [
+        x.clamp_min(0)
+        for x in (read(lifted.picture if picture is None else picture, places, "bicubic"), read(lifted.albedo, places))
+    ]
     normals = F.normalize(read(lifted.normals, places), dim=-1)
     mask = read(lifted.mask[..., None], places)
     square = (size, size)
     return View(
-        colours[0].clamp_max(1).view(*square, 3), distance.view(square), normals.view(*square, 3), colours[1].view(*square, 3), mask.view(square)
+        colours[0].clamp_max(1).view(*square, 3),
+        distance.view(square),
+        normals.view(*square, 3),
+        colours[1].view(*square, 3),
+        mask.view(square),
     )
 
 
 def render_all(
-    lifted: Lifted, cameras: torch.Tensor, size: int, picture: torch.Tensor | None = None, done: Callable[[int, int], None] | None = None
+    lifted: Lifted,
+    cameras: torch.Tensor,
+    size: int,
+    picture: torch.Tensor | None = None,
+    done: Callable[[int, int], None] | None = None,
 ) -> list[View]:
     """A view for each camera `[N, 25]`; `done(number, all)` is called after each."""
     views = []

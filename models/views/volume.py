@@ -66,7 +66,9 @@ def render_with_volume(
     around = render(lifted, target, size, picture)
     seen = render_volume(volume.net, volume.planes, lifted.frame, target, RAYS, points)
     maps = torch.cat([seen.albedo, seen.met[:, None], (seen.depth * seen.met)[:, None]], dim=1).view(RAYS, RAYS, 5)
-    albedo, met, depth = F.interpolate(maps.movedim(-1, 0)[None], size=(size, size), mode="bilinear", align_corners=False)[0].split((3, 1, 1))
+    albedo, met, depth = F.interpolate(
+        maps.movedim(-1, 0)[None], size=(size, size), mode="bilinear", align_corners=False
+    )[0].split((3, 1, 1))
     met = met[0]
     depth = torch.where(met > 0.05, depth[0] / met.clamp_min(0.05), around.depth)
     head = ((met - 0.3) / 0.4).clamp(0, 1)[..., None]

@@ -46,7 +46,9 @@ def test_cameras_of_the_training_heads_are_these():
     scalars = torch.tensor(head.scalars())
     points = np.array([[0.01, 0.02, -0.03], [-0.05, 0.0, 0.02]])
     expected = head.project(points * 1000, 1)
-    assert np.allclose(cameras.project(torch.tensor(points).float(), scalars).numpy(), expected * (1, 1, 0.001), atol=1e-4)
+    assert np.allclose(
+        cameras.project(torch.tensor(points).float(), scalars).numpy(), expected * (1, 1, 0.001), atol=1e-4
+    )
 
 
 def test_orbit_moves_right_and_up_and_keeps_the_head():
@@ -133,7 +135,9 @@ def test_a_white_room_shades_white():
 
 def test_light_is_found_again():
     generator = torch.Generator().manual_seed(0)
-    normals = torch.nn.functional.normalize(torch.randn(3000, 3, generator=generator) + torch.tensor([0, 0, 1.0]), dim=-1)
+    normals = torch.nn.functional.normalize(
+        torch.randn(3000, 3, generator=generator) + torch.tensor([0, 0, 1.0]), dim=-1
+    )
     true = light.environment_light(lamp(0.8) + 0.3)
     skin = torch.tensor([0.5, 0.3, 0.2]) * light.shading(true, normals)
     found = light.fit_light(skin, normals, torch.ones(3000))
@@ -241,7 +245,9 @@ def test_a_portrait_is_lifted(style):
     nose = lifted.depth[len(lifted.depth) // 2 - 10 : len(lifted.depth) // 2 + 40].min()
     assert 0.03 < float(lifted.depth.max() - nose) < 0.25
     back = lit(lifted.light, lifted.normals, lifted.mask, LEAST_REMOVED) * lifted.albedo
-    assert torch.allclose(light.to_srgb(back)[lifted.picture.amax(-1) < 0.8], lifted.picture[lifted.picture.amax(-1) < 0.8], atol=0.02)
+    assert torch.allclose(
+        light.to_srgb(back)[lifted.picture.amax(-1) < 0.8], lifted.picture[lifted.picture.amax(-1) < 0.8], atol=0.02
+    )
     changed, mask = relit_photograph(style, lifted, placement, light_on(lifted, lamp(0.75)))
     assert changed.shape == style.shape
     assert torch.equal(changed[mask == 0], style[mask == 0])

@@ -67,7 +67,9 @@ def random_map(rng: np.random.Generator) -> torch.Tensor:
     """A random environment map `[32, 64, 3]`: a dim room with one to three lamps of random place, width and tint."""
     y, x = np.mgrid[:32, :64]
     elevation, azimuth = np.pi / 2 - (y + 0.5) / 32 * np.pi, (x + 0.5) / 32 * np.pi - np.pi
-    directions = np.stack([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)], axis=-1)
+    directions = np.stack(
+        [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)], axis=-1
+    )
     room = np.full((32, 64, 3), rng.uniform(0.05, 0.3))
     for _ in range(rng.integers(1, 4)):
         lamp = rng.normal(size=3) + (0, 0.3, 0.5)
@@ -90,14 +92,20 @@ class _Shot:
 def _shot(lifted: Lifted, volume: Volume | None, settings: ViewSettings, rng: np.random.Generator) -> _Shot:
     turn = float(rng.uniform(-settings.yaw, settings.yaw)), float(rng.uniform(-settings.pitch, settings.pitch))
     camera = orbit(lifted.frame, *turn)
-    light = light_on(lifted, random_map(rng), intensity=float(rng.uniform(0.75, 1.2))) if rng.random() < settings.relit else None
+    light = (
+        light_on(lifted, random_map(rng), intensity=float(rng.uniform(0.75, 1.2)))
+        if rng.random() < settings.relit
+        else None
+    )
     picture = None if light is None else relight(lifted, light)
     if volume is None:
         return _Shot(camera, render(lifted, camera, settings.size, picture), turn, light)
     return _Shot(camera, render_with_volume(lifted, volume, camera, settings.size, picture, light), turn, light)
 
 
-def view_flow(target: View, target_camera: torch.Tensor, profile: View, profile_camera: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def view_flow(
+    target: View, target_camera: torch.Tensor, profile: View, profile_camera: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray]:
     """Flow `[2, S, S]` in pixels, target <- profile, and where the profile shows the same surface, bool `[S, S]`; on the person only."""
     size = len(target.depth)
     seen = project(unproject(target.depth, target_camera), profile_camera).view(-1, 3)
@@ -106,7 +114,12 @@ def view_flow(target: View, target_camera: torch.Tensor, profile: View, profile_
     y, x = torch.meshgrid(at, at, indexing="ij")
     flow = (seen[:, :2].view(size, size, 2) - torch.stack([x, y], dim=-1)) * size
     inside = ((seen[:, :2] > 0) & (seen[:, :2] < 1)).all(dim=-1)
-    visible = inside & ((there[:, 0] - seen[:, 2]).abs() < _SAME_SURFACE) & (there[:, 1] > 0.5) & (target.mask.flatten() > 0.5)
+    visible = (
+        inside
+        & ((there[:, 0] - seen[:, 2]).abs() < _SAME_SURFACE)
+        & (there[:, 1] > 0.5)
+        & (target.mask.flatten() > 0.5)
+    )
     return flow.movedim(-1, 0).numpy(), visible.view(size, size).numpy()
 
 
@@ -145,7 +158,10 @@ def samples_of(portrait: Path, number: int, pairs: int, settings: ViewSettings, 
                 "geometry": "face mesh" if net is None else "lifter",
                 "turn": {role: [round(x, 3) for x in shot.turn] for role, shot in shots.items()},
                 "cameras": {role: [round(float(x), 7) for x in shot.camera] for role, shot in shots.items()},
-                "light": {role: None if shot.light is None else shot.light.numpy().round(4).tolist() for role, shot in shots.items()},
+                "light": {
+                    role: None if shot.light is None else shot.light.numpy().round(4).tolist()
+                    for role, shot in shots.items()
+                },
             },
         }
 
@@ -195,7 +211,9 @@ def write_views(
             tasks.append((path, portrait.absolute(), number, pairs, settings, lifter and lifter.absolute()))
     with tqdm(total=len(paths), initial=len(paths) - len(tasks), unit="portrait", desc="views") as bar:
         run_tasks(_write, tasks, workers, ray, bar)
-    skipped = {path.stem: path.read_text("utf-8").strip() for path in sorted(out.glob(f"views-{settings.seed}-*.skipped"))}
+    skipped = {
+        path.stem: path.read_text("utf-8").strip() for path in sorted(out.glob(f"views-{settings.seed}-*.skipped"))
+    }
     made = [path for path in paths if path.exists()]
     if not made:
         raise UserError(f"none of the {len(pictures)} pictures of {portraits} shows a face")
@@ -208,7 +226,15 @@ def descriptions(count: int = IDENTITIES) -> list[str]:
         ("young", "middle-aged", "old", "thirty year old", "fifty year old"),
         ("woman", "man"),
         ("light skin", "olive skin", "brown skin", "dark brown skin", "freckled skin", "tanned skin"),
-        ("short black hair", "long brown hair tied back", "grey hair", "curly hair", "blond hair tied back", "a shaved head", "red hair"),
+        (
+            "short black hair",
+            "long brown hair tied back",
+            "grey hair",
+            "curly hair",
+            "blond hair tied back",
+            "a shaved head",
+            "red hair",
+        ),
         ("a dark shirt", "a white shirt", "a woollen jumper", "a blue jacket"),
     )
     every = list(itertools.product(*parts))
@@ -242,7 +268,10 @@ class PaintSettings:
         at_least(64, side=self.side)
 
 
-def paint_portraits(checkpoint: Path, prompts: list[str], folder: Path, settings: PaintSettings = PaintSettings(), seed: int = 0) -> list[Path]:
+@torch.no_grad()
+def paint_portraits(
+    checkpoint: Path, prompts: list[str], folder: Path, settings: PaintSettings = PaintSettings(), seed: int = 0
+) -> list[Path]:
     """Paint a picture for each prompt with any checkpoint ComfyUI loads, through its own sampler; pictures that are there are kept.
 
     Raises:
@@ -261,7 +290,9 @@ def paint_portraits(checkpoint: Path, prompts: list[str], folder: Path, settings
 
     model, clip, vae = comfy.sd.load_checkpoint_guess_config(str(checkpoint))[:3]
     if clip is None or vae is None:
-        raise UserError(f"{checkpoint} has no text encoder or no autoencoder; a whole checkpoint is needed to paint from words")
+        raise UserError(
+            f"{checkpoint} has no text encoder or no autoencoder; a whole checkpoint is needed to paint from words"
+        )
     negative = clip.encode_from_tokens_scheduled(clip.tokenize(settings.negative))
     for number in tqdm(missing, desc="painting", unit="portrait"):
         positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompts[number]))

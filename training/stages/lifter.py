@@ -44,7 +44,11 @@ def views_of(run: Path, samples: SampleSet) -> list[dict[str, torch.Tensor]]:
         path = run / "lifter" / f"truth_{size}_{chosen[0]}_{chosen[-1]}.safetensors"
         if not path.exists():
             made = [_view(name, pairs[name], size) for name in chosen]
-            save_tensors(path, {key: torch.stack([one[key] for one in made]) for key in made[0]}, {"format": "icportrait-views-1"})
+            save_tensors(
+                path,
+                {key: torch.stack([one[key] for one in made]) for key in made[0]},
+                {"format": "icportrait-views-1"},
+            )
         tensors = read_tensors(path)[0]
         views += [{key: tensor[k] for key, tensor in tensors.items()} for k in range(len(chosen))]
     return views

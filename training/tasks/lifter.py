@@ -64,12 +64,19 @@ class LifterTask(torch.nn.Module):
         planes = self.net(torch.stack([portrait(view["picture"]) for _, view in items]))
         errors = []
         for number, (position, view) in enumerate(items):
-            own = TriPlane(*(x[number : number + 1] for x in (planes.picture, planes.across, planes.down, planes.outline)))
+            own = TriPlane(
+                *(x[number : number + 1] for x in (planes.picture, planes.across, planes.down, planes.outline))
+            )
             for side in (0, 1):
                 errors.append(self._errors(own, view, side, keyed_generator(self.seed, step, position, side)))
         colour, depth, outline = torch.stack([torch.stack(error) for error in errors]).mean(dim=0)
         loss = colour + self.settings.depth_weight * depth + self.settings.outline_weight * outline
-        return loss, {"loss": loss.item(), "albedo": colour.item(), "depth_mm": depth.item() * REACH * 1000, "outline": outline.item()}
+        return loss, {
+            "loss": loss.item(),
+            "albedo": colour.item(),
+            "depth_mm": depth.item() * REACH * 1000,
+            "outline": outline.item(),
+        }
 
     def _errors(self, planes: TriPlane, view: dict, side: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Mean errors in albedo, depth (in `REACH`) and outline along some rays of one view."""
@@ -81,7 +88,9 @@ class LifterTask(torch.nn.Module):
             chosen = torch.cat([chosen, head[torch.randint(len(head), (half,), generator=generator)]])
         origin, directions = rays(camera, width)
         middle = float(project(directions.new_tensor(PIVOT), camera)[2])
-        seen = march(self.net, planes, view["cameras"][0], origin, directions[chosen], middle, generator, self.settings.samples)
+        seen = march(
+            self.net, planes, view["cameras"][0], origin, directions[chosen], middle, generator, self.settings.samples
+        )
         depth = depth[chosen]
         # What lies beyond the planes' reach (shoulders far behind) cannot be met.
         there = ((depth > 0) & ((depth - middle).abs() < REACH)).float()
@@ -94,8 +103,12 @@ class LifterTask(torch.nn.Module):
         outline = (known * torch.where(there > 0, missed, torch.log1p(seen.thickness))).mean()
         if side == 0:
             at = torch.stack([chosen % width, chosen // width], dim=-1) * 2 / width - 1 + 1 / width
-            logits = functional.grid_sample(planes.outline[:, 1:], at[None, None], padding_mode="border", align_corners=False)
-            outline = outline + functional.binary_cross_entropy_with_logits(logits.flatten(), there, weight=known.float())
+            logits = functional.grid_sample(
+                planes.outline[:, 1:], at[None, None], padding_mode="border", align_corners=False
+            )
+            outline = outline + functional.binary_cross_entropy_with_logits(
+                logits.flatten(), there, weight=known.float()
+            )
         return colour, apart.sum() / there.sum().clamp_min(1), outline
 
 

@@ -45,7 +45,10 @@ def truth_of_view(view: View) -> ViewTruth:
     depth = np.where(inverse > 0, 0.001 / np.maximum(inverse, 1e-9), 0)
     albedo = np.sqrt(np.clip(view.albedo, 0, 1)) * 255
     return ViewTruth(
-        np.array(view.camera.scalars(), np.float32), view.picture, np.rint(albedo).astype(np.uint8), depth.astype(np.float16)
+        np.array(view.camera.scalars(), np.float32),
+        view.picture,
+        np.rint(albedo).astype(np.uint8),
+        depth.astype(np.float16),
     )
 
 

@@ -61,7 +61,18 @@ TURN = 20.0  # degrees
 FOV = 20.0
 SIDES = {"left": -TURN, "right": TURN}
 # Points of the thin-plate spline: outline, eyes, lips, nose.
-_WARPED = (*topology.FACE_OVAL[::2], *topology.LEFT_EYE[::2], *topology.RIGHT_EYE[::2], *topology.LIPS_OUTER[::2], 1, 4, 5, 195, 98, 327)
+_WARPED = (
+    *topology.FACE_OVAL[::2],
+    *topology.LEFT_EYE[::2],
+    *topology.RIGHT_EYE[::2],
+    *topology.LIPS_OUTER[::2],
+    1,
+    4,
+    5,
+    195,
+    98,
+    327,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +109,12 @@ def mesh_of(picture: torch.Tensor) -> tuple[Face, np.ndarray] | None:
 def landmark_warp(picture: np.ndarray, own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """A picture `[S, S, 3]` warped so that its landmarks `own` `[N, 2]` lie at `wanted`; its border stays."""
     side = len(picture)
-    border = np.array([(x, y) for x in (0, side / 2, side) for y in (0, side / 2, side) if (x, y) != (side / 2, side / 2)])
-    spline = RBFInterpolator(np.concatenate([wanted, border]), np.concatenate([own, border]) - np.concatenate([wanted, border]))
+    border = np.array(
+        [(x, y) for x in (0, side / 2, side) for y in (0, side / 2, side) if (x, y) != (side / 2, side / 2)]
+    )
+    spline = RBFInterpolator(
+        np.concatenate([wanted, border]), np.concatenate([own, border]) - np.concatenate([wanted, border])
+    )
     y, x = np.mgrid[:side, :side] + 0.5
     at = np.stack([x, y], axis=-1)
     return np.clip(sampled(picture, at + spline(at.reshape(-1, 2)).reshape(at.shape)), 0, 1)
@@ -108,7 +123,9 @@ def landmark_warp(picture: np.ndarray, own: np.ndarray, wanted: np.ndarray) -> n
 def colour_transfer(picture: np.ndarray, head: np.ndarray, style: np.ndarray, style_head: np.ndarray) -> np.ndarray:
     """A picture with the style's mean and spread in CIE Lab (E. Reinhard et al., 2001), both over their heads (bool `[S, S]`)."""
     own, wanted = to_lab(picture), to_lab(style)
-    means, spreads = zip(*[(lab[mask].mean(axis=0), lab[mask].std(axis=0)) for lab, mask in ((own, head), (wanted, style_head))])
+    means, spreads = zip(
+        *[(lab[mask].mean(axis=0), lab[mask].std(axis=0)) for lab, mask in ((own, head), (wanted, style_head))]
+    )
     return from_lab((own - means[0]) * (spreads[1] / np.maximum(spreads[0], 1e-3)) + means[1])
 
 
@@ -159,7 +176,9 @@ def measure_head(number: int, options: ViewsMeasure, net: Lifter | None) -> tupl
         made = {"unchanged": front, "mesh_warp": render(lifted, cameras[yaw], size).image}
         if truth_mesh is not None:
             points = list(_WARPED)
-            made["landmark_warp"] = torch.from_numpy(landmark_warp(front.numpy(), mesh[points, :2], truth_mesh[1][points, :2]))
+            made["landmark_warp"] = torch.from_numpy(
+                landmark_warp(front.numpy(), mesh[points, :2], truth_mesh[1][points, :2])
+            )
         start = time.perf_counter()
         made["view"] = _Views(net)(lifted, cameras[yaw], size).image
         one = {"seconds_per_view": time.perf_counter() - start, "seconds_to_lift": lift_seconds}
@@ -173,9 +192,13 @@ def measure_head(number: int, options: ViewsMeasure, net: Lifter | None) -> tupl
             ]
             one["identity"] = {"view": like[0], "truth": like[1]}
             again = lift_crop(made["view"], view_mesh[1], taken_by=cameras[yaw])
-            one["relift_psnr_db"] = psnr(_Views(net)(again, cameras[0.0], size).image.numpy(), front.numpy(), rendered[0.0].kind > 0)
+            one["relift_psnr_db"] = psnr(
+                _Views(net)(again, cameras[0.0], size).image.numpy(), front.numpy(), rendered[0.0].kind > 0
+            )
         figures.append(one)
-        row += [(f"{name} {yaw:+.0f}", made[name][None]) for name in ("landmark_warp", "mesh_warp", "view") if name in made]
+        row += [
+            (f"{name} {yaw:+.0f}", made[name][None]) for name in ("landmark_warp", "mesh_warp", "view") if name in made
+        ]
         row.append((f"true {yaw:+.0f}", pictures[yaw][None]))
     relit, pair = measure_light(number, options, lifted, places[0.0], person)
     for one in figures:
@@ -188,7 +211,8 @@ def measure_light(number: int, options: ViewsMeasure, lifted: Lifted, place, per
     other = random_scene(seed_of(options.seed, GROUP, SCENE, number + 10_000))
     lamp = dataclasses.replace(place, light=other.light)
     truth, style = (
-        truth_of(who, lamp, options.size) for who in (person, make_person(seed_of(options.seed, GROUP, PERSON, number + 10_000)))
+        truth_of(who, lamp, options.size)
+        for who in (person, make_person(seed_of(options.seed, GROUP, PERSON, number + 10_000)))
     )
     given = lifted.picture.numpy()
     made = {
@@ -207,7 +231,10 @@ def measure_light(number: int, options: ViewsMeasure, lifted: Lifted, place, per
                 errors[name] = scale_invariant_shading_error(result[both], shade[both])
                 angles[name] = light_angle_error(fit_light(result[both], truth.normals[both]), right)
     pictures = [(name, torch.from_numpy(picture)[None]) for name, picture in made.items() if name != "unchanged"]
-    return {"relight_error": errors, "light_angle_deg": angles}, [*pictures, ("true light", torch.from_numpy(truth.picture)[None])]
+    return {"relight_error": errors, "light_angle_deg": angles}, [
+        *pictures,
+        ("true light", torch.from_numpy(truth.picture)[None]),
+    ]
 
 
 FOUR_LIGHTS = {
@@ -241,10 +268,17 @@ def photograph_sheets(folder: Path, net: Lifter | None) -> None:
     for person in packaged():
         lifted, _ = lift_photograph(person.image, person.face, 256)
         turns = [(float(yaw), 0.0) for yaw in (-20, -10, 0, 10, 20)] + [(0.0, 12.0)]
-        orbits.append([(f"{yaw:+.0f} {pitch:+.0f}", _Views(net)(lifted, orbit(lifted.frame, yaw, pitch), 256).image[None]) for yaw, pitch in turns])
+        orbits.append(
+            [
+                (f"{yaw:+.0f} {pitch:+.0f}", _Views(net)(lifted, orbit(lifted.frame, yaw, pitch), 256).image[None])
+                for yaw, pitch in turns
+            ]
+        )
         row = [("given", render(lifted, lifted.frame, 256).image[None])]
         for name in FOUR_LIGHTS:
-            row.append((name, render(lifted, lifted.frame, 256, relight(lifted, light_on(lifted, lamp_map(name)))).image[None]))
+            row.append(
+                (name, render(lifted, lifted.frame, 256, relight(lifted, light_on(lifted, lamp_map(name)))).image[None])
+            )
         lights.append(row)
     save_grid(orbits, folder / "photographs_orbit.png")
     save_grid(lights, folder / "photographs_light.png")
