@@ -238,7 +238,7 @@ class NovelView(io.ComfyNode):
                 volume = lift_volume(lifted, load_lifter(folder_paths.get_full_path_or_raise(FOLDER, geometry)))
             step = progress(len(lights) * len(targets))
             views: list[View] = []
-            for number, light in enumerate(lights):
+            for light in lights:
                 picture = None if light is None else relight(lifted, light)
                 for target in targets:
                     views.append(

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from .cameras import project, rays
-from .light import shading, to_srgb
 from .lifter import INPUT, POINTS, Lifter, Seen, TriPlane, render_volume
+from .light import shading, to_srgb
 from .photograph import depth_normals
 from .render import Lifted, View, read, render
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from icportrait.models.errors import UserError
 from icportrait.models.views import cameras, light, volume
 from icportrait.models.views.lifter import FORMAT, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume

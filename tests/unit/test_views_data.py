@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+
 from icportrait.models.errors import UserError
 from icportrait.models.nets.bundle import FOLDER
 from icportrait.models.views.light import environment_light, harmonics
