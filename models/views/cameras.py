@@ -127,7 +127,7 @@ def orbit(
 def rays(scalars: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The rays through a picture's pixel centres: origin `[3]` and directions `[S * S, 3]` in the world, whose length is such that a
     step of 1 goes 1 m deeper."""
-    at = (torch.arange(size) + 0.5) / size
+    at = (torch.arange(size, device=scalars.device) + 0.5) / size
     y, x = torch.meshgrid(at, at, indexing="ij")
     fx, skew, cx, fy, cy = (scalars[16 + k] for k in (0, 1, 2, 4, 5))
     down = (y - cy) / fy

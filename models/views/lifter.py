@@ -165,8 +165,10 @@ def march(
         samples: along a ray.
     """
     step = 2 * REACH / samples
-    shift = torch.rand(len(directions), 1, generator=generator) if generator is not None else 0.5
-    t = middle - REACH + (torch.arange(samples) + shift) * step * torch.ones(len(directions), 1)
+    # Drawn on the CPU, so that the draws do not depend on the device.
+    shift = 0.5 if generator is None else torch.rand(len(directions), 1, generator=generator).to(directions.device)
+    t = middle - REACH + (torch.arange(samples, device=directions.device) + shift) * step
+    t = t.expand(len(directions), samples)
     points = origin + directions[:, None] * t[..., None]
     seen = project(points, source)
     pivot = project(points.new_tensor(PIVOT), source)[2]

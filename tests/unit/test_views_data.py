@@ -10,9 +10,10 @@ import torch
 from icportrait.models.errors import UserError
 from icportrait.models.nets.bundle import FOLDER
 from icportrait.models.views.light import environment_light, harmonics
+from icportrait.training import cli
 from icportrait.training.commands import data as data_command
 from icportrait.training.data import views as views_data
-from icportrait.training.data.heads.generate import PERSON, SCENE, seed_of
+from icportrait.training.data.heads.generate import PERSON, SCENE, generate_shards, seed_of
 from icportrait.training.data.heads.identity import make_person
 from icportrait.training.data.heads.render import render
 from icportrait.training.data.heads.scene import random_scene
@@ -114,6 +115,43 @@ def test_truth_is_that_of_the_shard():
     head = first.depth > 0
     assert 0.2 < head.mean() < 0.9 and 0.2 < first.depth[head].min() < first.depth[head].max() < 2
     assert first.albedo[~head].max() == 0 and first.albedo[head].max() > 60
+
+
+def test_lifter_by_command(tmp_path, portraits):
+    """Trained on a shard of heads, resumed, and chosen for pairs; shards of anything else are refused."""
+    generate_shards(tmp_path / "heads", 1, identities=1, scenes=2, size=64, workers=1, progress=False)
+    words = [
+        "train",
+        "lifter",
+        "--run",
+        str(tmp_path / "run"),
+        "--threads",
+        "1",
+        "--tracker",
+        "none",
+        "--batch",
+        "1",
+        "--rays",
+        "8",
+    ]
+    for steps in ("1", "2"):
+        assert cli.main([*words, "--data", str(tmp_path / "heads"), "--steps", steps]) == 0
+    lifter = tmp_path / "run" / "lifter" / "lifter.safetensors"
+    assert lifter.stat().st_size < 12 * 2**20
+    pairs = [
+        "data",
+        "views",
+        "--portraits",
+        str(portraits),
+        "--out",
+        str(tmp_path / "views"),
+        "--pairs",
+        "2",
+        "--size",
+        "64",
+    ]
+    assert cli.main([*pairs, "--workers", "1", "--lifter", str(lifter)]) == 0
+    assert cli.main([*words, "--data", str(tmp_path / "views"), "--steps", "3"]) == 2
 
 
 def test_a_heads_light_becomes_a_map():

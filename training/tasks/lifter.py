@@ -61,6 +61,8 @@ class LifterTask(torch.nn.Module):
         return batch_of(self.views, batch, step, self.seed)
 
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
+        device = next(self.net.parameters()).device
+        items = [(position, {key: value.to(device) for key, value in view.items()}) for position, view in items]
         planes = self.net(torch.stack([portrait(view["picture"]) for _, view in items]))
         errors = []
         for number, (position, view) in enumerate(items):
@@ -83,9 +85,9 @@ class LifterTask(torch.nn.Module):
         camera, depth = view["cameras"][side], view["depth"][side].float().flatten()
         head = (depth > 0).nonzero()[:, 0]
         half, width = self.settings.rays // 2, view["depth"].shape[-1]
-        chosen = torch.randint(len(depth), (self.settings.rays - half,), generator=generator)
+        chosen = torch.randint(len(depth), (self.settings.rays - half,), generator=generator).to(depth.device)
         if len(head):
-            chosen = torch.cat([chosen, head[torch.randint(len(head), (half,), generator=generator)]])
+            chosen = torch.cat([chosen, head[torch.randint(len(head), (half,), generator=generator).to(depth.device)]])
         origin, directions = rays(camera, width)
         middle = float(project(directions.new_tensor(PIVOT), camera)[2])
         seen = march(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ....models.errors import UserError
 from .generate import PERSON, SCENE, seed_of
 from .identity import Person, make_person
 from .render import View, render
@@ -27,15 +28,25 @@ def _person(seed: int) -> Person:
     return make_person(seed)
 
 
+def _numbers(name: str) -> tuple[int, int, int]:
+    """Seed, group and index that a head's or scene's name in a shard holds."""
+    parts = name.split("-")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise UserError(
+            f"{name!r} is no rendered head: exact geometry is known of shards of `icportrait data heads` only"
+        )
+    return tuple(int(part) for part in parts)
+
+
 def person_of(identity: str) -> Person:
-    """The person of an identity's name in a shard, "seed-group-index"."""
-    seed, group, index = (int(part) for part in identity.split("-"))
+    """The person of an identity's name in a shard, "seed-group-index". Raises UserError for another name."""
+    seed, group, index = _numbers(identity)
     return _person(seed_of(seed, group, PERSON, index))
 
 
 def scene_of(name: str) -> Scene:
-    """The scene of a scene's name in a shard, "seed-group-index"."""
-    seed, group, index = (int(part) for part in name.split("-"))
+    """The scene of a scene's name in a shard, "seed-group-index". Raises UserError for another name."""
+    seed, group, index = _numbers(name)
     return random_scene(seed_of(seed, group, SCENE, index))
 
 
