@@ -127,7 +127,8 @@ class Lifter(nn.Module):
         made = self.decoder(torch.cat([*features, torch.stack([x, z, behind, *waves], dim=-1)], dim=-1))
         nothing = F.softplus(-2 * surface[..., 1])
         solid = _SATURATED * torch.tanh(_SHARP * behind / _SATURATED) - nothing + made[..., 0]
-        return _DENSE * F.softplus(solid), torch.sigmoid(made[..., 1:])
+        # Nothing stands where the portrait shows its background: the visual hull of one view.
+        return _DENSE * F.softplus(solid) * torch.sigmoid(4 * surface[..., 1]), torch.sigmoid(made[..., 1:])
 
 
 @dataclass(frozen=True, eq=False)
