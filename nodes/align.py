@@ -9,7 +9,7 @@ from ..models.faces.pixels import checked_image
 from ..models.faces.stitching import face_mask
 from ..models.faces.types import Face, Faces, Placements
 from .common import FACES_CATEGORY, FacesType, StitchType, naming
-from .inputs import check_choice, check_type
+from .inputs import check_type
 
 ON_NO_FACE = ("error", "pass through")
 
@@ -112,8 +112,7 @@ class AlignFace(io.ComfyNode):
     def execute(
         cls, image, faces, face_index, crop_size, template, scale, offset_x, offset_y, max_rotation, on_no_face
     ) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("on_no_face", on_no_face, ON_NO_FACE)
+        with naming(cls, locals()):
             check_type("faces", faces, Faces, "Detect Faces")
             picture = checked_image(image)
             settings = AlignmentSettings(template, crop_size, scale, offset_x, offset_y, max_rotation)

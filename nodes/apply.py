@@ -7,7 +7,6 @@ from ..models.method.injection import FLOW_MODES, Settings, apply_portrait
 from ..models.types import Flow, Profile
 from .common import CATEGORY, FlowType, ProfileType, naming
 from .inputs import (
-    check_choice,
     check_latent,
     check_nets,
     check_type,
@@ -173,7 +172,7 @@ class Apply(io.ComfyNode):
         attention_start_percent=Settings.attention_start_percent,
         attention_end_percent=Settings.attention_end_percent,
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             if nets is not None:
                 check_nets(nets)
             check_type("profile", profile, Profile, "'Encode Profile'")
@@ -188,7 +187,7 @@ class Apply(io.ComfyNode):
                 flow_mode=flow_mode,
                 flow_timestep=flow_timestep,
                 flow_method=flow_method,
-                use_confidence=GATES[check_choice("confidence_gate", confidence_gate, GATES)],
+                use_confidence=GATES[confidence_gate],
                 seed=seed,
                 attention=attention,
                 attention_start_percent=attention_start_percent,

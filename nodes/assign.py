@@ -10,7 +10,7 @@ from ..models.groups.report import assignment_report, faces_of_assignment, label
 from ..models.groups.types import Profiles
 from ..models.pictures.faces import draw_faces
 from .common import GROUPS_CATEGORY, AssignmentType, FacesType, ProfilesType, naming, progress, shown
-from .inputs import check_choice, check_type
+from .inputs import check_type
 
 
 class AssignProfiles(io.ComfyNode):
@@ -77,9 +77,7 @@ class AssignProfiles(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, faces, profiles, method, pairs, threshold, photograph) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("method", method, METHODS)
-            check_choice("photograph", photograph, PHOTOGRAPHS)
+        with naming(cls, locals()):
             check_type("faces", faces, Faces, "Detect Faces")
             check_type("profiles", profiles, Profiles, "Add Profile")
             picture = checked_image(image)

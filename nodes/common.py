@@ -11,6 +11,9 @@ import latent_preview
 import torch
 from comfy_api.latest import io, ui
 
+from ..models.errors import UserError
+from ..models.values import check_number, check_option, check_whole
+
 CATEGORY = "IC-Portrait"
 FACES_CATEGORY = f"{CATEGORY}/faces"
 GROUPS_CATEGORY = f"{CATEGORY}/groups"
@@ -26,15 +29,39 @@ AssignmentType = io.Custom("ICPORTRAIT_ASSIGNMENT")  # models.groups.types.Group
 
 
 @contextmanager
-def naming(node: type[io.ComfyNode]) -> Iterator[None]:
-    """Put the node's display name before the sentence of any ValueError raised inside."""
+def naming(node: type[io.ComfyNode], values: dict) -> Iterator[None]:
+    """Check what came in for the node's widgets, and put its display name before the sentence of any ValueError raised inside.
+
+    Args:
+        values: what came in, by name; ComfyUI itself checks only what was typed, not what a link or another client brings.
+    """
     try:
+        check_widgets(node.define_schema(), values)
         yield
     except ValueError as error:
         name = node.define_schema().display_name
         if str(error).startswith(name):
             raise
         raise ValueError(f"{name}: {error}") from error
+
+
+def check_widgets(schema: io.Schema, values: dict) -> None:
+    """Raises UserError for a number, choice or text of another kind or outside its widget's range."""
+    for widget in schema.inputs:
+        if widget.id not in values or (widget.optional and values[widget.id] is None):
+            continue
+        given = values[widget.id]
+        for value in given if schema.is_input_list and isinstance(given, list) else [given]:
+            if isinstance(widget, io.Int.Input):
+                check_whole(widget.id, value, widget.min, widget.max)
+            elif isinstance(widget, io.Float.Input):
+                check_number(widget.id, value, widget.min, widget.max)
+            elif isinstance(widget, io.Combo.Input):
+                check_option(widget.id, value, widget.options)
+            elif isinstance(widget, io.String.Input | io.Boolean.Input):
+                wanted, name = (str, "a text") if isinstance(widget, io.String.Input) else (bool, "true or false")
+                if not isinstance(value, wanted):
+                    raise UserError(f"{widget.id} must be {name}; a {type(value).__name__} came")
 
 
 def progress(steps: int) -> Callable[[int, int], None]:

@@ -55,7 +55,7 @@ class TransferDetail(io.ComfyNode):
 
     @classmethod
     def execute(cls, crop, profile=None, *, flow, detail, radius, profile_image=None) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             check_type("flow", flow, Flow, "'Estimate Flow' or 'Mesh Flow'")
             if profile is not None:
                 check_type("profile", profile, Profile, "'Encode Profile'")

@@ -7,8 +7,7 @@ from comfy_api.latest import io
 
 from ..models.nets import bundle
 from ..models.nets.loading import load_portrait_nets
-from .common import CATEGORY, NetsType, naming
-from .inputs import check_choice
+from .common import CATEGORY, NetsType, check_widgets, naming
 
 FOLDER = "icportrait"
 
@@ -68,13 +67,11 @@ class LoadNets(io.ComfyNode):
 
     @classmethod
     def execute(cls, matching_file, appearance_file) -> io.NodeOutput:
-        with naming(cls):
-            files = folder_paths.get_filename_list(FOLDER)
-            if not files:
+        with naming(cls, {}):
+            if not folder_paths.get_filename_list(FOLDER):
                 folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
                 raise ValueError(f"No nets were found; put the two .safetensors files into {folders}.")
-            check_choice("matching_file", matching_file, files)
-            check_choice("appearance_file", appearance_file, files)
+            check_widgets(cls.define_schema(), {"matching_file": matching_file, "appearance_file": appearance_file})
             paths = [folder_paths.get_full_path_or_raise(FOLDER, name) for name in (matching_file, appearance_file)]
             return io.NodeOutput(load_portrait_nets(*paths))
 
@@ -108,7 +105,7 @@ class LoadDemoBundle(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, {}):
             return io.NodeOutput(*bundle.load_bundle(bundle.FOLDER))
 
 

@@ -126,7 +126,7 @@ class MeshFlow(io.ComfyNode):
     def execute(
         cls, profile_crop, style_crop, expression, shape, profile_stitch=None, style_stitch=None
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             settings = MeshSettings(expression=expression, shape=shape)
             _, pairs, notes = pairs_of(profile_crop, style_crop, profile_stitch, style_stitch)
             if len(pairs) != 1:
@@ -182,7 +182,7 @@ class WarpRelight(io.ComfyNode):
     def execute(
         cls, profile_crop, style_crop, skin_tone, light, shape, expression, profile_stitch=None, style_stitch=None
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             settings = MeshSettings(skin_tone, light, shape, expression)
             style, pairs, notes = pairs_of(profile_crop, style_crop, profile_stitch, style_stitch)
             if not any(pairs):

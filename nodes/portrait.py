@@ -24,7 +24,6 @@ from ..models.portrait import CropSettings, paint_crop
 from .common import CATEGORY, generator, naming
 from .inputs import (
     cfg_input,
-    check_choice,
     check_nets,
     color_match_input,
     crop_size_input,
@@ -180,10 +179,7 @@ class Portrait(io.ComfyNode):
         shape=MeshSettings.shape,
         expression=MeshSettings.expression,
     ) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("no_face", no_face, NO_FACE)
-            check_choice("color_match", color_match, COLOR_MATCHES)
-            check_choice("flow_method", flow_method, FLOW_METHODS)
+        with naming(cls, locals()):
             if nets is not None:
                 check_nets(nets)
             chosen = choose_method(method, nets, model=model, vae=vae, clip_vision=clip_vision)

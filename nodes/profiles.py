@@ -9,7 +9,7 @@ from ..models.groups.profiles import doubtful_photographs, photographs_of, with_
 from ..models.groups.types import Profiles
 from ..models.pictures.faces import draw_faces
 from .common import GROUPS_CATEGORY, ProfilesType, insightface_folders, naming, progress, shown
-from .inputs import check_choice, check_type
+from .inputs import check_type
 
 
 class AddProfile(io.ComfyNode):
@@ -63,8 +63,7 @@ class AddProfile(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, name, effort, profiles=None) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("effort", effort, detection.EFFORTS)
+        with naming(cls, locals()):
             if profiles is not None:
                 check_type("profiles", profiles, Profiles, "Add Profile")
             images = checked_image(images, "images")

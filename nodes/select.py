@@ -91,7 +91,7 @@ class SelectFaces(io.ComfyNode):
     def execute(
         cls, image, faces, numbers, min_size, max_size, min_confidence, min_similarity, photo=None
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             check_type("faces", faces, Faces, "Detect Faces")
             picture = checked_image(image)
             check_frames(picture, faces.height, faces.width, len(faces.frames), "faces were found on")

@@ -67,7 +67,7 @@ class IdentitySimilarity(io.ComfyNode):
 
     @classmethod
     def execute(cls, image_a, image_b, face_index_a, face_index_b, effort) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             pictures = checked_image(image_a, "image_a"), checked_image(image_b, "image_b")
             # A face too small for the first look is too small to be recognised, and looking for it would take most of the time.
             settings = DetectionSettings(effort=effort, enlarge=False)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..values import check_number, check_option, check_whole
 from .head_shape import HeadFit, fit_head
 from .landmarks import named_points
 from .mediapipe.pose import head_rotation
@@ -56,12 +57,14 @@ class AlignmentSettings:
     """A tilted face is turned upright by at most this, degrees; 0 never turns."""
 
     def __post_init__(self) -> None:
-        if self.template not in TEMPLATES:
-            raise UserError(f"template must be one of: {', '.join(TEMPLATES)}; {self.template!r} came")
-        if self.crop_size < 64 or self.crop_size % 64:
-            raise UserError(f"the crop size must be a multiple of 64 and at least 64, {self.crop_size} came")
-        if not 0.25 <= self.scale <= 4:
-            raise UserError(f"scale must lie between 0.25 and 4, {self.scale} came")
+        check_option("template", self.template, TEMPLATES)
+        check_whole("crop_size", self.crop_size, 64, 4096)
+        if self.crop_size % 64:
+            raise UserError(f"crop_size must be a multiple of 64; {self.crop_size} came")
+        check_number("scale", self.scale, 0.25, 4)
+        check_number("offset_x", self.offset_x, -1, 1)
+        check_number("offset_y", self.offset_y, -1, 1)
+        check_number("max_rotation", self.max_rotation, 0, 180)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

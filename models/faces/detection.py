@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..values import check_number, check_option, check_whole
 from . import dlib_backend, insightface_backend
 from .mediapipe import finder
 from .ordering import ORDERS, order_faces
@@ -43,8 +44,9 @@ class DetectionSettings:
 
     def __post_init__(self) -> None:
         for name, options in (("backend", BACKENDS), ("effort", EFFORTS), ("order", ORDERS), ("landmarks", LANDMARKS)):
-            if getattr(self, name) not in options:
-                raise UserError(f"{name} must be one of: {', '.join(options)}; {getattr(self, name)!r} came")
+            check_option(name, getattr(self, name), options)
+        check_number("min_confidence", self.min_confidence, 0, 1.5)
+        check_whole("max_faces", self.max_faces, 0, 64)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..errors import UserError
 from ..types import Flow, LoadedNet, PortraitNets, Profile
+from ..values import check_number, check_option, check_whole
 from .aggregation import aggregate_residuals
 from .arrival import Arrival, watched
 from .attention import FlowAttention, with_flow_attention, with_target_maps
@@ -68,12 +69,13 @@ class Settings:
     """Share at which it ends."""
 
     def __post_init__(self):
-        if self.flow_mode not in FLOW_MODES:
-            raise UserError(f"Unknown flow mode {self.flow_mode!r}; choose one of {', '.join(FLOW_MODES)}.")
-        if self.flow_method not in METHODS:
-            raise UserError(f"Unknown flow method {self.flow_method!r}; choose one of {', '.join(METHODS)}.")
-        if not 0 <= self.flow_timestep <= 999:
-            raise UserError(f"The flow's timestep must lie in 0 .. 999; got {self.flow_timestep}.")
+        check_option("flow_mode", self.flow_mode, FLOW_MODES)
+        check_option("flow_method", self.flow_method, METHODS)
+        check_whole("flow_timestep", self.flow_timestep, 0, 999)
+        check_whole("seed", self.seed, 0, 2**64 - 1)
+        for name in ("strength", "alpha", "beta"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0, 10)
         for name in (
             "start_percent",
             "end_percent",
@@ -81,8 +83,7 @@ class Settings:
             "attention_start_percent",
             "attention_end_percent",
         ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} must lie in 0 .. 1; got {getattr(self, name)}.")
+            check_number(name, getattr(self, name), 0, 1)
 
 
 def check_model(model, nets: PortraitNets | None = None) -> None:

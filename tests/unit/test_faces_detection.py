@@ -7,6 +7,7 @@ import pytest
 import torch
 from face_photos import GROUP_CENTRES_X, astronaut, group
 
+from icportrait.models.errors import UserError
 from icportrait.models.faces import detection, dlib_backend, given, insightface_backend
 from icportrait.models.faces.alignment import head_of
 from icportrait.models.faces.detection import DetectionSettings, find_faces, no_face_sentence, overlap
@@ -282,9 +283,9 @@ class TestGivenFaces:
         ("value", "sentence"),
         [
             ([[{"x": 1, "y": 2}]], "needs x, y, width and height"),
-            ([[[1, 2, 3]]], "4 numbers, 3 came"),
+            ([[[1, 2, 3]]], "4 finite numbers"),
             ([[{"x": 1, "y": 2, "width": 0, "height": 5}]], "smaller than a pixel"),
-            ([[{"x": 1, "y": 2, "width": float("nan"), "height": 5}]], "smaller than a pixel"),
+            ([[{"x": 1, "y": 2, "width": float("nan"), "height": 5}]], "4 finite numbers"),
             ([[{"x": 500, "y": 2, "width": 5, "height": 5}]], "outside the 100x100 picture"),
             ([[], [], []], "3 frames, the picture batch has 2"),
         ],
@@ -292,6 +293,43 @@ class TestGivenFaces:
     def test_bad_boxes(self, value, sentence):
         with pytest.raises(ValueError, match=sentence):
             given.from_boxes(value, 2 if len(value) == 3 else 1, 100, 100)
+
+    GARBAGE = (
+        None,
+        7,
+        "text",
+        b"x",
+        [None],
+        [[None]],
+        [["x"]],
+        [[[1, 2]]],
+        [[{}]],
+        [[{"x": None}]],
+        {},
+        [{}],
+        [[[[1]]]],
+    )
+
+    @pytest.mark.parametrize("value", GARBAGE, ids=repr)
+    def test_garbage_is_one_sentence(self, value):
+        with pytest.raises(UserError, match="BOUNDING_BOX"):
+            given.from_boxes(value, 1, 100, 100)
+        with pytest.raises(UserError, match="FACE_LANDMARKS"):
+            given.from_face_landmarks(value, 1, 100, 100)
+        with pytest.raises(UserError, match="FACE_LANDMARKS"):
+            given.from_face_landmarks({"frames": value}, 1, 100, 100)
+
+    @pytest.mark.parametrize("name", ["bbox_xyxy", "landmarks_xy", "score"])
+    @pytest.mark.parametrize("value", [None, "x", [1], float("nan"), [[float("inf")] * 2] * 478])
+    def test_garbage_in_a_face(self, name, value):
+        value = {"frames": [[self.face_landmarks()["frames"][0][0] | {name: value}]], "image_size": (200, 400)}
+        with pytest.raises(UserError, match=f"{name} of FACE_LANDMARKS"):
+            given.from_face_landmarks(value, 1, 100, 200)
+
+    @pytest.mark.parametrize("size", [None, 5, (0, 0), (float("nan"), 3), ("a", "b"), (1, 2, 3)])
+    def test_garbage_as_picture_size(self, size):
+        with pytest.raises(UserError, match="FACE_LANDMARKS"):
+            given.from_face_landmarks(self.face_landmarks(size=size), 1, 100, 200)
 
     def face_landmarks(self, count=478, size=(200, 400)):
         points = np.random.default_rng(0).uniform(50, 90, (count, 2))

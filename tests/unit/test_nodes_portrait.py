@@ -90,7 +90,7 @@ class TestBadInput:
             ({"no_face": "x"}, "no_face must be one of"),
             ({"color_match": "x"}, "color_match must be one of"),
             ({"flow_method": "x"}, "flow_method must be one of"),
-            ({"crop_size": 100}, "multiple of 64"),
+            ({"crop_size": 200}, "multiple of 64"),
         ],
     )
     def test_choices(self, blank, changes, part):
