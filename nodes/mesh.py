@@ -9,7 +9,7 @@ from ..models.mesh.correspondence import as_flow
 from ..models.mesh.crops import check_pair, crop_pair, placements_of_crops
 from ..models.mesh.geometry import degrees_between, yaw_pitch_roll
 from ..models.mesh.painter import MOST_DEGREES, MeshSettings, crop_mesh, mesh_match, paint_by_mesh
-from ..models.painting import CropPair
+from ..models.painting import CropPair, small_face_notes
 from ..models.pictures.flow import flow_pictures
 from .common import CATEGORY, FlowType, StitchType, naming, progress
 from .inputs import check_type, expression_input, light_input, shape_input, skin_tone_input
@@ -206,7 +206,7 @@ class WarpRelight(io.ComfyNode):
                         crop_mesh(pair.profile_placement, pair.profile, "profile"),
                         crop_mesh(pair.style_placement, pair.style, "style reference"),
                     )
-                    notes += [place + note for note in (turned(*meshes), *result.notes)]
+                    notes += [place + note for note in (turned(*meshes), *small_face_notes(pair), *result.notes)]
                 step(number + 1, len(pairs))
             return io.NodeOutput(torch.cat(images), torch.cat(masks), torch.cat(warped), flows[0], "\n".join(notes))
 

@@ -106,6 +106,13 @@ class Portrait(io.ComfyNode):
                 ),
                 detail_input(optional=True),
                 *mesh_inputs(),
+                io.Combo.Input(
+                    "effort",
+                    options=list(detection.EFFORTS),
+                    default="normal",
+                    optional=True,
+                    tooltip="As in Detect Faces: how small a face may be. small faces looks longest, above all where there is no face.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The style reference with the person in it."),
@@ -178,6 +185,7 @@ class Portrait(io.ComfyNode):
         light=MeshSettings.light,
         shape=MeshSettings.shape,
         expression=MeshSettings.expression,
+        effort="normal",
     ) -> io.NodeOutput:
         with naming(cls, locals()):
             if nets is not None:
@@ -204,8 +212,10 @@ class Portrait(io.ComfyNode):
                 one_picture(style_image, "style reference"),
             )
             found, lines = [], [chosen.reason]
+            # dlib's look at the enlarged picture takes as long as all others together.
+            search = detection.DetectionSettings(order="large-small", effort=effort, enlarge=effort == "small faces")
             for name, image, index in (("profile", profile_image, 0), ("style reference", style_image, style_face)):
-                faces = detection.find_faces(image, detection.DetectionSettings(order="large-small"))
+                faces = detection.find_faces(image, search)
                 if index >= len(faces.frames[0]):
                     sentence = f"In the {name}, {detection.no_face_sentence(faces, 0, index)}"
                     if no_face == NO_FACE[0]:

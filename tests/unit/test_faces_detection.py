@@ -387,3 +387,25 @@ def test_types_are_frozen_and_hashable():
     with pytest.raises(AttributeError):
         face.score = 2.0
     assert hash(Faces(1, 1, ((face,),))) == hash(Faces(1, 1, ((Face((0, 0, 1, 1)),),)))
+
+
+class TestWhatThePictureLooksLike:
+    """The sentence about a picture without a face says what it looks like, and what would be needed."""
+
+    @pytest.mark.parametrize(
+        "picture, words",
+        [
+            (torch.ones(1, 256, 256, 3), "all but white (so looks a file of 16 bits"),
+            (torch.zeros(1, 256, 256, 3), "all but black"),
+            (torch.full((1, 256, 256, 3), 0.4), "of one colour"),
+            (torch.rand(1, 40, 30, 3, generator=torch.Generator().manual_seed(0)), "only 30x40 px"),
+        ],
+    )
+    def test_it_is_said(self, picture, words):
+        found = find_faces(picture, DetectionSettings(backend="mediapipe", effort="fast"))
+        assert words in no_face_sentence(found, 0, 0)
+
+    def test_the_size_that_would_be_needed(self):
+        noise = torch.rand(1, 100, 1000, 3, generator=torch.Generator().manual_seed(0))
+        sentence = find_faces(noise, DetectionSettings(backend="mediapipe")).message
+        assert "faces from about 30 px on are seen, with effort small faces from 20" in sentence

@@ -7,6 +7,7 @@ import torch
 from tiny_models import portrait_setup
 
 from icportrait.models import portrait as whole
+from icportrait.models.faces import detection
 from icportrait.nodes import portrait
 
 
@@ -74,6 +75,18 @@ class TestNoFace:
     def test_error(self, blank):
         with pytest.raises(ValueError, match=r"^Portrait: In the profile, no face was found"):
             run(blank, blank)
+
+    def test_effort_reaches_the_search_of_both_pictures(self, blank, monkeypatch):
+        efforts, real = [], detection.find_faces
+
+        def watched(image, settings, **options):
+            efforts.append((settings.effort, settings.enlarge))
+            return real(image, settings, **options)
+
+        monkeypatch.setattr(detection, "find_faces", watched)
+        with pytest.raises(ValueError, match="effort small faces|no face"):
+            run(blank, blank, effort="fast")
+        assert efforts == [("fast", False)]
 
     def test_pass_through(self, blank):
         result = run(blank, blank, no_face="pass through")
