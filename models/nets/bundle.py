@@ -50,6 +50,13 @@ def _read(path: Path, wanted: str, what: str) -> tuple[dict, dict]:
     return tensors, metadata
 
 
+def read_base(path: Path) -> tuple[dict, dict]:
+    """(tensors, metadata) of the bundle's UNet, checked whole. Raises UserError for no or a damaged base file."""
+    tensors, metadata = _read(path, BASE_FORMAT, "base model")
+    check_unet_config(metadata.get("config"), path)
+    return tensors, metadata
+
+
 def load_base(path: Path):
     """The bundle's UNet as MODEL (ModelPatcher).
 
@@ -58,9 +65,8 @@ def load_base(path: Path):
     Raises:
         UserError: not a readable base file, or tensors that do not fit its config.
     """
-    tensors, metadata = _read(path, BASE_FORMAT, "base model")
-    unet = metadata.get("config")
-    check_unet_config(unet, path)
+    tensors, metadata = read_base(path)
+    unet = metadata["config"]
     config = comfy.supported_models.SD15(dict(unet))
     # The class sets SD1.5's own 8 heads; ours are in the file.
     config.unet_config["num_heads"] = unet["num_heads"]

@@ -48,19 +48,20 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: d
     )
     try:
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            file.write(_in_order(data))
+            size = 8 + int.from_bytes(data[:8], "little")
+            file.write(_in_order(data[:size]))
+            file.write(memoryview(data)[size:])
     except OSError as error:
         raise OSError(f"{path} could not be written: {error}") from error
 
 
-def _in_order(data: bytes) -> bytes:
-    """A safetensors file with its metadata in the order of their names; the library writes them in another order each time."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
+def _in_order(start: bytes) -> bytes:
+    """A safetensors file's size and header with the metadata in the order of their names; the library's order changes each time."""
+    header = json.loads(start[8:])
     header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]))
+    return len(text).to_bytes(8, "little") + text
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:

@@ -7,7 +7,7 @@ import torch
 
 from ...models.errors import UserError
 from ...models.nets import bundle as bundles
-from ...models.nets.files import read_tensors
+from ...models.nets.files import read_metadata, read_tensors
 from ..core.checkpoint import load_weights
 from ..core.diffusion import LATENT_SCALE
 from ..core.modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
@@ -53,7 +53,7 @@ def load_bundle_base(folder: Path) -> Base:
         UserError: a missing or unfitting file.
     """
     bundles.check_bundle(folder)
-    tensors, metadata = read_tensors(folder / "base.safetensors")
+    tensors, metadata = bundles.read_base(folder / "base.safetensors")
     unet = build_unet(metadata["config"])
     unet.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     vae = bundles.load_vae(folder / "vae.safetensors").first_stage_model.float()
@@ -67,11 +67,13 @@ def load_sd15_base(checkpoint: str | Path, vision: str | Path) -> Base:
     """An SD1.5 checkpoint and a CLIP ViT-L/14 vision model through ComfyUI's loaders, in float32.
 
     Raises:
-        UserError: the checkpoint is no SD1.5 or the vision model's embedding is not 768 wide.
+        UserError: a file that is no safetensors, the checkpoint is no SD1.5, or the vision model's embedding is not 768 wide.
     """
     import comfy.clip_vision
     import comfy.sd
 
+    for path in (checkpoint, vision):
+        read_metadata(path)  # other formats are read by unpickling, which runs what they hold
     model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(
         str(checkpoint), output_clip=False, model_options={"dtype": torch.float32}
     )
