@@ -8,7 +8,7 @@ from ..models.faces.alignment import TEMPLATES, AlignmentSettings, crop, placeme
 from ..models.faces.pixels import checked_image
 from ..models.faces.stitching import face_mask
 from ..models.faces.types import Face, Faces, Placements
-from .common import FACES_CATEGORY, FacesType, StitchType, naming
+from .common import FACES_CATEGORY, FacesType, StitchType, naming, search_aliases
 from .inputs import check_type
 
 ON_NO_FACE = ("error", "pass through")
@@ -21,6 +21,7 @@ class AlignFace(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_AlignFace",
+            **search_aliases("crop face", "face crop", "straighten face", "ffhq align"),
             display_name="Align Face",
             category=FACES_CATEGORY,
             description="Cuts a face out of the picture: turned upright, scaled and centred by its landmarks, antialiased. Use the same "

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..models.method.encoding import check_picture
 from ..models.method.injection import FLOW_MODES, Settings, apply_portrait
 from ..models.types import Flow, Profile
-from .common import CATEGORY, FlowType, ProfileType, naming
+from .common import CATEGORY, FlowType, ProfileType, naming, search_aliases
 from .inputs import (
     check_latent,
     check_nets,
@@ -54,6 +54,7 @@ class Apply(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_Apply",
+            **search_aliases("identity", "reference face", "in-context portrait", "ip adapter face"),
             display_name="Apply Portrait",
             category=CATEGORY,
             description="Patches MODEL so that any sampler paints the profile's person into the style crop. The latent keeps its normal "

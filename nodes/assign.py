@@ -9,7 +9,7 @@ from ..models.groups.assignment import METHODS, PHOTOGRAPHS, assign
 from ..models.groups.report import assignment_report, faces_of_assignment, labels
 from ..models.groups.types import Profiles
 from ..models.pictures.faces import draw_faces
-from .common import GROUPS_CATEGORY, AssignmentType, FacesType, ProfilesType, naming, progress, shown
+from .common import GROUPS_CATEGORY, AssignmentType, FacesType, ProfilesType, naming, progress, search_aliases, shown
 from .inputs import check_type
 
 
@@ -20,6 +20,7 @@ class AssignProfiles(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_AssignProfiles",
+            **search_aliases("who is who", "match people", "face assignment"),
             display_name="Assign Profiles",
             category=GROUPS_CATEGORY,
             description="Says which person goes onto which face, and which of a person's photos is used. Faces that get nobody are left "

@@ -1,5 +1,6 @@
 """Wire types, categories, errors with the node's name before them, progress."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,12 @@ FacesType = io.Custom("ICPORTRAIT_FACES")  # models.faces.types.Faces
 StitchType = io.Custom("ICPORTRAIT_STITCH")  # models.faces.types.Placements
 ProfilesType = io.Custom("ICPORTRAIT_PROFILES")  # models.groups.types.Profiles
 AssignmentType = io.Custom("ICPORTRAIT_ASSIGNMENT")  # models.groups.types.GroupAssignment
+
+
+def search_aliases(*words: str) -> dict[str, list[str]]:
+    """For `io.Schema`: words artists type into the node search; nothing in a ComfyUI that does not know them yet."""
+    known = any(field.name == "search_aliases" for field in dataclasses.fields(io.Schema))
+    return {"search_aliases": list(words)} if known else {}
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..models.faces.pixels import checked_image, optional_mask
 from ..models.method import encoding
 from ..models.method.pixel_sampling import PATTERNS, sample_pixels
-from .common import CATEGORY, ProfileType, generator, naming
+from .common import CATEGORY, ProfileType, generator, naming, search_aliases
 from .inputs import seed_input, share_input, vae_input
 
 
@@ -16,6 +16,7 @@ class SamplePixels(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_SamplePixels",
+            **search_aliases("pixel mask", "random pixels", "keep light"),
             display_name="Sample Pixels",
             category=CATEGORY,
             description="Keeps a random share of the style crop's pixels and blackens the rest, so that the light shows through and "
@@ -67,6 +68,7 @@ class EncodeProfile(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_EncodeProfile",
+            **search_aliases("face embedding", "id embedding", "reference photo"),
             display_name="Encode Profile",
             category=CATEGORY,
             description="Encodes the aligned profile crop: latent for the in-context pair, and its image embedding, which takes the "

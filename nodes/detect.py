@@ -8,7 +8,7 @@ from ..models.faces.ordering import ORDERS
 from ..models.faces.pixels import checked_image, optional_mask
 from ..models.faces.steadying import steadied
 from ..models.pictures.faces import draw_faces
-from .common import FACES_CATEGORY, FacesType, insightface_folders, naming, progress, shown
+from .common import FACES_CATEGORY, FacesType, insightface_folders, naming, progress, search_aliases, shown
 
 
 class DetectFaces(io.ComfyNode):
@@ -18,6 +18,7 @@ class DetectFaces(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_DetectFaces",
+            **search_aliases("face detection", "find faces", "bounding box", "landmarks", "face tracking"),
             display_name="Detect Faces",
             category=FACES_CATEGORY,
             description="Finds the faces of a picture or of each frame of a batch, and numbers them in a stated order. The preview "

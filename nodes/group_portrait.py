@@ -19,7 +19,7 @@ from ..models.method.pixel_sampling import PATTERNS
 from ..models.methods import METHODS, choose_method
 from ..models.painting import CropPair, CropResult
 from ..models.portrait import CropSettings, paint_crop
-from .common import GROUPS_CATEGORY, AssignmentType, FacesBar, naming
+from .common import GROUPS_CATEGORY, AssignmentType, FacesBar, naming, search_aliases
 from .inputs import (
     cfg_input,
     check_nets,
@@ -52,6 +52,7 @@ class GroupPortrait(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_GroupPortrait",
+            **search_aliases("group photo", "several people", "multiple faces", "face swap"),
             display_name="Group Portrait",
             category=GROUPS_CATEGORY,
             description="Paints the assigned people into a group picture or a batch of frames: one face after another, each from its own crop "

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..models.nets import bundle
 from ..models.nets.loading import load_portrait_nets
-from .common import CATEGORY, NetsType, check_widgets, naming
+from .common import CATEGORY, NetsType, check_widgets, naming, search_aliases
 
 FOLDER = "icportrait"
 
@@ -36,6 +36,7 @@ class LoadNets(io.ComfyNode):
         files = folder_paths.get_filename_list(FOLDER)
         return io.Schema(
             node_id="ICPortrait_LoadNets",
+            **search_aliases("load ic-portrait", "portrait model"),
             display_name="Load Portrait Nets",
             category=CATEGORY,
             description="Loads the matching net and the appearance net from models/icportrait. They must have been trained for "
@@ -83,6 +84,7 @@ class LoadDemoBundle(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_LoadDemoBundle",
+            **search_aliases("demo models", "ic-portrait demo"),
             display_name="Load Demo Bundle",
             category=CATEGORY,
             description="Loads the small models that ship with this pack (trained on synthetic heads, CC0): a base MODEL, its VAE, "

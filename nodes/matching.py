@@ -8,7 +8,7 @@ from ..models.method.matching import estimate_flow
 from ..models.method.pixel_sampling import sample_pixels
 from ..models.pictures.flow import confidence_to_color, flow_pictures, match_lines
 from ..models.types import Profile
-from .common import CATEGORY, FlowType, ProfileType, generator, naming
+from .common import CATEGORY, FlowType, ProfileType, generator, naming, search_aliases
 from .inputs import (
     check_nets,
     check_type,
@@ -27,6 +27,7 @@ class EstimateFlow(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_EstimateFlow",
+            **search_aliases("correspondence", "optical flow", "feature matching"),
             display_name="Estimate Flow",
             category=CATEGORY,
             description="Finds for each part of the style crop the part of the profile that belongs there. Shows it as colors and as "

@@ -11,7 +11,7 @@ from ..models.mesh.geometry import degrees_between, yaw_pitch_roll
 from ..models.mesh.painter import MOST_DEGREES, MeshSettings, crop_mesh, mesh_match, paint_by_mesh
 from ..models.painting import CropPair, small_face_notes
 from ..models.pictures.flow import flow_pictures
-from .common import CATEGORY, FlowType, StitchType, naming, progress
+from .common import CATEGORY, FlowType, StitchType, naming, progress, search_aliases
 from .inputs import check_type, expression_input, light_input, shape_input, skin_tone_input
 
 
@@ -89,6 +89,7 @@ class MeshFlow(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_MeshFlow",
+            **search_aliases("face mesh", "mediapipe flow", "face warp"),
             display_name="Mesh Flow",
             category=CATEGORY,
             description="Finds for each part of the style's face the part of the profile that belongs there, from two dense face meshes: no "
@@ -148,6 +149,7 @@ class WarpRelight(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_WarpRelight",
+            **search_aliases("face swap", "relight", "lighting transfer", "warp face"),
             display_name="Warp and Relight",
             category=CATEGORY,
             description="Paints the profile's person into the style crop without any model: a dense face mesh moves the photo into the "

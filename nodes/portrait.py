@@ -21,7 +21,7 @@ from ..models.painting import CropPair, CropResult, identity_change, paint_face
 from ..models.pictures.flow import flow_pictures
 from ..models.pictures.panels import before_after
 from ..models.portrait import CropSettings, paint_crop
-from .common import CATEGORY, generator, naming
+from .common import CATEGORY, generator, naming, search_aliases
 from .inputs import (
     cfg_input,
     check_nets,
@@ -62,6 +62,7 @@ class Portrait(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_Portrait",
+            **search_aliases("face swap", "headshot", "put me in the picture", "style portrait", "ic-portrait"),
             display_name="Portrait",
             category=CATEGORY,
             description="The whole method for one face: finds and aligns the faces of both pictures, paints the profile's person into "

@@ -8,7 +8,7 @@ from ..models.faces.types import Faces
 from ..models.groups.profiles import doubtful_photographs, photographs_of, with_person
 from ..models.groups.types import Profiles
 from ..models.pictures.faces import draw_faces
-from .common import GROUPS_CATEGORY, ProfilesType, insightface_folders, naming, progress, shown
+from .common import GROUPS_CATEGORY, ProfilesType, insightface_folders, naming, progress, search_aliases, shown
 from .inputs import check_type
 
 
@@ -19,6 +19,7 @@ class AddProfile(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_AddProfile",
+            **search_aliases("add person", "reference people"),
             display_name="Add Profile",
             category=GROUPS_CATEGORY,
             description="Adds one person, with one or more photos, to the people of a group picture. Chain one node a person. The same "

@@ -4,7 +4,7 @@ import latent_preview
 from comfy_api.latest import io
 
 from ..models.method.progressive import noised_start, progressive_rounds, progressive_sigmas
-from .common import CATEGORY, naming
+from .common import CATEGORY, naming, search_aliases
 from .inputs import (
     cfg_input,
     check_latent,
@@ -24,6 +24,7 @@ class ProgressiveNoise(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_ProgressiveNoise",
+            **search_aliases("sigmas", "img2img noise", "denoise start"),
             display_name="Progressive Noise",
             category=CATEGORY,
             description="Noises the style crop's latent to a chosen strength and gives the sigmas that lead back, for SamplerCustom and "
@@ -67,6 +68,7 @@ class ProgressiveSampler(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_ProgressiveSampler",
+            **search_aliases("img2img", "ksampler rounds", "refine face"),
             display_name="Progressive Sampler",
             category=CATEGORY,
             description="A KSampler that noises the style crop to a chosen strength and paints it anew, once or for several rounds, each "

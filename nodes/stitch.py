@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..models.faces.pixels import checked_image, optional_mask
 from ..models.faces.stitching import HAIR, StitchSettings, stitch
 from ..models.faces.types import Placements
-from .common import FACES_CATEGORY, StitchType, naming, progress
+from .common import FACES_CATEGORY, StitchType, naming, progress, search_aliases
 from .inputs import check_type, color_match_input, feather_input
 
 
@@ -17,6 +17,7 @@ class StitchFace(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_StitchFace",
+            **search_aliases("paste face", "blend face", "composite face", "seamless"),
             display_name="Stitch Face",
             category=FACES_CATEGORY,
             description="Pastes a crop back where Align Face took it from: face-shaped soft mask, antialiased. Pixels outside the mask stay "

@@ -1,5 +1,6 @@
 """Promises every node keeps, walked over all nodes of the pack."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -150,3 +151,14 @@ def test_widgets_refuse_what_lies_outside_their_range(node):
                 continue
             with pytest.raises(ValueError, match=f"^{schema.display_name}: {entry.id} must be"):
                 node.execute(**{**usual, entry.id: wrap(value)})
+
+
+@each_node
+def test_the_search_knows_artists_words_where_it_can(node, monkeypatch):
+    @dataclasses.dataclass
+    class Newer(io.Schema):
+        search_aliases: list = dataclasses.field(default_factory=list)
+
+    monkeypatch.setattr(io, "Schema", Newer)
+    aliases = node.define_schema().search_aliases
+    assert len(aliases) >= 2 and all(word == word.lower() for word in aliases)
