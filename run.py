@@ -5,6 +5,7 @@
     python run.py test [pytest arguments]       lint, format check, docs lint, the whole test suite
     python run.py icportrait ...                the project's command line: data, training, measurement
     python run.py tools ...                     what maintains the repository: workflows, pictures, the sample LoRA
+    python run.py campaign [--minutes M]        bad input, kills and long use, counted; goes on where the last one ended
     python run.py comfyui [arguments]           the real ComfyUI with this pack, in the browser
 
 The first run downloads about 5 GB (mostly torch) into the cache folder, later runs start at once:
@@ -432,7 +433,7 @@ def main(arguments: list[str]) -> int:
         raise SetupError(f"Python 3.10 or newer is needed; this is {platform.python_version()} ({sys.executable}).")
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("command", choices=["demo", "test", "icportrait", "comfyui", "tools", "setup"])
+    parser.add_argument("command", choices=["demo", "test", "icportrait", "comfyui", "tools", "campaign", "setup"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on")
     options = parser.parse_args(arguments)
     python, comfyui = set_up()
@@ -445,6 +446,8 @@ def main(arguments: list[str]) -> int:
         return call([python, "-m", "icportrait.tools.demo", *options.arguments], variables)
     if options.command == "icportrait":
         return call([python, "-m", "icportrait.training.cli", *options.arguments], variables)
+    if options.command == "campaign":
+        return call([python, "-m", "icportrait.tools", "campaign", *options.arguments], variables)
     if options.command == "tools":
         return call([python, "-m", "icportrait.tools", *options.arguments], variables)
     print(f"Python: {python}\nComfyUI: {comfyui}\nPYTHONPATH: {variables['PYTHONPATH']}")
