@@ -26,8 +26,9 @@ def write_without_end(kind: str, folder: Path, planted: bool) -> None:
     from ...models.nets.files import save_tensors
     from ...run import extract_below
 
-    print("ready", flush=True)
     for number in range(10**9):
+        if number == 1:
+            print("ready", flush=True)  # everything is imported, and one file is there
         if kind == "saving" and planted:
             (folder / "net.safetensors").write_bytes(bytes(8) * 2**19)
         elif kind == "saving":
@@ -46,19 +47,16 @@ def write_without_end(kind: str, folder: Path, planted: bool) -> None:
 
 
 def _write_data(folder: Path, planted: bool) -> None:
-    from . import inputs
+    from ...training.data import shards
 
-    data = inputs.good_shard()
     if planted:
+        data = (folder / "good.tar").read_bytes()
         with open(folder / "shard.tar", "wb") as file:
             file.write(data[: len(data) // 2])
             file.flush()
             time.sleep(0.02)
             file.write(data[len(data) // 2 :])
         return
-    from ...training.data import shards
-
-    (folder / "good.tar").write_bytes(data) if not (folder / "good.tar").exists() else None
     samples = ({"__key__": key, **members} for key, members in shards.raw_samples(folder / "good.tar"))
     shards.write_shard(folder / "shard.tar", samples)
 
@@ -67,14 +65,17 @@ def killed_writer(kind: str, number: int, folder: Path, planted: bool = False) -
     """Kill a writer at a random time. Returns what was lost or left behind; empty when all is well."""
     rng = random.Random(f"{kind} {number}")
     folder.mkdir(parents=True, exist_ok=True)
+    if kind == "data":
+        _training_data(folder)
     if kind == "set-up":
         with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
             for name in range(60):
                 archive.writestr(f"inside/{name}.py", bytes([name]) * 20_000)
     process = _start(kind, folder, planted)
     try:
-        if process.stdout.readline().strip() != "ready":
-            return [f"the writer did not start: {process.communicate(timeout=PATIENCE)[0][-500:]}"]
+        said = process.stdout.readline()
+        if said.strip() != "ready":
+            return [f"the writer did not start: {said}{process.communicate(timeout=PATIENCE)[0][-500:]}"]
         time.sleep(rng.uniform(0.02, 0.6))
     finally:
         process.kill()
@@ -102,7 +103,9 @@ def _lost(kind: str, folder: Path) -> list[str]:
         return [] if good else [f"{len(files)} of 60 files appear as a complete folder"]
     problems = []
     path = folder / ("net.safetensors" if kind == "saving" else "shard.tar")
-    if path.exists():
+    if not path.exists():
+        problems.append(f"{path.name} is gone")
+    else:
         try:
             if kind == "saving":
                 tensors, metadata = read_tensors(path)
