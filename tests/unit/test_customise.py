@@ -297,5 +297,5 @@ def test_a_base_that_would_be_unpickled_is_refused(tmp_path):
     """torch.load runs what a pickle says; only safetensors are read."""
     for name in ("model.ckpt", "model.safetensors", "model.pt"):
         torch.save({"state_dict": {}}, tmp_path / name)
-        with pytest.raises(ValueError, match=f"{name} is not a readable safetensors file"):
+        with pytest.raises(ValueError, match=rf"{name} is not a (readable )?\.?safetensors file"):
             load_sd15_base(tmp_path / name, tmp_path / "vision.safetensors")
