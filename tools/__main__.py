@@ -123,7 +123,24 @@ class Campaign:
         return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chaining:
+    """Measure how Apply Portrait gets on with every node that patches a MODEL: docs/measurements/chaining.json."""
+
+    packs: InputFolder | None = None
+    """Folder of other people's packs to measure, too."""
+    out: Path | None = None
+    """JSON to write; default: docs/measurements/chaining.json."""
+
+    def run(self) -> int:
+        from .chaining import FIGURES, measure_chaining, print_figures
+
+        print_figures(measure_chaining(self.packs, self.out or FIGURES))
+        return 0
+
+
 TOOLS = {
+    "chaining": Chaining,
     "campaign": Campaign,
     "workflows": Workflows,
     "thumbnails": Thumbnails,

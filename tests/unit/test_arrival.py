@@ -1,6 +1,7 @@
 """Other nodes on the patched MODEL: the portrait arrives, or one sentence says that it cannot."""
 
 import copy
+import json
 import logging
 
 import pytest
@@ -11,6 +12,7 @@ from tiny_models import picture, portrait_setup, sample, stock_controlnet, with_
 
 from icportrait.models.method.arrival import Arrival
 from icportrait.models.method.injection import Settings, apply_portrait
+from icportrait.tools.comfy_server import PACK
 
 DROPPED = "control could not be applied"
 
@@ -202,3 +204,13 @@ def test_gligen_boxes_are_refused(setup):
     }  # as conditionings with boxes do
     with pytest.raises(ValueError, match="GLIGENTextBoxApply"):
         sample(model, setup)
+
+
+def test_the_page_says_of_each_measured_node_what_was_found():
+    figures = json.loads((PACK / "docs" / "measurements" / "chaining.json").read_text("utf-8"))
+    page = (PACK / "docs" / "chaining.md").read_text("utf-8")
+    told = {line.split("**")[1]: line for line in page.splitlines() if line.startswith("- **")}
+    for name, entry in figures["by_node"].items():
+        assert entry["verdict"] not in ("lost", "fails"), name
+        assert entry.get("zero_is_plain", True), name
+        assert f"`{name}`" in told[entry["verdict"]]
