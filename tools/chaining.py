@@ -90,7 +90,7 @@ def _defaults(info: dict) -> dict:
 
 
 def _measured(server: ComfyServer, name: str, info: dict, plain: np.ndarray, portrait: np.ndarray) -> dict:
-    entry = {"from": info["python_module"], "name": info["display_name"]}
+    entry = {"from": info["python_module"], "name": info["display_name"] or name}
     node = {"class_type": name, "inputs": {**_defaults(info), "model": ["bundle", 0]}}
     try:
         alone = _picture(server, node, None)

@@ -18,7 +18,7 @@ from . import kills, long_use
 FIGURES = PACK / "docs" / "measurements" / "reliability.json"
 KINDS = ("nodes", "net files", "picture folders", "shards", "command line", "face finder")
 """Of `inputs.KINDS`, which this process does not import."""
-CHUNK = 50
+CHUNK = 250
 PATIENCE = 120
 """Seconds after which one input hangs."""
 START = 300
