@@ -92,9 +92,8 @@ def watched(function, reached, active):
         before = reached()
         result = function(apply_model, arguments)
         if reached() == before and active(float(arguments["timestep"][0])):
-            name = (
-                f"{function.__module__}.{function.__qualname__}" if hasattr(function, "__qualname__") else str(function)
-            )
+            place = getattr(function, "__module__", "").replace("\\", "/").rpartition("/")[2]  # of a pack it is a path
+            name = f"{place}.{getattr(function, '__qualname__', type(function).__name__)}"
             raise UserError(
                 f"IC-Portrait: the node that made {name.split('.<locals>')[0]} runs the UNet itself and leaves the portrait out; take "
                 "it off this MODEL, or bypass 'Apply Portrait'."
