@@ -39,7 +39,9 @@ def write_without_end(kind: str, folder: Path, planted: bool) -> None:
             _write_data(folder, planted)
         elif kind == "set-up":
             part, whole = folder / "comfyui.part", folder / "comfyui"
-            for old in (part, whole):
+            if whole.exists():  # moved first: a folder that is being removed is not whole
+                whole.rename(folder / "old")
+            for old in (part, folder / "old"):
                 shutil.rmtree(old, ignore_errors=True)
             extract_below(folder / "archive.zip", "inside/", whole if planted else part)
             if not planted:

@@ -15,6 +15,8 @@ from ..demo import copy_samples
 OPTIONS = ((), ("--lowvram",), ("--novram",), ("--force-fp16",))
 WARM = 8
 """Runs before memory is looked at: the first ones load models and fill caches."""
+SETTLED = 30
+"""Runs after them that it takes to tell growth from what one run happens to need."""
 LEAK = "leaking_pack"
 
 
@@ -83,7 +85,7 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
         planted: `leak` keeps a megabyte of each run; `vanilla` changes the plain MODEL's picture.
 
     Returns:
-        `runs`, `cancelled`, `failed`, `tracebacks`, `hangs`, `growth_mb`, `vanilla_identical`, `options`.
+        `runs`, `cancelled`, `failed`, `tracebacks`, `hangs`, `growth_mb` (None after too few runs), `vanilla_identical`, `options`.
     """
     copy_samples(base)
     if planted:
@@ -123,10 +125,10 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
     settled = sizes[WARM:]
     half = max(1, len(settled) // 2)
     # The lowest of each half: what is still in use, without what one run happens to need.
-    growth = min(settled[half:], default=0.0) - min(settled[:half], default=0.0)
+    growth = None if len(settled) < SETTLED else round(max(0.0, min(settled[half:]) - min(settled[:half])), 1)
     return {
         **counts,
-        "growth_mb": round(max(0.0, growth), 1),
+        "growth_mb": growth,
         "median_mb": round(statistics.median(sizes or [0]), 1),
         "vanilla_identical": before == after,
         "options": " ".join(options),
