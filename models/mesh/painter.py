@@ -223,8 +223,8 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     image = blended(content[tuple(nearest)], around, mask).clip(0, 1)
     image = shaved(image, faces.profile, faces.style, style_parts.skin, target)
     image, _ = light.toned(image, style)
-    if not profile_parts.glasses:  # the style's stay, whole
-        image = image + rims(style, style_mesh, style_parts.skin)[..., None] * (style - image)
+    kept = rims(style, style_mesh, style_parts.skin) * (not profile_parts.glasses)
+    image = image + kept[..., None] * (style - image)
 
     changed = np.maximum(np.abs(around - style), np.abs(image - around)).max(axis=-1) > 1 / 512
     reach = smoothstep(blur(np.maximum(mask > 0, changed), 0.012 * size), 0.02, 0.5).astype(np.float32)
@@ -233,7 +233,8 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
         flow=as_flow(match),
         mask=torch.from_numpy(reach)[None],
         warped=_tensor(np.where(faces.inside[..., None] > 0, faces.profile, style)),
-        notes=notes_about(pair, profile_mesh, style_mesh),
+        notes=notes_about(pair, profile_mesh, style_mesh)
+        + _about_glasses(profile_parts.glasses, style_parts.glasses and not profile_parts.glasses and not kept.any()),
     )
 
 
@@ -264,6 +265,21 @@ def notes_about(pair: CropPair, profile: np.ndarray, style: np.ndarray) -> tuple
         notes.append(
             f"The profile's face is small (its crop has {width:.0f} pixels, enlarged {pair.profile_placement.scale:.1f} times), so it turns "
             "out soft: use a larger photograph."
+        )
+    return tuple(notes)
+
+
+def _about_glasses(worn: bool, lost: bool) -> tuple[str, ...]:
+    """`worn`: by the photograph's person; `lost`: the style reference's, whose rims are too faint to be cut out."""
+    notes = []
+    if worn:
+        notes.append(
+            "The profile wears glasses: they come along, without their arms. A photograph without glasses is better."
+        )
+    if lost:
+        notes.append(
+            "The style reference wears glasses with thin or clear rims: only their ends stay beside the face. Another style reference, or "
+            "a refining checkpoint, mends that."
         )
     return tuple(notes)
 

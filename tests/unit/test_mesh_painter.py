@@ -198,6 +198,13 @@ class TestPaint:
         (note,) = painter.notes_about(result.pair, face(-10), face(40))
         assert "50 degrees apart (yaw -10 and 40)" in note
 
+    def test_glasses_are_warned_about(self):
+        (officer, worn), (astronaut, bare) = face_photos.officer(), face_photos.astronaut()
+        first, second = (officer, worn.frames[0][0]), (astronaut, bare.frames[0][0])
+        settings = AlignmentSettings(crop_size=SIZE)
+        assert "The profile wears glasses" in paint_face(*second, *first, paint_by_mesh, settings).crop.notes[-1]
+        assert "style reference wears glasses" in paint_face(*first, *second, paint_by_mesh, settings).crop.notes[-1]
+
     @pytest.mark.parametrize("bad", [{"skin_tone": 2}, {"light": -1}, {"shape": float("nan")}, {"expression": "x"}])
     def test_bad_settings(self, bad):
         with pytest.raises(UserError, match=next(iter(bad))):
