@@ -16,6 +16,7 @@ from ..painting import CropPair, CropResult
 from . import light, regions
 from .beard import shaved
 from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts, without_shadow_side
+from .gaze import looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
 from .glasses import rims
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
@@ -38,7 +39,7 @@ class MeshSettings:
     shape: float = 1.0
     """1 the person's shape of the face, 0 the style's."""
     expression: str = EXPRESSIONS[0]
-    """Whose eyes and mouth are how far open: one of `EXPRESSIONS`."""
+    """Whose eyes and mouth are how far open, and where the eyes look: one of `EXPRESSIONS`."""
 
     def __post_init__(self) -> None:
         if self.expression not in EXPRESSIONS:
@@ -80,6 +81,14 @@ def crop_mesh(placement: Placement, crop: torch.Tensor, what: str) -> np.ndarray
     return found.points[: topology.POINTS]
 
 
+def _irises(placement: Placement) -> np.ndarray | None:
+    """The centres of both irises in the crop, `[2, 2]`, the viewer's left first; None for a face that was read without."""
+    points = placement.face.points_3d
+    if placement.face.layout != "mediapipe" or points is None or len(points) < topology.POINTS_WITH_IRISES:
+        return None
+    return points[[topology.POINTS, topology.POINTS + 5], :2] @ placement.matrix[:, :2].T + placement.matrix[:, 2]
+
+
 def mesh_match(
     pair: CropPair, settings: MeshSettings = MeshSettings()
 ) -> tuple[MeshMatch, np.ndarray, np.ndarray, np.ndarray]:
@@ -92,6 +101,9 @@ def mesh_match(
     style = crop_mesh(pair.style_placement, pair.style, "style reference")
     target = settings.shape * posed(profile, style, settings.expression) + (1 - settings.shape) * style
     match = match_meshes(profile, target, pair.style.shape[1])
+    irises = [_irises(placement) for placement in (pair.profile_placement, pair.style_placement)]
+    if settings.expression != EXPRESSIONS[0] and all(found is not None for found in irises):
+        match = looking_as(match, *irises, style, target)
     return without_shadow_side(match, pair.profile[0].numpy()), profile, style, target
 
 

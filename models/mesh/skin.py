@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from . import regions
+from .beard import bearded
 from .glasses import wears_glasses
 from .numerics import blur, resized, smoothstep, to_lab
 
@@ -80,8 +81,8 @@ def _below_the_eyes(mesh: np.ndarray) -> np.ndarray:
 _FAINT = 20
 
 
-def uncovered(crop: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    """What of the face nothing hangs over from outside: no hair, hat, hand or ear that a turned head shows, float32 `[S, S]` in 0 .. 1.
+def uncovered(crop: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What of the face nothing hangs over from outside: no hair, hat, hand or ear that a turned head shows; 1 outside the face.
 
     A watershed (F. Meyer, 1992, by OpenCV) between the middle of the face and what lies around it: their border is the strongest edge
     on the way. Strands in the colour of skin deceive colours, but not this. Where there is no edge all belongs to the face.
@@ -89,6 +90,9 @@ def uncovered(crop: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     Args:
         crop: `[S, S, 3]`, sRGB in [0, 1].
         mesh: `[468, 3]`, crop pixels.
+
+    Returns:
+        (well away from the border, up to the border), float32 `[S, S]` in 0 .. 1.
     """
     small = resized(crop, _SIDE)
     mesh = mesh * (_SIDE / len(crop))
@@ -97,10 +101,12 @@ def uncovered(crop: np.ndarray, mesh: np.ndarray) -> np.ndarray:
         cv2.Sobel(np.ascontiguousarray(lab[..., c]), cv2.CV_32F, *way) for c in range(3) for way in ((1, 0), (0, 1))
     ]
     edges = np.sqrt(np.sum(np.square(slopes), axis=0))
+    # Brows and lashes are no border, unless locks cross them.
+    edges[regions.grown(regions.hulls(mesh, (*regions.BROWS, *regions.EYES), _SIDE), 3) > 0.5] *= 0.4
     inside = regions.oval(mesh, _SIDE) > 0.5
     core = regions.hull(mesh, regions.MIDDLE, _SIDE) > 0.5
     if not core.any() or not inside.any():  # a face that lies outside its crop
-        return np.ones(crop.shape[:2], np.float32)
+        return (np.ones(crop.shape[:2], np.float32),) * 2
     labels = np.zeros(inside.shape, np.int32)
     labels[~(regions.grown(inside.astype(np.float32), 4) > 0.5)] = 2
     labels[core] = 1
@@ -110,12 +116,15 @@ def uncovered(crop: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     _, parts = cv2.connectedComponents(np.maximum(flat, core).astype(np.uint8), connectivity=4)
     reached = cv2.dilate(np.isin(parts, np.unique(parts[core])).astype(np.uint8), np.ones((5, 5))) > 0
     face = cv2.morphologyEx(((labels == 1) | reached).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5)))
-    # A strand's edge is a part of it, and what lies beyond it is no face either. The ends of brows are thin.
-    narrow = cv2.erode(np.where(inside, face, 1).astype(np.uint8), np.ones((7, 7)))
-    face = np.where(regions.grown(regions.hulls(mesh, regions.BROWS, _SIDE), 7) > 0.5, face, narrow) * inside
-    _, parts = cv2.connectedComponents(np.maximum(face, core).astype(np.uint8), connectivity=4)
-    face = np.isin(parts, np.unique(parts[core])) & inside
-    return resized((face | ~inside).astype(np.float32), len(crop))
+    face = np.where(inside, face, 1).astype(np.float32)
+    # A strand's edge is a part of it, and what lies beyond it is no face either. At the eyes it is mostly the end of a brow.
+    narrow = np.where(
+        regions.grown(regions.hulls(mesh, regions.BROWS, _SIDE), 7) > 0.5, face, cv2.erode(face, np.ones((7, 7)))
+    )
+    narrow = np.maximum(narrow * inside, core)
+    _, parts = cv2.connectedComponents((narrow > 0).astype(np.uint8), connectivity=4)
+    narrow = np.isin(parts, np.unique(parts[core])) | ~inside
+    return tuple(resized(mask.astype(np.float32), len(crop)) for mask in (narrow, face))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,24 +159,30 @@ def _colourful(crop: np.ndarray, mesh: np.ndarray) -> np.ndarray:
 def face_parts(crop: np.ndarray, mesh: np.ndarray) -> FaceParts:
     """The parts of the face in a crop `[S, S, 3]`, sRGB in [0, 1], whose mesh `[468, 3]` lies in its pixels."""
     size, glasses = len(crop), wears_glasses(crop, mesh)
-    free, like_skin = uncovered(crop, mesh), skin_mask(crop, mesh)
+    (free, to_the_edge), like_skin = uncovered(crop, mesh), skin_mask(crop, mesh)
     skin = like_skin * free
     inside, eye_level = regions.oval(mesh, size), regions.hull(mesh, regions.EYE_LEVEL, size)
-    face = _closed(skin, 0.015)
+    face, lightness = _closed(skin, 0.015), to_lab(crop)[..., 0]
     if glasses:  # their rims are thin and cross the eyes' height; what hangs there from above is wider
         rims = _closed(np.where(inside > 0.5, skin, 1.0).astype(np.float32), 0.035)
         face = np.maximum(face, blur(rims * (inside * eye_level > 0.5), 0.004 * size))
     # Lashes, too.
     eyes = regions.grown(regions.hulls(mesh, regions.EYES, size), 0.025 * size)
     middle = np.maximum(regions.grown(regions.hull(mesh, regions.MIDDLE, size), 0.015 * size), eyes)
-    always = np.maximum(middle, free * regions.hulls(mesh, (regions.CENTRE, regions.LOWER_FACE), size))
+    # The edge round a beard is no hair's that hangs over the face.
+    lower = regions.hull(mesh, regions.LOWER_FACE, size) * np.maximum(free, bearded(crop, mesh) > 0.2)
+    always = np.maximum.reduce([middle, free * regions.hull(mesh, regions.CENTRE, size), lower])
     face = np.maximum(face, blur(always, 0.008 * size))
     for brow in regions.BROWS:
         shape = regions.hull(mesh, brow, size)
         beside = (regions.grown(shape, 0.025 * size) > 0.5) & ~(regions.grown(shape, 0.006 * size) > 0.5)
         beside &= inside > 0.5
         if beside.any() and like_skin[beside].mean() > 0.6:
-            face = np.maximum(face, blur(regions.grown(shape, 0.01 * size), 0.006 * size))
+            # A brow's end is an edge, too; what crosses it in the colour of skin is lighter than the brow.
+            cut, rest = (shape > 0.5) & (to_the_edge < 0.5), (shape > 0.5) & (to_the_edge > 0.5)
+            crossed = cut.any() and rest.any() and lightness[cut].mean() > lightness[rest].mean() + 8
+            whole = regions.grown(shape, 0.01 * size) * (to_the_edge if crossed else 1)
+            face = np.maximum(face, blur(whole, 0.006 * size))
     return FaceParts(crop, mesh, skin, face * (1 - _colourful(crop, mesh)), glasses)
 
 

@@ -72,7 +72,7 @@ class TestSkin:
         edge = int(left + 0.2 * (right - left))
         picture[:, :edge] *= (1 + 0.08 * np.sin(np.arange(edge) * 1.5))[None, :, None]
         picture[:, edge - 2 : edge + 2] *= 0.7
-        free = uncovered(picture, mesh)
+        free, _ = uncovered(picture, mesh)
         inside = regions.oval(mesh, SIZE) > 0.5
         beside = np.arange(SIZE)[None] < edge - 6
         assert free[inside & beside].mean() < 0.1
