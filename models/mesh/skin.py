@@ -102,7 +102,8 @@ def uncovered(crop: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarra
     ]
     edges = np.sqrt(np.sum(np.square(slopes), axis=0))
     # Brows and lashes are no border, unless locks cross them.
-    edges[regions.grown(regions.hulls(mesh, (*regions.BROWS, *regions.EYES), _SIDE), 3) > 0.5] *= 0.4
+    features = regions.grown(regions.hulls(mesh, (*regions.BROWS, *regions.EYES), _SIDE), 3) > 0.5
+    heights = edges * np.where(features, 0.4, 1)
     inside = regions.oval(mesh, _SIDE) > 0.5
     core = regions.hull(mesh, regions.MIDDLE, _SIDE) > 0.5
     if not core.any() or not inside.any():  # a face that lies outside its crop
@@ -110,7 +111,7 @@ def uncovered(crop: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarra
     labels = np.zeros(inside.shape, np.int32)
     labels[~(regions.grown(inside.astype(np.float32), 4) > 0.5)] = 2
     labels[core] = 1
-    cv2.watershed(np.repeat((1.5 * edges).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2), labels)
+    cv2.watershed(np.repeat((1.5 * heights).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2), labels)
     # Not through a gap in the border.
     flat = cv2.erode((core | (inside & (edges < _FAINT))).astype(np.uint8), np.ones((5, 5)))
     _, parts = cv2.connectedComponents(np.maximum(flat, core).astype(np.uint8), connectivity=4)
