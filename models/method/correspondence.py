@@ -12,7 +12,9 @@ import torch.nn.functional as functional
 from ..errors import UserError
 
 METHODS = ("smooth", "window", "paper")
-"""The first is the nodes' default. `paper` is eq. 6 as written; what the others gain: `icportrait measure matching`."""
+"""`paper` is eq. 6 as written; what the others gain: `icportrait measure matching`."""
+FLOW_METHOD = METHODS[0]
+"""The read-out of training, validation and, unless another is chosen, of inference."""
 
 PRIOR = 1 / 8
 """Spread of motions between two aligned crops, in view widths: p(F) of eq. 4 for `smooth`."""
@@ -91,7 +93,7 @@ def cycle_confidence(flow_forward: torch.Tensor, flow_backward: torch.Tensor, to
 def match(
     target_features: torch.Tensor,
     profile_features: torch.Tensor,
-    method: str = "window",
+    method: str = FLOW_METHOD,
     **options,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Flow target <- profile and its confidence from the two halves' features `[B, C, h, w]`; options as for `match_costs`."""
@@ -103,7 +105,7 @@ def match_costs(
     cost: torch.Tensor,
     height: int,
     width: int,
-    method: str = "window",
+    method: str = FLOW_METHOD,
     window: int = 2,
     temperature: float = 0.05,
     tolerance: float = 1.0,
