@@ -124,7 +124,9 @@ def test_two_processes_equal_one(data, tmp_path):
         ]
         kept = [read_tensors(file)[0] for file in files]
         assert kept[0] and all(k.keys() == kept[0].keys() for k in kept)
-        assert all(torch.equal(tensor, k[name]) for k in kept[1:] for name, tensor in kept[0].items())
+        for name, tensor in kept[0].items():  # alone, a batch is larger, which moves the last bits
+            assert torch.allclose(tensor.float(), kept[1][name].float(), rtol=1e-3, atol=1e-5)
+            assert torch.equal(kept[1][name], kept[2][name])
     assert one.keys() == two.keys() and one["step"] == two["step"] == 3
     compared = total = 0
     for name in (name.removeprefix("weights/") for name in one if name.startswith("weights/")):
