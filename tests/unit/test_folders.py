@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from icportrait.models.errors import UserError
 from icportrait.training import cli
 from icportrait.training.data import shards, workers
 from icportrait.training.data.folders import write as folders
@@ -206,6 +208,19 @@ def test_sharpness_does_not_depend_on_contrast_or_size():
     pale = (fine // 2 + 60).astype(np.uint8)
     assert sharpness(pale) == pytest.approx(sharpness(fine), rel=0.1)
     assert sharpness(cv2.GaussianBlur(fine, (0, 0), 6)) < 0.2 * sharpness(fine)
+
+
+class TestProcesses:
+    def test_tasks_are_done_and_the_first_error_is_raised(self, tmp_path):
+        workers.run_tasks(Path.touch, [tmp_path / "0", tmp_path / "1"])
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+        with pytest.raises(OSError):
+            workers.run_tasks(Path.touch, [tmp_path / "no folder" / "x", tmp_path / "2"])
+
+    @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+    def test_a_killed_process_is_one_sentence(self):
+        with pytest.raises(UserError, match="fewer --workers"):
+            workers.run_tasks(signal.raise_signal, [signal.SIGKILL, signal.SIGKILL])
 
 
 class TestRay:

@@ -8,6 +8,8 @@ import importlib.util
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 from tqdm import tqdm
@@ -30,7 +32,7 @@ def run_tasks(
         bar: moved by one with every finished task.
 
     Raises:
-        UserError: an address was given but Ray is not installed.
+        UserError: an address was given but Ray is not installed; a local process was killed.
         Exception: whatever a task raised first; finished tasks stay done.
     """
     if ray_address is not None:
@@ -53,9 +55,21 @@ def _run_in_processes(function: Callable, tasks: Sequence, workers: int, bar: tq
     saved = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(saved, "1"))
     try:
-        with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
-            for _ in pool.imap_unordered(function, tasks):
-                _moved(bar)
+        # An executor, not a Pool: a Pool whose process is killed waits for its answer for ever.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+            try:
+                for future in as_completed([pool.submit(function, task) for task in tasks]):
+                    future.result()
+                    _moved(bar)
+            except BrokenProcessPool:
+                raise UserError(
+                    "A worker process was killed, most often because memory ran out. What it had finished is kept: "
+                    "run the same command again with fewer --workers."
+                ) from None
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     finally:
         for name, value in saved.items():
             if value is None:
