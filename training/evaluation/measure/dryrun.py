@@ -25,13 +25,14 @@ from safetensors.torch import save_file
 from ....models.errors import UserError
 from ....models.nets.portrait_net import SD15_UNET
 from ....models.portrait import CropSettings, paint_crop
-from ... import cli
 from ...core.checks import at_least
 from ...core.modules import build_unet, build_vision
 from ...data.shards import read_shards
 from ..models_used import load_models
 from .flops import CLIP_VIT_L14, SD15_VAE
 from .settings import Measure
+
+COMMAND = f"{__package__.partition('.evaluation')[0]}.cli"
 
 
 def checkpoint_shapes() -> dict[str, torch.Size]:
@@ -85,7 +86,7 @@ def write_vision(path: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DryRunMeasure(Measure):
-    """The SD1.5 recipe at full size with random weights: seconds and peak memory of each part (needs about 8 GB of disk)."""
+    """The SD1.5 recipe at full size with random weights: seconds and peak memory of each part (needs about 17 GB of disk)."""
 
     size: int = 256
     """Side of one view in pixels."""
@@ -134,6 +135,7 @@ def _measure(options: DryRunMeasure, work: Path) -> dict:
     for stage in ("matching", "appearance"):
         for steps, name in ((1, stage), (2, f"{stage}, resumed")):
             parts[name] = _run(["train", stage, *common, "--steps", str(steps)])
+        (run / stage / "checkpoint.safetensors").unlink()  # 4 GB
     nets = work / "nets"
     nets.mkdir(exist_ok=True)
     for stage in ("matching", "appearance"):
@@ -167,7 +169,7 @@ def _run(arguments: list[str]) -> dict:
     """A command in its own process: its seconds and, where the system tells, its peak memory in GB."""
     print("icportrait " + " ".join(arguments), flush=True)
     began = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", cli.__name__, *arguments], stdout=sys.stderr)
+    child = subprocess.Popen([sys.executable, "-m", COMMAND, *arguments], stdout=sys.stderr)
     found = {}
     if hasattr(os, "wait4"):
         _, status, usage = os.wait4(child.pid, 0)
