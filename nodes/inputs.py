@@ -126,7 +126,8 @@ def expression_input(optional: bool = False) -> io.Combo.Input:
         options=list(EXPRESSIONS),
         default=MeshSettings.expression,
         optional=optional,
-        tooltip="By the mesh: whose eyes and mouth are how far open. profile: as on the photo. style: as in the style reference.",
+        tooltip="By the mesh: whose eyes and mouth are how far open, and where the eyes look. profile: as on the photo. style: as in the "
+        "style reference. profile, style's gaze: as on the photo, but looking where the style reference looks.",
     )
 
 
