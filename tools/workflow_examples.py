@@ -19,6 +19,10 @@ SWAP = (
     "*Load Portrait Nets*, and set every `crop_size` to 512, `sampler_name` to euler, `steps` to 20 and `cfg` to 3. The demo bundle is "
     "small and knows synthetic heads only."
 )
+TURN = (
+    "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
+    "down to"
+)
 CONSENT = "Use only pictures of people who agreed to it."
 STEADY = 1.0
 """Frames: on a turning photograph with grain landmarks are nearest to the truth, and the picture trembles least."""
@@ -131,8 +135,7 @@ def portrait(drawing: Drawing) -> None:
     )
     drawing.note(
         "What to turn",
-        "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
-        "down to 1.\n\nStray lines in the face: `detail` down to 0.5.\n\nThe workflow `portrait_step_by_step` does the same with a node "
+        f"{TURN} 1.\n\nStray lines in the face: `detail` down to 0.5.\n\nThe workflow `portrait_step_by_step` does the same with a node "
         "for each stage.",
         300,
     )
@@ -177,8 +180,7 @@ def portrait_sd15(drawing: Drawing) -> None:
     )
     drawing.note(
         "What to turn",
-        "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
-        "down to 2.\n\nNot enough memory: `crop_size` 384.",
+        f"{TURN} 2.\n\nNot enough memory: `crop_size` 384.",
         220,
     )
     result_stage(
