@@ -19,7 +19,7 @@ from ..values import check_number, check_option, check_whole
 from .aggregation import aggregate_residuals
 from .arrival import Arrival, watched
 from .attention import FlowAttention, with_flow_attention, with_target_maps
-from .correspondence import METHODS
+from .correspondence import FLOW_METHOD, METHODS
 from .matching import (
     FLOW_TIMESTEP,
     check_style_latent,
@@ -54,7 +54,7 @@ class Settings:
     noisy latent at its own t, as the paper writes it."""
     flow_timestep: int = FLOW_TIMESTEP
     """Noise level for `once`, 0 .. 999."""
-    flow_method: str = METHODS[0]
+    flow_method: str = FLOW_METHOD
     """One of `correspondence.METHODS`."""
     use_confidence: bool | None = None
     """Scale the warped features by the flow's confidence; False is eq. 7 as the paper writes it, None = as the appearance

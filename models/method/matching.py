@@ -10,7 +10,7 @@ import torch
 from ..errors import UserError
 from ..nets.portrait_net import taps
 from ..types import Flow, LoadedNet, PortraitNets, Profile
-from .correspondence import cost_volume, match_costs
+from .correspondence import match
 from .pairs import side_by_side, target_and_profile
 
 # A matching net works best on lightly noised latents: the error grows with t and at t >= 600 the flow is useless.
@@ -106,7 +106,7 @@ def matching_flow(
         (offsets `[B, 2, fh, fw]` in cells, confidence `[B, 1, fh, fw]`) on the tap's grid.
     """
     target, profile = pair_features(net, model_sampling, x, sigma, embedding, hint_features)
-    return match_costs(cost_volume(target, profile), *target.shape[-2:], method=method)
+    return match(target, profile, method)
 
 
 def flow_at_timestep(

@@ -80,7 +80,8 @@ def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
 @pytest.mark.parametrize("name", sorted({path.stem for path in WORKFLOWS} - {"portrait_step_by_step"}))
 def test_it_runs_in_the_real_server(name, server):
     """The shipped graph on the sample pictures with the demo bundle; portrait_step_by_step is run by the demo below."""
-    prompt = quickened(workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info))
+    api = workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info)
+    prompt = quickened(workflow_examples.on_the_demo(api))
     run = server.run_workflow(prompt)
     result = picture(server, run, prompt, demo.RESULT)
     assert result.ndim == 3 and result.std() > 1
@@ -94,7 +95,7 @@ def test_it_runs_in_the_real_server(name, server):
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 class TestEachWorkflow:
     def test_is_valid_for_this_comfyui(self, path, server):
-        api = workflow_api.to_api(load(path), server.object_info)
+        api = workflow_examples.on_the_demo(workflow_api.to_api(load(path), server.object_info))
         assert workflow_api.problems(api, server.object_info) == []
 
     def test_calls_its_outputs_by_their_names(self, path, server):

@@ -4,6 +4,7 @@
 `demo` is the small bundle that ships with the pack; its header figures are those of docs/model_card.md.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 from ...models.errors import UserError
@@ -39,6 +40,10 @@ _RECOGNISER = Preset(
     RecogniserSettings(),
 )
 
+_HINT = Preset(
+    LoopSettings(steps=800, batch=32, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, precision="bf16"), HintSettings()
+)
+
 PRESETS: dict[str, dict[str, Preset]] = {
     "demo": {
         "autoencoder": Preset(
@@ -50,11 +55,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
             shares=((128, 0.6), (256, 1.0)),
         ),
         "recogniser": _RECOGNISER,
-        "hint": Preset(
-            LoopSettings(steps=800, batch=32, lr=2e-3, schedule="cosine", warmup=50, ema=0.99, precision="bf16"),
-            HintSettings(),
-            shares=((256, 1.0),),
-        ),
+        "hint": dataclasses.replace(_HINT, shares=((256, 1.0),)),
         "matching": Preset(
             LoopSettings(
                 steps=1000,
@@ -90,12 +91,13 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "sd15": {
         "recogniser": _RECOGNISER,
+        "hint": _HINT,
         "matching": Preset(
-            LoopSettings(steps=200, batch=16, lr=1e-5, precision="fp16", validate_every=50),
+            LoopSettings(steps=200, batch=16, lr=1e-5, precision="auto", workers=4, validate_every=50),
             MatchingSettings(objective="paper"),
         ),
         "appearance": Preset(
-            LoopSettings(steps=20_000, batch=16, lr=1e-5, precision="fp16"),
+            LoopSettings(steps=20_000, batch=16, lr=1e-5, precision="auto", workers=4),
             AppearanceSettings(),
         ),
     },
