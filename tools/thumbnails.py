@@ -11,7 +11,7 @@ from ..models.errors import UserError
 from .comfy_server import PACK, ComfyServer, WorkflowError
 from .demo import copy_samples, node_titled, picture_of
 from .workflow_api import to_api
-from .workflow_examples import RESULT
+from .workflow_examples import RESULT, on_the_demo
 
 FOLDER = PACK / "workflows"
 SIDE = 400
@@ -69,7 +69,7 @@ def write_thumbnails(names: list[str], cpu: bool | None = None, folder: Path = F
             for path in paths:
                 if names and path.stem not in names:
                     continue
-                prompt = to_api(json.loads(path.read_text("utf-8")), server.object_info)
+                prompt = on_the_demo(to_api(json.loads(path.read_text("utf-8")), server.object_info))
                 run = server.run_workflow(prompt)
                 result = picture_of(server, run, node_titled(prompt, RESULT))
                 file = first_profile(prompt)

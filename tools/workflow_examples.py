@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..models.portrait import CropSettings
 from .demo import BEFORE_AFTER, PERSON_LORA, PROFILE, REPORT, RESULT, STYLE
-from .workflow_drawing import Drawing, Node, with_current_outputs
+from .workflow_drawing import Drawing, Node, origin, with_current_outputs
 
 STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
 PROFILE_FILE, STYLE_FILE = "icportrait_profile.png", "icportrait_style.png"
@@ -18,6 +18,10 @@ SWAP = (
     "**For real photographs** replace *Load Demo Bundle* by *Load Checkpoint* (SD1.5), *Load CLIP Vision* (ViT-L/14) and "
     "*Load Portrait Nets*, and set every `crop_size` to 512, `sampler_name` to euler, `steps` to 20 and `cfg` to 3. The demo bundle is "
     "small and knows synthetic heads only."
+)
+TURN = (
+    "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
+    "down to"
 )
 CONSENT = "Use only pictures of people who agreed to it."
 STEADY = 1.0
@@ -33,6 +37,8 @@ NETS_NOTE = (
 )
 CLIP_VISION_NOTE = f"[{CLIP_VISION}]({CLIP_VISION_URL}) (save it under this name) in `models/clip_vision`"
 FOR_SD15 = "in *Portrait* set `crop_size` to 512, `sampler_name` to euler, `steps` to 20 and `cfg` to 3"
+SD15_SETTINGS = {"crop_size": 512, "sampler_name": "euler", "steps": 20, "cfg": 3.0}
+DEMO_SETTINGS = {"crop_size": 256, "sampler_name": "lcm", "steps": 6, "cfg": 1.0}
 CUSTOMISED = "my_person_sd15.safetensors"
 TO_WORDS = (
     f"Files: [{CHECKPOINT}]({CHECKPOINT_URL}) in `models/checkpoints`, {CLIP_VISION_NOTE}. {NETS_NOTE}\n\n1. Select all nodes of this "
@@ -129,8 +135,7 @@ def portrait(drawing: Drawing) -> None:
     )
     drawing.note(
         "What to turn",
-        "Still the style's person: `noise_strength` up to 0.85.\n\nRight person, wrong light: `share` up to 0.5.\n\nHarsh colors: `cfg` "
-        "down to 1.\n\nStray lines in the face: `detail` down to 0.5.\n\nThe workflow `portrait_step_by_step` does the same with a node "
+        f"{TURN} 1.\n\nStray lines in the face: `detail` down to 0.5.\n\nThe workflow `portrait_step_by_step` does the same with a node "
         "for each stage.",
         300,
     )
@@ -141,6 +146,75 @@ def portrait(drawing: Drawing) -> None:
         "The report compares the likeness to the profile before and after: after should be higher. The flow picture should be smooth "
         "in the face.",
     )
+
+
+def portrait_sd15(drawing: Drawing) -> None:
+    """The portrait on SD1.5 with nets of one's own training."""
+    drawing.stage("1 Models")
+    checkpoint = drawing.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+    vision = drawing.add("CLIPVisionLoader", clip_name=CLIP_VISION)
+    names = {f"{role}_file": f"{Path(CHECKPOINT).stem}_{role}_fp16.safetensors" for role in ("matching", "appearance")}
+    nets = drawing.add("ICPortrait_LoadNets", **names)
+    drawing.note(
+        "Read me",
+        "**Portrait with SD1.5** and nets that you trained as the pack's training page says. Choose your files in the three loaders; "
+        f"nothing else needs a change.\n\n[{CHECKPOINT}]({CHECKPOINT_URL}), or the checkpoint you trained with, in `models/checkpoints`; "
+        f"{CLIP_VISION_NOTE}; your two nets in `models/icportrait`: training writes them under these names.",
+        300,
+    )
+    drawing.stage("2 Pictures")
+    profile = drawing.add("LoadImage", PROFILE, image=PROFILE_FILE)
+    style = drawing.add("LoadImage", STYLE, image=STYLE_FILE)
+    drawing.note("Pictures", f"{samples(PROFILE_FILE, STYLE_FILE)}\n\n{CONSENT}", 160)
+    drawing.stage("3 Portrait")
+    node = drawing.add(
+        "ICPortrait_Portrait",
+        model=checkpoint["MODEL"],
+        vae=checkpoint["VAE"],
+        clip_vision=vision["CLIP_VISION"],
+        nets=nets["nets"],
+        profile_image=profile["IMAGE"],
+        style_image=style["IMAGE"],
+        method="nets",
+        **SD15_SETTINGS,
+    )
+    drawing.note(
+        "What to turn",
+        f"{TURN} 2.\n\nNot enough memory: `crop_size` 384.",
+        220,
+    )
+    result_stage(
+        drawing,
+        node,
+        "portrait_sd15",
+        "The flow picture should be smooth in the face: if it is not, the matching net needs more steps. The report compares the likeness "
+        "to the profile before and after.",
+        title="4 Result",
+    )
+
+
+def on_the_demo(prompt: dict) -> dict:
+    """A workflow in API format with the demo bundle in the place of an SD1.5 checkpoint, its vision model and nets, and the widgets
+    that fit it: so that a graph which wants files of one's own can be run without them."""
+    places = {"CheckpointLoaderSimple": {0: 0, 2: 1}, "CLIPVisionLoader": {0: 2}, "ICPortrait_LoadNets": {0: 3}}
+    replaced = {key: places[node["class_type"]] for key, node in prompt.items() if node["class_type"] in places}
+    if not replaced:
+        return prompt
+    bundle = str(max(map(int, prompt)) + 1)
+    changed = {
+        bundle: {"class_type": "ICPortrait_LoadDemoBundle", "inputs": {}, "_meta": {"title": "Load Demo Bundle"}}
+    }
+    for key, node in prompt.items():
+        if key in replaced:
+            continue
+        inputs = {
+            name: [bundle, replaced[value[0]][value[1]]] if isinstance(value, list) and value[0] in replaced else value
+            for name, value in node["inputs"].items()
+        }
+        if node["class_type"] == "ICPortrait_Portrait":
+            inputs |= DEMO_SETTINGS
+        changed[key] = node | {"inputs": inputs}
+    return changed
 
 
 def text_to_portrait(drawing: Drawing) -> None:
@@ -743,6 +817,10 @@ BLUEPRINTS: dict[str, Callable[[Drawing], None]] = {
     "IC-Portrait (one face)": one_face,
     "IC-Portrait (group)": group,
 }
+DESCRIPTIONS = {
+    "IC-Portrait (one face)": "Puts the person of a photo into a picture, with the picture's pose and light: every stage, for one face.",
+    "IC-Portrait (group)": "Puts people into a group picture, each onto their face, with the picture's poses and light.",
+}
 EXAMPLES: dict[str, Callable[[Drawing], None]] = {
     example.__name__: example
     for example in (
@@ -750,6 +828,7 @@ EXAMPLES: dict[str, Callable[[Drawing], None]] = {
         photo_refine,
         novel_view_relight,
         portrait,
+        portrait_sd15,
         text_to_portrait,
         refine,
         flow_inspector,
@@ -770,7 +849,7 @@ def draw(name: str, object_info: dict) -> dict:
 
 def draw_blueprint(name: str, object_info: dict) -> dict:
     """One blueprint in the form the editor saves."""
-    drawing = Drawing(name, object_info)
+    drawing = Drawing(name, object_info, DESCRIPTIONS[name])
     BLUEPRINTS[name](drawing)
     return drawing.blueprint()
 
@@ -791,6 +870,9 @@ def write_examples(folder: Path, object_info: dict) -> list[Path]:
     for path in sorted(folder.glob("*.json")):
         if path.stem not in EXAMPLES:
             workflow = with_current_outputs(json.loads(path.read_text("utf-8")), object_info)
+            for node in workflow["nodes"]:
+                if node["type"] in object_info:
+                    node["properties"] |= origin(node["type"])
             path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", "utf-8")
             paths.append(path)
     for name in EXAMPLES:

@@ -9,6 +9,7 @@ from .numerics import LUMINANCE, blur, blurred_within, smoothstep, to_lab, to_li
 
 _CHIN = (152, 148, 377, 176, 400, 175, 199, 200, 18, 17)
 _JAW = (136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365)
+_EARS = (234, 454)
 # Shares of the chin that are beard, from which the style has one, and up to which the person has none.
 _BEARDED, _SHAVED = 0.4, 0.2
 
@@ -63,7 +64,11 @@ def shaved(image: np.ndarray, profile: np.ndarray, style: np.ndarray, skin: np.n
     # Below the jaw, not beside it: what is dark there may be the background.
     jaw = mesh[list(_JAW), :2]
     down = mesh[152, :2] - mesh[[61, 291], :2].mean(axis=0)
-    below = regions.polygon(np.concatenate([jaw, jaw[::-1] + 0.5 * down]), size)
+    to_neck = (mesh[list(_EARS), :2].mean(axis=0) - mesh[152, :2]) * (
+        1,
+        0,
+    )  # of a turned head it is no longer under the chin
+    below = regions.polygon(np.concatenate([jaw, jaw[::-1] + 0.5 * down + to_neck]), size)
     inner = 1 - regions.grown(1 - face, 0.03 * size)
     zone = blur(np.maximum(below, face * regions.hull(mesh, regions.LOWER_FACE, size)) * (1 - inner), 0.01 * size)
     luminance = to_linear(image) @ LUMINANCE

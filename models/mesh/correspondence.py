@@ -24,6 +24,9 @@ from .raster import Drawn, draw
 _DENSITY, _FACING, _FACING_AT_RIM = (0.25, 0.6), (0.1, 0.4), (0.45, 0.85)
 # A point is hidden behind another part of the face when it lies deeper by this share of the crop.
 _BEHIND = 0.04
+_EYES = ([*topology.LEFT_EYE, *topology.LEFT_BROW], [*topology.RIGHT_EYE, *topology.RIGHT_BROW])
+# A step in depth that is an edge, and how far from it colours are taken, as shares of the crop.
+_STEP, _MARGIN = 0.02, 0.012
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,19 +62,22 @@ def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatc
     density = own[:, 2].clip(0) / np.maximum(target_normals[:, 2], 0.2)
     seen = smoothstep(density, *_DENSITY) * smoothstep(own[:, 2], *_FACING) * ~_hidden(profile, size)
     seen *= 1 - _at_rim() * (1 - smoothstep(own[:, 2], *_FACING_AT_RIM))
-    fields = drawn.interpolated(np.column_stack([seen, seen[other], target_normals]))
+    # The mirrored half only where it is seen much better, and an eye from one half as a whole: two halves of two eyes make none.
+    better = seen - seen[other]
+    for eye in _EYES:
+        better[eye] = better[eye].mean()
+    fields = drawn.interpolated(np.column_stack([seen, seen[other], smoothstep(better, -0.3, -0.1), target_normals]))
     straight, mirrored = fields[..., 0], fields[..., 1]
-    # The mirrored half only where it is seen better.
-    near = np.where(mirrored <= straight, 1.0, straight / np.maximum(straight + mirrored * (1 - straight), 1e-3))
-    near = blur(near, 0.012 * size).clip(0, 1)
+    near = blur(fields[..., 2], 0.012 * size).clip(0, 1)
+    places = _pulled_in(profile, size)
     return MeshMatch(
         drawn,
-        drawn.interpolated(profile[:, :2]),
-        drawn.interpolated(profile[other, :2]),
+        drawn.interpolated(places),
+        drawn.interpolated(places[other]),
         near,
         (straight * near + mirrored * (1 - near)).clip(0, 1).astype(np.float32),
-        fields[..., 4].astype(np.float32),
-        fields[..., 2:],
+        fields[..., 5].astype(np.float32),
+        fields[..., 3:],
     )
 
 
@@ -122,6 +128,22 @@ def as_flow(match: MeshMatch) -> Flow:
         size,
         size,
     )
+
+
+def _pulled_in(mesh: np.ndarray, size: int) -> np.ndarray:
+    """The mesh's points `[468, 2]`, those on an edge behind which something deeper lies (the far cheek behind the nose, the background)
+    moved away from it: a mesh is not as exact as not to catch a line of what is behind.
+    """
+    drawn = draw(mesh, size)
+    depth = np.where(drawn.inside, drawn.interpolated(mesh[:, 2:])[..., 0], 1e4).astype(np.float32)
+    edge = (cv2.dilate(depth, np.ones((3, 3))) - depth > _STEP * size).astype(np.uint8)
+    away = cv2.distanceTransform(1 - edge, cv2.DIST_L2, 5)
+    smooth = blur(away, 0.004 * size)
+    direction = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)], axis=-1)
+    direction /= np.maximum(np.linalg.norm(direction, axis=-1, keepdims=True), 1e-3)
+    x, y = np.clip(mesh[:, :2].astype(int), 0, size - 1).T
+    short = np.clip(_MARGIN * size - away[y, x], 0, None) * drawn.inside[y, x]
+    return mesh[:, :2] + direction[y, x] * short[:, None]
 
 
 def moved_outline(picture: np.ndarray, source: np.ndarray, target: np.ndarray, face: np.ndarray) -> np.ndarray:

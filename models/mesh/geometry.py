@@ -7,7 +7,7 @@ import numpy as np
 from ..faces.mediapipe import topology
 from ..faces.mediapipe.pose import head_rotation
 
-EXPRESSIONS = ("profile", "style")
+EXPRESSIONS = ("profile", "style", "profile, style's gaze")
 
 
 def similarity_3d(
@@ -41,7 +41,7 @@ def posed(profile: np.ndarray, style: np.ndarray, expression: str = EXPRESSIONS[
     stable = np.array(list(topology.STABLE))
     matrix, shift = similarity_3d(profile[stable], style[stable], np.array(list(topology.STABLE.values())))
     result = profile @ matrix.T + shift
-    return result if expression == EXPRESSIONS[0] else _with_expression(result, style)
+    return _with_expression(result, style) if expression == EXPRESSIONS[1] else result
 
 
 def _with_expression(mesh: np.ndarray, style: np.ndarray) -> np.ndarray:

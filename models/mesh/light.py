@@ -31,8 +31,8 @@ from .numerics import (
 _SIDE = 160
 _SIGMA = 0.05
 """Of the low frequencies, in crop widths."""
-_COLOUR_SIGMA = 0.12
-_REMAINDER, _COLOUR = 0.45, 0.2
+_COLOUR_SIGMA = 0.08
+_REMAINDER, _COLOUR = 0.8, 0.4
 """Greatest natural logarithm of the gain beside the spherical harmonics, and of a colour's gain beside the mean colour's."""
 _DARKEST = 2e-3
 
@@ -120,6 +120,22 @@ def relit(profile: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
     field = gain.field**0.75 * np.clip(gain.mean, 0.6, 3) ** -0.5
     white = blur(white, 0.006 * size)[..., None]
     return to_srgb(to_linear(profile) * (gain.field * (1 - white) + field * white))
+
+
+def evened(picture: np.ndarray, gain: Gain, skin: np.ndarray) -> np.ndarray:
+    """The relit skin with less of its finest colours, and with less of all its detail where a shadow was made light: what hardly shows in
+    the dark (noise, stubble, freckles) is blotches there; `[S, S, 3]`.
+
+    Args:
+        picture: the relit profile, sRGB.
+        skin: its bare skin, `[S, S]`.
+    """
+    size, lab = len(picture), to_lab(picture)
+    brighter = smoothstep(np.log(np.maximum(gain.field @ LUMINANCE, _DARKEST) / gain.mean), 0.15, 0.9)
+    detail = lab - blurred_within(lab, skin, 0.03 * size)
+    less = np.stack([0.5 * brighter, 0.5 + 0.4 * brighter, 0.5 + 0.4 * brighter], axis=-1)
+    known = blur(skin, 0.006 * size) * smoothstep(blur(skin, 0.03 * size), 0.1, 0.4)
+    return from_lab(lab - detail * less * known[..., None])
 
 
 def bare_skin(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:

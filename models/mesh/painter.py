@@ -16,9 +16,11 @@ from ..painting import CropPair, CropResult
 from . import light, regions
 from .beard import shaved
 from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts, without_shadow_side
+from .gaze import looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
+from .glasses import rims
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
-from .skin import face_mask, skin_mask
+from .skin import FaceParts, face_parts
 
 MOST_DEGREES = 40
 """Heads turned further apart than this are warned about: the far half of the face is then mostly made up."""
@@ -37,7 +39,7 @@ class MeshSettings:
     shape: float = 1.0
     """1 the person's shape of the face, 0 the style's."""
     expression: str = EXPRESSIONS[0]
-    """Whose eyes and mouth are how far open: one of `EXPRESSIONS`."""
+    """Whose eyes and mouth are how far open, and where the eyes look: one of `EXPRESSIONS`."""
 
     def __post_init__(self) -> None:
         if self.expression not in EXPRESSIONS:
@@ -79,6 +81,14 @@ def crop_mesh(placement: Placement, crop: torch.Tensor, what: str) -> np.ndarray
     return found.points[: topology.POINTS]
 
 
+def _irises(placement: Placement) -> np.ndarray | None:
+    """The centres of both irises in the crop, `[2, 2]`, the viewer's left first; None for a face that was read without."""
+    points = placement.face.points_3d
+    if placement.face.layout != "mediapipe" or points is None or len(points) < topology.POINTS_WITH_IRISES:
+        return None
+    return points[[topology.POINTS, topology.POINTS + 5], :2] @ placement.matrix[:, :2].T + placement.matrix[:, 2]
+
+
 def mesh_match(
     pair: CropPair, settings: MeshSettings = MeshSettings()
 ) -> tuple[MeshMatch, np.ndarray, np.ndarray, np.ndarray]:
@@ -91,6 +101,9 @@ def mesh_match(
     style = crop_mesh(pair.style_placement, pair.style, "style reference")
     target = settings.shape * posed(profile, style, settings.expression) + (1 - settings.shape) * style
     match = match_meshes(profile, target, pair.style.shape[1])
+    irises = [_irises(placement) for placement in (pair.profile_placement, pair.style_placement)]
+    if settings.expression != EXPRESSIONS[0] and all(found is not None for found in irises):
+        match = looking_as(match, *irises, style, target)
     return without_shadow_side(match, pair.profile[0].numpy()), profile, style, target
 
 
@@ -118,17 +131,16 @@ class _OnTarget:
 def _on_target(
     match: MeshMatch,
     target: np.ndarray,
-    profile: tuple[np.ndarray, np.ndarray, np.ndarray],
-    style: tuple[np.ndarray, np.ndarray, np.ndarray],
+    profile: FaceParts,
+    style: FaceParts,
 ) -> _OnTarget:
-    """`profile` and `style`: crop, mesh in it, skin in it."""
     inside = match.drawn.inside.astype(np.float32)
-    warped = match.warped(profile[0]).clip(0, 1)
-    style_places = match.drawn.interpolated(style[1][:, :2])
-    style_face = sampled(style[0], style_places).clip(0, 1)
-    bare_profile = (match.warped(profile[2]) > 0.5) * (match.visible > 0.3) * inside
-    bare_style = (sampled(style[2], style_places) > 0.5) * inside
-    face = match.warped(face_mask(profile[2], profile[1]))
+    warped = match.warped(profile.crop).clip(0, 1)
+    style_places = match.drawn.interpolated(style.mesh[:, :2])
+    style_face = sampled(style.crop, style_places).clip(0, 1)
+    bare_profile = (match.warped(profile.skin) > 0.5) * (match.visible > 0.3) * inside
+    bare_style = (sampled(style.skin, style_places) > 0.5) * inside
+    face = match.warped(profile.face)
     own = face * inside * smoothstep(match.visible, 0.3, 0.8) * light.exposed(warped, inside)
     size = len(inside)
     # At the eyes' height no style's skin is filled in where it is not plain: the ends of its glasses would stay.
@@ -144,7 +156,7 @@ def _on_target(
         warped,
         style_face,
         own,
-        sampled(face_mask(style[2], style[1]), style_places) * inside,
+        sampled(style.face, style_places) * inside,
         light.bare_skin(warped, bare_profile, target),
         bare_style,
         plain,
@@ -169,7 +181,7 @@ def _hair_at_rim(warped: np.ndarray, target: np.ndarray) -> np.ndarray:
 def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> np.ndarray:
     """The warped photograph in the style's light, `[S, S, 3]`."""
     gain = light.light_gain(faces.profile, faces.style, faces.profile_skin, faces.style_skin, faces.match.normals)
-    relit = light.relit(faces.profile, gain, faces.mesh)
+    relit = light.evened(light.relit(faces.profile, gain, faces.mesh), gain, faces.profile_skin)
     skins = faces.profile_skin, faces.style_skin
     relit = light.coloured(relit, faces.style, faces.profile, skins, faces.mesh)
     relit = light.shifted(relit, shift)
@@ -199,10 +211,9 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     match, profile_mesh, style_mesh, target = mesh_match(pair, settings)
     size = pair.style.shape[1]
     profile, style = (crop[0].numpy().astype(np.float32) for crop in (pair.profile, pair.style))
-    style_skin = skin_mask(style, style_mesh)
-    faces = _on_target(
-        match, target, (profile, profile_mesh, skin_mask(profile, profile_mesh)), (style, style_mesh, style_skin)
-    )
+    style_parts = face_parts(style, style_mesh)
+    profile_parts = face_parts(profile, profile_mesh)
+    faces = _on_target(match, target, profile_parts, style_parts)
     shift = light.tone_shift(faces.profile, faces.style, faces.profile_skin, faces.style_skin, settings.skin_tone)
     relit = _relit(faces, shift, settings.light)
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
@@ -213,7 +224,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     # Beside the face the style's picture, its outline moved to the person's and its skin to the person's tone.
     oval = regions.oval(target, size)
     around = moved_outline(style, style_mesh, target, oval)
-    skin_around = blur(style_skin, 0.01 * size) * outskirts(oval, 0.12, 0.3)
+    skin_around = blur(style_parts.skin, 0.01 * size) * outskirts(oval, 0.12, 0.3)
     # Under the mask's soft rim the style's lips and chin lie where the person's do.
     around = np.where(faces.inside[..., None] > 0, faces.style, around)
     harmonised = light.harmonised(around, content, both, settings.light * skin_around)
@@ -222,8 +233,10 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     mask = _mask(faces)
     nearest = ndimage.distance_transform_edt(faces.inside == 0, return_distances=False, return_indices=True)
     image = blended(content[tuple(nearest)], around, mask).clip(0, 1)
-    image = shaved(image, faces.profile, faces.style, style_skin, target)
+    image = shaved(image, faces.profile, faces.style, style_parts.skin, target)
     image, _ = light.toned(image, style)
+    kept = rims(style, style_mesh, style_parts.skin) * (not profile_parts.glasses)
+    image = image + kept[..., None] * (style - image)
 
     changed = np.maximum(np.abs(around - style), np.abs(image - around)).max(axis=-1) > 1 / 512
     reach = smoothstep(blur(np.maximum(mask > 0, changed), 0.012 * size), 0.02, 0.5).astype(np.float32)
@@ -232,7 +245,8 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
         flow=as_flow(match),
         mask=torch.from_numpy(reach)[None],
         warped=_tensor(np.where(faces.inside[..., None] > 0, faces.profile, style)),
-        notes=notes_about(pair, profile_mesh, style_mesh),
+        notes=notes_about(pair, profile_mesh, style_mesh)
+        + _about_glasses(profile_parts.glasses, style_parts.glasses and not profile_parts.glasses and not kept.any()),
     )
 
 
@@ -263,6 +277,21 @@ def notes_about(pair: CropPair, profile: np.ndarray, style: np.ndarray) -> tuple
         notes.append(
             f"The profile's face is small (its crop has {width:.0f} pixels, enlarged {pair.profile_placement.scale:.1f} times), so it turns "
             "out soft: use a larger photograph."
+        )
+    return tuple(notes)
+
+
+def _about_glasses(worn: bool, lost: bool) -> tuple[str, ...]:
+    """`worn`: by the photograph's person; `lost`: the style reference's, whose rims are too faint to be cut out."""
+    notes = []
+    if worn:
+        notes.append(
+            "The profile wears glasses: they come along, without their arms. A photograph without glasses is better."
+        )
+    if lost:
+        notes.append(
+            "The style reference wears glasses with thin or clear rims: only their ends stay beside the face. Another style reference, or "
+            "a refining checkpoint, mends that."
         )
     return tuple(notes)
 

@@ -12,12 +12,16 @@ import torch.nn.functional as functional
 from ..errors import UserError
 
 METHODS = ("smooth", "window", "paper")
-"""The first is the nodes' default. `paper` is eq. 6 as written; what the others gain: `icportrait measure matching`."""
+"""`paper` is eq. 6 as written; what the others gain: `icportrait measure matching`."""
+FLOW_METHOD = METHODS[0]
+"""The read-out of training, validation and, unless another is chosen, of inference."""
 
 PRIOR = 1 / 8
 """Spread of motions between two aligned crops, in view widths: p(F) of eq. 4 for `smooth`."""
 SMOOTHNESS = 1.0
 """Radius (sigma) in cells within which `smooth` takes the flow as nearly affine."""
+BLOCK = 2**24
+"""Entries of the cost volume, or of gathered features, that matching holds at a time: 64 MB."""
 
 
 def cost_volume(target_features: torch.Tensor, profile_features: torch.Tensor) -> torch.Tensor:
@@ -30,46 +34,18 @@ def cost_volume(target_features: torch.Tensor, profile_features: torch.Tensor) -
     Returns:
         float32 `[B, h * w, h' * w']` in [-1, 1], rows and columns in raster order.
     """
-    target = functional.normalize(target_features.float().flatten(2), dim=1)
-    profile = functional.normalize(profile_features.float().flatten(2), dim=1)
-    return target.transpose(1, 2) @ profile
+    return unit_features(target_features).transpose(1, 2) @ unit_features(profile_features)
+
+
+def unit_features(features: torch.Tensor) -> torch.Tensor:
+    """Features `[B, C, h, w]` as float32 `[B, C, h * w]` of unit length."""
+    return functional.normalize(features.float().flatten(2), dim=1)
 
 
 def cell_grid(height: int, width: int, device=None) -> torch.Tensor:
     """Cell coordinates `[2, h, w]` (x, y), float32, top-left cell at (0, 0)."""
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     return torch.stack((x, y)).float()
-
-
-def flow_from_cost_volume(
-    cost: torch.Tensor,
-    height: int,
-    width: int,
-    method: str = "window",
-    window: int = 2,
-    temperature: float = 0.05,
-) -> torch.Tensor:
-    """Flow by the best match of each target cell (eq. 6), both halves being `height x width` cells.
-
-    Args:
-        cost: `[B, h * w, h * w]` from `cost_volume`.
-        method: `paper` is the plain argmax; `window` refines it by a softmax-weighted mean over the
-            (2 * window + 1)^2 cells around the argmax (window soft-argmax, as in GeoAware-SC, beyond the paper).
-        temperature: of that softmax, in units of cosine similarity.
-
-    Returns:
-        float32 `[B, 2, h, w]`, in cells.
-    """
-    if method not in ("window", "paper"):
-        raise UserError(f"Unknown matching method {method!r}; choose one of {', '.join(METHODS)}.")
-    grid = cell_grid(height, width, cost.device).flatten(1)  # [2, N]
-    best = cost.argmax(dim=-1)  # [B, N]
-    position = grid[:, best].permute(1, 0, 2)  # [B, 2, N]
-    if method == "window":
-        distance = (grid[:, None, :] - position[:, :, :, None]).abs().amax(dim=1)  # Chebyshev, [B, N, N]
-        weights = (cost / temperature).masked_fill(distance > window, float("-inf")).softmax(dim=-1)
-        position = torch.einsum("bij,cj->bci", weights, grid)
-    return (position - grid).unflatten(-1, (height, width))
 
 
 def cycle_confidence(flow_forward: torch.Tensor, flow_backward: torch.Tensor, tolerance: float = 1.0) -> torch.Tensor:
@@ -91,48 +67,72 @@ def cycle_confidence(flow_forward: torch.Tensor, flow_backward: torch.Tensor, to
 def match(
     target_features: torch.Tensor,
     profile_features: torch.Tensor,
-    method: str = "window",
+    method: str = FLOW_METHOD,
     **options,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flow target <- profile and its confidence from the two halves' features `[B, C, h, w]`; options as for `match_costs`."""
-    cost = cost_volume(target_features, profile_features)
-    return match_costs(cost, *target_features.shape[-2:], method, **options)
+    """Flow target <- profile and its confidence from the two halves' features `[B, C, h, w]`, without ever holding their whole
+    cost volume; options as for `match_costs`."""
+    size = target_features.shape[-2:]
+    target, profile = unit_features(target_features), unit_features(profile_features)
+    return _match(target, profile, *size, method, **options)
 
 
-def match_costs(
-    cost: torch.Tensor,
+def match_costs(cost: torch.Tensor, height: int, width: int, method: str = FLOW_METHOD, **options):
+    """The same from a cost volume `[B, N, N]`, which may be the mean of several.
+
+    Args:
+        method: one of `METHODS`. `smooth` adds to `window` the prior of eq. 4: motions between aligned crops are small, and
+            neighbours move alike. `prior` and `smoothness` belong to it alone.
+        window, temperature: `window` refines the argmax of eq. 6 by a softmax-weighted mean over the (2 * window + 1)^2 cells
+            around it (window soft-argmax, as in GeoAware-SC, beyond the paper); of that softmax, in units of cosine similarity.
+        tolerance: cycle error in cells, see `cycle_confidence`.
+        prior: spread of motions in view widths; 0 or infinity switches it off.
+        smoothness: radius of the robust local affine fit in cells; 0 switches it off.
+        block: entries of the cost volume that are worked on at a time.
+
+    Returns:
+        (flow `[B, 2, h, w]` in cells, confidence `[B, 1, h, w]` in [0, 1]).
+    """
+    # A volume is the product of itself with the identity, exactly.
+    identity = torch.eye(cost.shape[-1], device=cost.device).expand_as(cost)
+    return _match(cost.float().transpose(1, 2), identity, height, width, method, **options)
+
+
+def _match(
+    target: torch.Tensor,
+    profile: torch.Tensor,
     height: int,
     width: int,
-    method: str = "window",
+    method: str,
     window: int = 2,
     temperature: float = 0.05,
     tolerance: float = 1.0,
     prior: float = PRIOR,
     smoothness: float = SMOOTHNESS,
+    block: int = BLOCK,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flow target <- profile and its confidence from a cost volume `[B, N, N]`, which may be the mean of several.
-
-    Args:
-        method: one of `METHODS`. `smooth` adds to `window` the prior of eq. 4: motions between aligned crops are small, and
-            neighbours move alike. `prior` and `smoothness` belong to it alone.
-        window, temperature: of the soft-argmax, see `flow_from_cost_volume`.
-        tolerance: cycle error in cells, see `cycle_confidence`.
-        prior: spread of motions in view widths; 0 or infinity switches it off.
-        smoothness: radius of the robust local affine fit in cells; 0 switches it off.
-
-    Returns:
-        (flow `[B, 2, h, w]` in cells, confidence `[B, 1, h, w]` in [0, 1]).
-    """
-    backwards = cost.transpose(1, 2)
-    if method != "smooth":
-        forward = flow_from_cost_volume(cost, height, width, method, window, temperature)
-        backward = flow_from_cost_volume(backwards, height, width, method, window, temperature)
+    """`match_costs` of the volume target^T profile, of vectors `[B, C, N]`."""
+    if method not in METHODS:
+        raise UserError(f"Unknown matching method {method!r}; choose one of {', '.join(METHODS)}.")
+    smooth = method == "smooth"
+    grid = cell_grid(height, width, target.device).flatten(1)
+    target = target / temperature  # so that costs are what the softmax takes
+    if smooth:
+        target, profile = with_prior(target, profile, grid, width, prior)
+    there, back, total = _best_matches(target, profile, block, totals=smooth)
+    if method == "paper":
+        forward, backward = (
+            (grid[:, best].movedim(0, 1) - grid).unflatten(-1, (height, width)) for best in (there, back)
+        )
         return forward, cycle_confidence(forward, backward, tolerance)
-    penalty = motion_penalty(height, width, prior, cost.device) * temperature
-    forward = flow_from_cost_volume(cost - penalty, height, width, "window", window, temperature)
-    backward = flow_from_cost_volume(backwards - penalty, height, width, "window", window, temperature)
+    # Cells first: a neighbour's features then lie side by side.
+    target, profile = (vectors.transpose(1, 2).contiguous() for vectors in (target, profile))
+    forward = _soft_argmax(target, profile, there, height, width, window, block)
+    backward = _soft_argmax(profile, target, back, height, width, window, block)
     confidence = cycle_confidence(forward, backward, tolerance)
-    confidence = confidence * peak_share(cost - penalty, forward, window, temperature)
+    if not smooth:
+        return forward, confidence
+    confidence = confidence * _peak_share(target, profile, forward, total, window, block)
     if smoothness <= 0:
         return forward, confidence
     fitted = smooth_flow(forward, confidence, smoothness, tolerance)
@@ -140,29 +140,112 @@ def match_costs(
     return fitted, confidence * torch.exp(-0.5 * (residual / tolerance) ** 2)
 
 
-def motion_penalty(height: int, width: int, prior: float, device=None) -> torch.Tensor:
-    """Minus the log of a Gaussian prior on the motion, `[h * w, h * w]`: 0 for no motion.
+def with_prior(target, profile, grid, width: int, prior: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The vectors `[B, C, N]` with four entries more, whose products are the log of a Gaussian prior on the motion.
+
+    -s |p - q|^2 = 2 s p q - s |p|^2 - s |q|^2 for places p and q: so the matrix product adds it, both ways alike.
 
     Args:
-        prior: standard deviation in view widths; 0 or infinity gives no penalty anywhere.
+        grid: the cells' places, `[2, N]`.
+        prior: standard deviation in view widths; 0 or infinity adds nothing.
     """
-    grid = cell_grid(height, width, device).flatten(1)
     if prior <= 0 or math.isinf(prior):
-        return torch.zeros(grid.shape[1], grid.shape[1], device=device)
-    return torch.cdist(grid.T, grid.T).pow(2) / (2 * (prior * width) ** 2)
+        return target, profile
+    s = 1 / (2 * (prior * width) ** 2)
+    places = grid - grid.mean(dim=1, keepdim=True)  # small numbers lose the fewest digits
+    square, one = s * places.pow(2).sum(dim=0, keepdim=True), torch.ones_like(places[:1])
+    ours, theirs = torch.cat((2 * s * places, -square, one)), torch.cat((places, one, -square))
+    batch = target.shape[0]
+    return (
+        torch.cat((target, ours.expand(batch, -1, -1)), dim=1),
+        torch.cat((profile, theirs.expand(batch, -1, -1)), dim=1),
+    )
 
 
-def peak_share(cost: torch.Tensor, flow: torch.Tensor, window: int, temperature: float) -> torch.Tensor:
+def _best_matches(target, profile, block: int, totals: bool):
+    """One pass over the cost volume in blocks of rows, both directions at once.
+
+    Returns:
+        (best profile cell of each target cell `[B, N]`, best target cell of each profile cell, log of the sum of exp(cost) of
+        each row or None).
+    """
+    batch, _, cells = target.shape
+    rows = max(1, block // (cells * batch))
+    there, sums = [], []
+    best = torch.full((batch, cells), -math.inf, device=target.device)
+    back = torch.zeros((batch, cells), dtype=torch.long, device=target.device)
+    for start in range(0, cells, rows):
+        cost = target[:, :, start : start + rows].transpose(1, 2) @ profile
+        top, column = cost.max(dim=-1)
+        there.append(column)
+        value, row = cost.max(dim=1)
+        better = value > best
+        best, back = torch.where(better, value, best), torch.where(better, row + start, back)
+        if totals:  # in place: the block is not needed any more
+            sums.append(top + cost.sub_(top[..., None]).exp_().sum(dim=-1).log())
+    return torch.cat(there, dim=1), back, torch.cat(sums, dim=1) if totals else None
+
+
+def _costs_around(target, profile, centres, height: int, width: int, radius: int):
+    """Costs of some target cells with the cells around given places.
+
+    Args:
+        target: `[B, n, C]`.
+        profile: all cells, `[B, h * w, C]`.
+        centres: `[B, 2, n]`, whole numbers: x, y of the middle of each neighbourhood.
+
+    Returns:
+        (costs `[B, n, k]`, -inf beyond the border; x and y of the places `[B, n, k]`).
+    """
+    side = torch.arange(-radius, radius + 1, device=target.device)
+    x = (centres[:, 0, :, None, None] + side[None, None, None, :]).expand(-1, -1, len(side), -1).flatten(2)
+    y = (centres[:, 1, :, None, None] + side[None, None, :, None]).expand(-1, -1, -1, len(side)).flatten(2)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    cost = torch.stack(
+        [
+            torch.bmm(there.index_select(0, near.flatten()).view(*near.shape, -1), here[:, :, None])[..., 0]
+            for here, there, near in zip(target, profile, index, strict=True)
+        ]
+    )
+    return cost.masked_fill(~inside, -math.inf), x, y
+
+
+def _blocks(target, neighbours: int, block: int):
+    """Numbers of target cells, so many at a time that their neighbours' features stay within `block` entries."""
+    _, cells, channels = target.shape
+    return torch.arange(cells, device=target.device).split(max(1, block // (channels * neighbours)))
+
+
+def _soft_argmax(target, profile, best, height: int, width: int, window: int, block: int) -> torch.Tensor:
+    """Flow `[B, 2, h, w]`: the mean place within the window around the best match, weighted by softmax."""
+    places = []
+    for cells in _blocks(target, (2 * window + 1) ** 2, block):
+        chosen = best[:, cells]
+        centres = torch.stack((chosen % width, chosen.div(width, rounding_mode="floor")), dim=1)
+        cost, x, y = _costs_around(target[:, cells], profile, centres, height, width, window)
+        weights = cost.softmax(dim=-1)
+        places.append(torch.stack([(weights * axis).sum(dim=-1) for axis in (x, y)], dim=1))
+    return torch.cat(places, dim=2).unflatten(-1, (height, width)) - cell_grid(height, width, target.device)
+
+
+def _peak_share(target, profile, flow, total, window: int, block: int) -> torch.Tensor:
     """How surely one place is meant: the probability within the window around the flow, `[B, 1, h, w]` in [0, 1].
 
     Two alike eyes, or a bare wall, share the probability and score low: this rejects left-right mistakes.
+
+    Args:
+        total: log of the sum of exp(cost) over all profile cells, `[B, N]`.
     """
     height, width = flow.shape[-2:]
-    grid = cell_grid(height, width, cost.device).flatten(1)
-    position = grid + flow.flatten(2)  # [B, 2, N]
-    near = (grid[:, None, :] - position[:, :, :, None]).abs().amax(dim=1) <= window + 0.5
-    share = (cost / temperature).softmax(dim=-1).masked_fill(~near, 0).sum(dim=-1)
-    return share.unflatten(-1, (height, width))[:, None]
+    places = (cell_grid(height, width, flow.device) + flow).flatten(2)
+    shares = []
+    for cells in _blocks(target, (2 * window + 3) ** 2, block):
+        place = places[:, :, cells]
+        cost, x, y = _costs_around(target[:, cells], profile, place.round().long(), height, width, window + 1)
+        near = ((x - place[:, 0, :, None]).abs() <= window + 0.5) & ((y - place[:, 1, :, None]).abs() <= window + 0.5)
+        shares.append((cost - total[:, cells, None]).exp().masked_fill(~near, 0).sum(dim=-1))
+    return torch.cat(shares, dim=1).unflatten(-1, (height, width))[:, None]
 
 
 def _blurred(maps: torch.Tensor, sigma: float) -> torch.Tensor:

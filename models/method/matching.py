@@ -10,7 +10,7 @@ import torch
 from ..errors import UserError
 from ..nets.portrait_net import taps
 from ..types import Flow, LoadedNet, PortraitNets, Profile
-from .correspondence import cost_volume, match_costs
+from .correspondence import match
 from .pairs import side_by_side, target_and_profile
 
 # A matching net works best on lightly noised latents: the error grows with t and at t >= 600 the flow is useless.
@@ -106,7 +106,7 @@ def matching_flow(
         (offsets `[B, 2, fh, fw]` in cells, confidence `[B, 1, fh, fw]`) on the tap's grid.
     """
     target, profile = pair_features(net, model_sampling, x, sigma, embedding, hint_features)
-    return match_costs(cost_volume(target, profile), *target.shape[-2:], method=method)
+    return match(target, profile, method)
 
 
 def flow_at_timestep(
@@ -177,7 +177,7 @@ def estimate_flow(
         method: one of `correspondence.METHODS`.
 
     Raises:
-        UserError: sizes that do not fit.
+        UserError: sizes that do not fit, or NaN.
     """
     net = nets.matching
     check_style_latent(style_latent, profile)
@@ -190,4 +190,6 @@ def estimate_flow(
     offsets, confidence = flow_at_timestep(
         model.model, net, profile, style_latent, hint_features, timestep, method, seed
     )
+    if not (torch.isfinite(offsets).all() and torch.isfinite(confidence).all()):
+        raise UserError("The matching net made NaN values; run it in full precision, or load its file anew.")
     return Flow(offsets.cpu(), confidence.cpu(), *profile.image.shape[1:3])

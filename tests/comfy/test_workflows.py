@@ -51,6 +51,22 @@ def test_all_examples_are_there():
     assert needed <= {path.stem for path in WORKFLOWS}
 
 
+@pytest.mark.parametrize("path", [*WORKFLOWS, *sorted((PACK / "subgraphs").glob("*.json"))], ids=lambda path: path.stem)
+def test_the_editor_can_say_where_each_node_comes_from(path):
+    saved = load(path)
+    inner = [node for graph in saved.get("definitions", {}).get("subgraphs", []) for node in graph["nodes"]]
+    project = (PACK / "pyproject.toml").read_text("utf-8")
+    for node in inner or saved["nodes"]:
+        if node["type"] in ("MarkdownNote", "Note", "Reroute", "PrimitiveNode"):
+            continue
+        found = node["properties"]
+        ours = node["type"].startswith("ICPortrait_")
+        assert found["cnr_id"] == ("ic-portrait" if ours else "comfy-core"), node["type"]
+        assert f'name = "{found["cnr_id"]}"\nversion = "{found["ver"]}"' in project or not ours
+    for graph in saved.get("definitions", {}).get("subgraphs", []):
+        assert graph["description"] and graph["category"] == "IC-Portrait"
+
+
 @pytest.mark.parametrize("name", workflow_examples.EXAMPLES)
 def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
     committed = workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info)
@@ -64,7 +80,8 @@ def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
 @pytest.mark.parametrize("name", sorted({path.stem for path in WORKFLOWS} - {"portrait_step_by_step"}))
 def test_it_runs_in_the_real_server(name, server):
     """The shipped graph on the sample pictures with the demo bundle; portrait_step_by_step is run by the demo below."""
-    prompt = quickened(workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info))
+    api = workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info)
+    prompt = quickened(workflow_examples.on_the_demo(api))
     run = server.run_workflow(prompt)
     result = picture(server, run, prompt, demo.RESULT)
     assert result.ndim == 3 and result.std() > 1
@@ -78,7 +95,7 @@ def test_it_runs_in_the_real_server(name, server):
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 class TestEachWorkflow:
     def test_is_valid_for_this_comfyui(self, path, server):
-        api = workflow_api.to_api(load(path), server.object_info)
+        api = workflow_examples.on_the_demo(workflow_api.to_api(load(path), server.object_info))
         assert workflow_api.problems(api, server.object_info) == []
 
     def test_calls_its_outputs_by_their_names(self, path, server):

@@ -6,7 +6,7 @@ import torch
 
 from icportrait.models.faces.detection import find_faces
 from icportrait.models.faces.types import Face, Faces
-from icportrait.training.data.photographs import group_photograph, portrait_photograph
+from icportrait.training.data.photographs import group_photograph, packaged_portraits, portrait_photograph
 
 # The six boxes of the group photograph as a person reads them off, left to right (x of the centre of the face).
 GROUP_CENTRES_X = (115, 310, 512, 783, 940, 1170)
@@ -23,6 +23,13 @@ def group() -> tuple[torch.Tensor, Faces]:
 def astronaut() -> tuple[torch.Tensor, Faces]:
     """scikit-image's astronaut, `[1, 512, 512, 3]`, and her face."""
     image = portrait_photograph()
+    return image, find_faces(image)
+
+
+@functools.cache
+def officer() -> tuple[torch.Tensor, Faces]:
+    """matplotlib's portrait of Grace Hopper, `[1, 600, 512, 3]`, and her face with glasses."""
+    image = packaged_portraits()["grace_hopper.jpg"]
     return image, find_faces(image)
 
 

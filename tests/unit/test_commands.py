@@ -107,7 +107,20 @@ TRAIN = "train matching --run RUN --data DATA"
     "command,sentence",
     [
         (f"{TRAIN} --threads -3", "--threads must be at least 0; -3 was given."),
-        (f"{TRAIN} --accumulate 0", "--accumulate must be at least 1; 0 was given."),
+        (f"{TRAIN} --micro-batch -1", "--micro-batch must be at least 0; -1 was given."),
+        (f"{TRAIN} --ema 2", "--ema must lie from 0 to 1; 2.0 was given."),
+        (f"{TRAIN} --triplets 1.5", "--triplets must lie from 0 to 1; 1.5 was given."),
+        (f"{TRAIN} --sigma-end 0", "--sigma-end must be at least 0.01; 0.0 was given."),
+        (f"{TRAIN} --base FILE --vision FILE", "--base and --vision belong to --preset sd15, which is not given."),
+        ("train hint --preset sd15 --run RUN --data DATA --base GONE --vision FILE", "--base: there is no file GONE."),
+        (
+            "train hint --preset sd15 --run RUN --data DATA --base FILE --vision FILE",
+            "FILE is not a readable safetensors",
+        ),
+        ("train matching --preset sd15 --run RUN --data DATA --base FILE", "The sd15 preset needs --base"),
+        ("data heads --out OUT --groups 0", "--groups must be at least 1; 0 was given."),
+        ("data heads --out OUT --identities 0", "--identities must be at least 1; 0 was given."),
+        ("data heads --out OUT --size 63", "--size must be a multiple of 8; 63 was given."),
         (f"{TRAIN} --batch 0", "--batch must be at least 1; 0 was given."),
         (f"{TRAIN} --steps 0", "--steps must be at least 1; 0 was given."),
         (f"{TRAIN} --size -64", "--size must be at least 8; -64 was given."),
@@ -138,6 +151,8 @@ TRAIN = "train matching --run RUN --data DATA"
 def test_what_people_can_mend_is_one_sentence(command, sentence, data, tmp_path, capsys):
     places = {name: str(tmp_path / name.lower()) for name in ("RUN", "OUT", "GONE", "EMPTY")} | {"DATA": str(data)}
     (tmp_path / "empty").mkdir()
+    places["FILE"] = str(tmp_path / "file.safetensors")
+    (tmp_path / "file.safetensors").write_bytes(b"nothing")
     if "sd15" not in command:
         (tmp_path / "run").mkdir()
     assert cli.main([places.get(word, word) for word in command.split()]) == 2

@@ -1,5 +1,8 @@
 """Eq. 5 and 6, the confidence and the warp, against loops in float64 (plain_method.py)."""
 
+import itertools
+import math
+
 import numpy as np
 import plain_method as plain
 import pytest
@@ -108,8 +111,7 @@ class TestConfidence:
     def test_backward_flow_is_the_profiles(self):
         """The two directions differ: two target cells may share one profile cell, which can go back to one only."""
         target, profile = related()
-        cost = correspondence.cost_volume(target, profile)
-        forward = correspondence.flow_from_cost_volume(cost, HEIGHT, WIDTH, "paper")
+        forward, _ = correspondence.match(target, profile, "paper")
         there_and_back = [torch.from_numpy(np.stack(f)).float() for f in zip(*map(self._both, target, profile))]
         assert torch.equal(forward, there_and_back[0])
         wanted = correspondence.cycle_confidence(*there_and_back)
@@ -178,10 +180,19 @@ class TestSmooth:
         """One place looks like its like and nothing else: sure. It looks like two far places: half each."""
         cost = torch.full((1, 64, 64), -1.0)
         cost[0, range(64), range(64)] = 1.0
-        flow = torch.zeros(1, 2, 8, 8)
-        assert correspondence.peak_share(cost, flow, 1, 0.05)[0, 0, 0, 0] == pytest.approx(1, abs=1e-5)
+        options = {
+            "window": 1,
+            "temperature": 0.05,
+            "prior": 0.0,
+            "smoothness": 0.0,
+            "tolerance": 1e9,
+        }  # the share alone
+        sure = correspondence.match_costs(cost, 8, 8, "smooth", **options)[1]
+        assert sure[0, 0, 0, 0] == pytest.approx(1, abs=1e-5)
         cost[0, 0, 63] = 1.0
-        assert correspondence.peak_share(cost, flow, 1, 0.05)[0, 0, 0, 0] == pytest.approx(0.5, abs=1e-5)
+        assert correspondence.match_costs(cost, 8, 8, "smooth", **options)[1][0, 0, 0, 0] == pytest.approx(
+            0.5, abs=1e-5
+        )
 
     def test_the_prior_decides_between_two_alike_matches_for_the_nearer(self):
         target = torch.zeros(1, 2, 8, 8)
@@ -197,9 +208,16 @@ class TestSmooth:
         assert flow[0, :, 3, 2].tolist() == [4.0, 0.0]
 
     def test_no_motion_costs_nothing_and_one_spread_costs_a_half(self):
-        penalty = correspondence.motion_penalty(4, 16, prior=1 / 16)
-        assert penalty[0, 0] == 0 and penalty[0, 1] == pytest.approx(0.5) and penalty[0, 16] == pytest.approx(0.5)
-        assert not correspondence.motion_penalty(4, 16, prior=0).any()
+        grid, nothing = correspondence.cell_grid(4, 16).flatten(1), torch.zeros(1, 3, 64)
+
+        def penalty(prior):
+            target, profile = correspondence.with_prior(nothing, nothing, grid, 16, prior)
+            return -(target.transpose(1, 2) @ profile)[0]
+
+        found = penalty(1 / 16)
+        assert found[0, 0] == pytest.approx(0, abs=1e-5)
+        assert found[0, 1] == pytest.approx(0.5, abs=1e-5) and found[0, 16] == pytest.approx(0.5, abs=1e-5)
+        assert not penalty(0).any() and not penalty(math.inf).any()
 
     def test_confidence_ranks_rightly(self):
         """The target gets worse from left to right."""
@@ -210,6 +228,28 @@ class TestSmooth:
         error, order = (flow - truth).norm(dim=1).flatten(), confidence.flatten().argsort()
         thirds = [error[part].median().item() for part in order.chunk(3)]
         assert thirds[0] > thirds[1] > thirds[2]
+
+
+class TestBlocks:
+    @pytest.mark.parametrize("method", correspondence.METHODS)
+    def test_small_blocks_find_what_the_whole_volume_finds(self, method):
+        target, profile, _ = moved_pictures(size=12)
+        target, profile = torch.cat((target, profile)), torch.cat((profile, target))
+        whole = correspondence.match(target, profile, method)
+        small = correspondence.match(target, profile, method, block=500)
+        from_costs = correspondence.match_costs(correspondence.cost_volume(target, profile), 12, 12, method)
+        for one in (small, from_costs):
+            assert all(torch.allclose(a, b, atol=2e-4) for a, b in zip(whole, one, strict=True))
+
+    def test_memory_is_bounded_by_the_block_not_by_the_volume(self):
+        """A volume of 64 x 64 cells is 67 MB, and masks on it were five times as much."""
+        target, profile, _ = moved_pictures(size=64)
+        correspondence.match(target[..., :8, :8], profile[..., :8, :8])
+        with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+            correspondence.match(target, profile, block=2**20)
+        events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+        peak = max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+        assert peak < 4 * 2**20 * 8  # a block has 4 bytes an entry; the gathers and their indices a few such
 
 
 class TestWarp:

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import replace
 
+import cv2
 import face_photos
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from mesh_faces import face
 from icportrait.models.errors import UserError
 from icportrait.models.faces import identity
 from icportrait.models.faces.alignment import AlignmentSettings
-from icportrait.models.mesh import light, painter, regions
+from icportrait.models.mesh import glasses, light, painter, regions
 from icportrait.models.mesh.numerics import blended, to_lab, to_linear, to_srgb
 from icportrait.models.mesh.painter import MeshSettings, crop_mesh, paint_by_mesh
-from icportrait.models.mesh.skin import face_mask, skin_mask
+from icportrait.models.mesh.skin import face_parts, skin_mask, uncovered
 from icportrait.models.painting import identity_change, paint_face
 
 SIZE = 256
@@ -58,9 +59,54 @@ class TestSkin:
     def test_eyes_and_mouth_belong_to_the_face(self):
         result, _, _ = painted()
         mesh = crop_mesh(result.pair.profile_placement, result.pair.profile, "profile")
-        face = face_mask(np.zeros((SIZE, SIZE), np.float32), mesh)
+        grey = np.full((SIZE, SIZE, 3), 0.5, np.float32)  # nothing in the picture says where skin is
+        face = face_parts(grey, mesh).face
         for ring in (*regions.EYES, regions.topology.LIPS_INNER):
             assert face[regions.hull(mesh, ring, SIZE) > 0.5].min() > 0.9
+
+    def test_a_lock_in_the_colour_of_skin_is_found_by_its_edge(self):
+        mesh = face(side=0.7 * SIZE) * (SIZE / 128)
+        mesh[:, :2] += SIZE / 2 - mesh[:, :2].mean(axis=0)
+        picture = np.full((SIZE, SIZE, 3), (0.75, 0.6, 0.5), np.float32)
+        left, right = mesh[:, 0].min(), mesh[:, 0].max()
+        edge = int(left + 0.2 * (right - left))
+        picture[:, :edge] *= (1 + 0.08 * np.sin(np.arange(edge) * 1.5))[None, :, None]
+        picture[:, edge - 2 : edge + 2] *= 0.7
+        free, _ = uncovered(picture, mesh)
+        inside = regions.oval(mesh, SIZE) > 0.5
+        beside = np.arange(SIZE)[None] < edge - 6
+        assert free[inside & beside].mean() < 0.1
+        assert free[inside & ~(np.arange(SIZE)[None] < edge + 12)].mean() > 0.95
+
+
+class TestGlasses:
+    def picture(self, rim):
+        mesh = face(side=0.7 * SIZE)
+        mesh[:, :2] += SIZE / 2 - mesh[:, :2].mean(axis=0)
+        picture = np.full((SIZE, SIZE, 3), (0.75, 0.6, 0.5), np.float32)
+        drawn = np.zeros((SIZE, SIZE), np.uint8)
+        centres = [mesh[list(eye), :2].mean(axis=0) for eye in ((33, 133), (263, 362))]
+        apart = np.linalg.norm(centres[1] - centres[0])
+        for centre in centres:
+            cv2.circle(drawn, tuple(int(c) for c in centre), int(0.36 * apart), 1, 4)
+        ends = [(int(c[0] + s * 0.36 * apart), int(c[1])) for c, s in zip(centres, (1, -1))]
+        cv2.line(drawn, *ends, 1, 4)
+        picture[drawn > 0] = rim
+        return picture, mesh, drawn > 0
+
+    def test_dark_rims_are_found_and_cut_out(self):
+        picture, mesh, drawn = self.picture((0.05, 0.05, 0.06))
+        assert glasses.wears_glasses(picture, mesh)
+        found = glasses.rims(picture, mesh, np.ones((SIZE, SIZE), np.float32) * ~drawn)
+        assert (
+            found[drawn].mean() > 0.8
+            and found[~cv2.dilate(drawn.astype(np.uint8), np.ones((9, 9))).astype(bool)].max() < 0.05
+        )
+
+    def test_a_bare_face_wears_none(self):
+        picture, mesh, drawn = self.picture((0.75, 0.6, 0.5))
+        assert not glasses.wears_glasses(picture, mesh)
+        assert glasses.rims(picture, mesh, np.ones((SIZE, SIZE), np.float32)).max() == 0
 
 
 class TestLight:
@@ -151,6 +197,13 @@ class TestPaint:
         assert painter.notes_about(result.pair, face(0), face(30)) == ()
         (note,) = painter.notes_about(result.pair, face(-10), face(40))
         assert "50 degrees apart (yaw -10 and 40)" in note
+
+    def test_glasses_are_warned_about(self):
+        (officer, worn), (astronaut, bare) = face_photos.officer(), face_photos.astronaut()
+        first, second = (officer, worn.frames[0][0]), (astronaut, bare.frames[0][0])
+        settings = AlignmentSettings(crop_size=SIZE)
+        assert "The profile wears glasses" in paint_face(*second, *first, paint_by_mesh, settings).crop.notes[-1]
+        assert "style reference wears glasses" in paint_face(*first, *second, paint_by_mesh, settings).crop.notes[-1]
 
     @pytest.mark.parametrize("bad", [{"skin_tone": 2}, {"light": -1}, {"shape": float("nan")}, {"expression": "x"}])
     def test_bad_settings(self, bad):

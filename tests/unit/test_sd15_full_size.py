@@ -12,23 +12,19 @@ import comfy.model_management
 import comfy.ops
 import comfy.sample
 import comfy.sd
-import comfy.sd1_clip
 import pytest
 import torch
-from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.ldm.modules.attention import BasicTransformerBlock
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from safetensors.torch import save_file
 from tiny_models import picture, randomise
 
 from icportrait.models.method import encoding, injection, matching
-from icportrait.models.method.attention import with_flow_attention
+from icportrait.models.method.attention import FlowAttention, with_flow_attention
 from icportrait.models.method.pixel_sampling import sample_pixels
 from icportrait.models.nets import files as net_files
 from icportrait.models.nets import loading
 from icportrait.models.nets import portrait_net as nets
 from icportrait.models.types import Flow, Profile
-from icportrait.training.evaluation.measure.flops import SD15_VAE
+from icportrait.training.evaluation.measure.dryrun import RandomWeights, checkpoint_shapes, write_checkpoint
 
 # The published checkpoint's own figures: tensors and parameters of each part.
 PARTS = {
@@ -38,61 +34,17 @@ PARTS = {
 }
 
 
-def shapes_of_checkpoint() -> dict[str, torch.Size]:
-    """Names and shapes of every weight of an SD1.5 checkpoint; nothing is allocated."""
-    operations = comfy.ops.disable_weight_init
-    shapes = {}
-    unet = UNetModel(device="meta", operations=operations, **nets.SD15_UNET)
-    shapes |= {f"model.diffusion_model.{name}": tensor.shape for name, tensor in unet.state_dict().items()}
-    with torch.device("meta"):
-        vae = AutoencoderKL(ddconfig=SD15_VAE, embed_dim=4)
-    shapes |= {f"first_stage_model.{name}": tensor.shape for name, tensor in vae.state_dict().items()}
-    text = comfy.sd1_clip.SD1ClipModel(device="meta", dtype=torch.float16)
-    for name, tensor in text.state_dict().items():
-        if name.startswith("clip_l.transformer.text_model."):
-            shapes[name.replace("clip_l.", "cond_stage_model.")] = tensor.shape
-    return shapes
-
-
-class Weights:
-    """Random fp16 tensors cut from one block: a thousand million draws would take longer than the test."""
-
-    def __init__(self, seed: int):
-        self.block = torch.randn(2**22, generator=torch.Generator().manual_seed(seed))
-        self.used = 0
-
-    def __call__(self, name: str, shape: torch.Size) -> torch.Tensor:
-        """Weights with gain about 1, norms near 1, biases near 0."""
-        count = shape.numel()
-        self.used += 9973  # every tensor starts elsewhere in the block
-        values = self.block.roll(-self.used)
-        if count > len(values):
-            values = values.repeat(-(-count // len(values)))
-        values = values[:count].reshape(shape)
-        if len(shape) > 1:
-            return (values / values[0].numel() ** 0.5).half()
-        return (values * 0.05 + (1.0 if name.endswith("weight") else 0.0)).half()
-
-
-def write_checkpoint(path, shapes: dict[str, torch.Size]) -> None:
-    """A checkpoint file as published: fp16, one file, position_ids included."""
-    weights = Weights(1)
-    tensors = {name: weights(name, shape) for name, shape in shapes.items()}
-    tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    save_file(tensors, path)
-
-
 def write_net(path, role: str, seed: int) -> None:
     """A full-size net of random weights."""
     config = nets.net_config(role, nets.SD15_UNET)
-    weights = Weights(seed)
+    weights = RandomWeights(seed)
     shapes = {name: tensor.shape for name, tensor in nets.build_net(config, device="meta").state_dict().items()}
     tensors = {name: weights(name, shape) for name, shape in shapes.items()}
     net_files.save_net(path, tensors, config, {"steps": 0, "license": "CC0-1.0"})
 
 
 def test_the_checkpoint_has_sd15s_own_names_and_sizes():
-    shapes = shapes_of_checkpoint()
+    shapes = checkpoint_shapes()
     for prefix, (tensors, parameters) in PARTS.items():
         part = [shape for name, shape in shapes.items() if name.startswith(prefix)]
         assert (len(part), sum(shape.numel() for shape in part)) == (tensors, parameters)
@@ -121,7 +73,7 @@ def test_attention_along_the_flow_needs_no_square_of_the_tokens():
     tokens, context = torch.randn(rows, 64 * 128, 320, generator=generator), torch.zeros(rows, 1, 768)
     plain = {"original_shape": [rows, 4, 64, 128]}
     offsets, confidence = torch.zeros(rows, 2, 512, 512), torch.ones(rows, 1, 512, 512)
-    attending = with_flow_attention(plain, offsets, confidence, 1.0)
+    attending = with_flow_attention(plain, FlowAttention(offsets, confidence, 1.0))
     results = {}
     peaks = [
         peak_bytes(lambda name=name, options=options: results.update({name: block(tokens.clone(), context, options)}))
@@ -136,7 +88,7 @@ def test_attention_along_the_flow_needs_no_square_of_the_tokens():
 @pytest.mark.slow
 def test_runs_with_full_size_nets(tmp_path):
     checkpoint = tmp_path / "sd15.safetensors"
-    write_checkpoint(checkpoint, shapes_of_checkpoint())
+    write_checkpoint(checkpoint)
     for seed, role in enumerate(nets.ROLES, 2):
         write_net(tmp_path / f"{role}.safetensors", role, seed)
     gc.collect()

@@ -1,11 +1,20 @@
 """Shards: round trip, damage is named, never skipped."""
 
+import io
+import tarfile
+
 import cv2
 import numpy as np
 import pytest
 
 from icportrait.training.data import shards
 from icportrait.training.data.contact_sheet import GREY, contact_sheet, warp_profile
+
+META = {
+    "format_version": shards.FORMAT_VERSION,
+    "identity": {"target": 1, "style": 2},
+    "scene": {"target": 1, "profile": 0, "style": 1},
+}
 
 
 def make_sample(key="a0", size=32):
@@ -22,7 +31,7 @@ def make_sample(key="a0", size=32):
         "profile.webp": data,
         "style.webp": data,
         "truth.npz": shards.encode_truth(flow, *masks),
-        "meta.json": {"format_version": shards.FORMAT_VERSION, "cameras": {"target": [0.0] * 25}},
+        "meta.json": META | {"cameras": {"target": [0.0] * 25}},
     }
     return sample, picture, flow, masks
 
@@ -113,6 +122,45 @@ def test_missing_member_is_named(tmp_path):
         list(shards.read_shards([path]))
 
 
+@pytest.mark.parametrize(
+    "meta,said",
+    [
+        (b"null", "meta.json: a NoneType, not a dictionary"),
+        (META | {"cameras": None}, "meta.json: cameras is no dictionary"),
+        (META | {"landmarks5": {"target": [[float("nan"), 1]] * 5}}, "landmarks5 target is not 5 x 2 finite numbers"),
+        (META | {"scene": {"target": 1}}, "no scene of the profile"),
+    ],
+)
+def test_meta_that_makes_no_sense_is_named(tmp_path, meta, said):
+    path = write(tmp_path / "bad.tar", meta_json=meta)
+    (problem,) = shards.validate_shards([path])
+    assert "bad.tar: a0.meta.json" in problem and said in problem
+    with pytest.raises(shards.ShardError, match="bad.tar: a0.meta.json"):
+        list(shards.read_shards(path))
+
+
+def _npz(**arrays) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    return out.getvalue()
+
+
+def test_a_flow_of_another_type_is_named(tmp_path):
+    masks = dict.fromkeys(shards.MASKS, np.zeros((32, 4), np.uint8))
+    flow = np.full((2, 32, 32), np.nan, np.float32)
+    path = write(tmp_path / "bad.tar", truth_npz=_npz(flow=flow, size=np.array([32, 32]), **masks))
+    assert "bad.tar: a0.truth.npz: flow is float32" in shards.validate_shards([path])[0]
+
+
+def test_a_link_is_not_passed_over(tmp_path):
+    path = tmp_path / "link.tar"
+    with tarfile.open(path, "w") as tar:
+        info = tarfile.TarInfo("a0.target.webp")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        tar.addfile(info)
+    assert "link.tar: a0.target.webp: a link or device" in shards.validate_shards([path])[0]
+
+
 def test_other_format_version_is_refused(tmp_path):
     path = write(tmp_path / "new.tar", meta_json={"format_version": shards.FORMAT_VERSION + 1})
     with pytest.raises(shards.ShardError, match=r"a0\.meta\.json: format version 2, this code reads 1"):
@@ -120,15 +168,16 @@ def test_other_format_version_is_refused(tmp_path):
 
 
 def test_validate_lists_every_problem(tmp_path):
-    camera = {"format_version": shards.FORMAT_VERSION, "cameras": {"target": [0.0] * 24}}
+    camera = META | {"cameras": {"target": [0.0] * 24}}
     small = make_sample(size=16)[0]["profile.webp"]
     one = write(tmp_path / "one.tar", profile_webp=small, meta_json=camera)
     two = write(tmp_path / "two.tar")
     problems = shards.validate_shards([one, two])
-    assert len(problems) == 3
+    assert len(problems) == 2
     assert "a0.profile.webp: (16, 16, 3), target is (32, 32, 3)" in problems[0]
-    assert "camera target is not 25 finite numbers" in problems[1]
-    assert "two.tar: a0: also in" in problems[2]
+    assert "two.tar: a0: also in" in problems[1]
+    (problem,) = shards.validate_shards([write(tmp_path / "three.tar", meta_json=camera)])
+    assert "camera target is not 25 finite numbers" in problem
 
 
 def test_failed_write_leaves_nothing(tmp_path):

@@ -220,7 +220,11 @@ class TestTrackers:
 
     def test_none_writes_no_log(self, tmp_path):
         train(Toy(), LoopSettings(steps=10, batch=4, tracker="none"), tmp_path / "run", "toy")
-        assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoint.safetensors", "settings.json"]
+        assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+            "checkpoint.safetensors",
+            "settings.json",
+            "training.lock",
+        ]
 
 
 class TestMinSnr:
@@ -268,26 +272,29 @@ class TestEmbeddings:
         items = [(i, sample) for i, sample in enumerate(samples.samples)]
         settings = ConditioningSettings(drop=0.5)
         computed = draw_batch(samples, items, 3, 0, vision, settings)
-        sample_sets.embed_samples(tmp_path / "run", samples, vision)
+        sample_sets.embed_samples(samples, vision)
         vision.forward = None  # not run again
         cached = draw_batch(samples, items, 3, 0, torch.nn.Linear(1, 1), settings)
         assert torch.allclose(cached.context, computed.context, atol=1e-6) and cached.context.shape == (4, 1, 24)
         assert (cached.context == 0).flatten(1).all(1).tolist() == (computed.context == 0).flatten(1).all(1).tolist()
 
     def test_are_kept_for_one_encoder_only(self, tmp_path):
-        samples, (_, vision) = sample_set(tmp_path), random_base()
-        sample_sets.embed_samples(tmp_path / "run", samples, vision)
-        path = tmp_path / "run" / "embeddings_full.safetensors"
-        stamp, first = path.stat().st_mtime_ns, dict(samples.embeddings)
-        again = sample_set(tmp_path)
-        sample_sets.embed_samples(tmp_path / "run", again, vision)
-        assert path.stat().st_mtime_ns == stamp and same(first, again.embeddings)
+        shard, (_, vision) = write_shard(tmp_path / "tiny.tar"), random_base()
+
+        def embedded(encoder):
+            samples = sample_sets.stored_samples(tmp_path / "run", [shard], None)
+            sample_sets.embed_samples(samples, encoder)
+            return samples, dict(samples.embeddings)
+
+        _, first = embedded(vision)
+        path = tmp_path / "run" / "samples_full" / "tiny.embeddings.safetensors"
+        stamp = path.stat().st_mtime_ns
+        assert same(first, embedded(vision)[1]) and path.stat().st_mtime_ns == stamp
         other = random_base(seed=9)[1]
-        third = sample_set(tmp_path)
-        sample_sets.embed_samples(tmp_path / "run", third, other)
-        for sample in third.samples:
-            wanted = embed_images(other, third.images([sample.profile]))[0, 0]
-            assert torch.allclose(third.embeddings[sample.profile], wanted, atol=1e-6)
+        samples, third = embedded(other)
+        for sample in samples.samples:
+            wanted = embed_images(other, samples.images([sample.profile]))[0, 0]
+            assert torch.allclose(third[sample.profile], wanted, atol=1e-6)
             assert not torch.allclose(wanted, first[sample.profile], atol=1e-2)
         assert read_tensors(path)[1]["encoder"] == sample_sets.fingerprint(other)
 
@@ -383,7 +390,7 @@ class TestValidation:
             return torch.zeros(3, 2, 4, 4), torch.zeros(3, 2, 4, 4)
 
         monkeypatch.setattr(task, "features", told)
-        monkeypatch.setattr("icportrait.training.tasks.validation.match", lambda a, b: (wanted["flow"], None))
+        monkeypatch.setattr("icportrait.training.tasks.validation.match", lambda a, b, method: (wanted["flow"], None))
         validator = Validator(task, held_out, draws=1)
         wanted["off"] = 0.0
         assert validator._match_error() == {"epe_px": pytest.approx(0, abs=1e-5), "pck_0.05": 100.0}

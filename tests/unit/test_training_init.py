@@ -54,7 +54,7 @@ def test_training_begins_with_the_files_weights(tmp_path, samples, role):
     for name, tensor in theirs.state_dict().items():
         assert torch.equal(task.net.get_parameter(name), tensor.half().float()), name
     written = read_metadata(tmp_path / "run" / "net" / "net.safetensors")
-    assert written["training"]["init"] == {"file": "bundle.safetensors", "steps": 70}
+    assert written["training"]["init"] == {"file": "bundle.safetensors", "steps": 70, "license": "CC0-1.0"}
     assert written["config"]["gate"] is (role == "appearance") and written["config"]["alpha"] == 1.0
     facts = json.loads((tmp_path / "run" / "net" / "settings.json").read_text())["facts"]
     assert facts["init"] == written["training"]["init"]

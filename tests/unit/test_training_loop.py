@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from filelock import FileLock
 from tiny_models import randomise
 from tiny_training import UNET, VISION, random_base, random_matching, sample_set
 
@@ -67,8 +68,8 @@ class TestResume:
 
     @pytest.mark.parametrize(
         "options",
-        [{}, {"ema": 0.9, "warmup": 4}, {"accumulate": 2}, {"clip": 0.01, "weight_decay": 0.1}],
-        ids=["plain", "average", "accumulate", "clip"],
+        [{}, {"ema": 0.9, "warmup": 4}, {"micro_batch": 2}, {"clip": 0.01, "weight_decay": 0.1}],
+        ids=["plain", "average", "micro-batches", "clip"],
     )
     def test_toy(self, tmp_path, options):
         settings = {"batch": 4, "lr": 0.02} | options
@@ -172,7 +173,7 @@ class TestStep:
         """The loss is so small that Adam's epsilon matters: then the gradient's size does, not only its direction."""
         settings = {"steps": 3, "batch": 8, "lr": 0.1, "clip": 1e9}
         whole = train(Toy(scale=1e-8), LoopSettings(**settings), tmp_path / "1", "toy")
-        parts = train(Toy(scale=1e-8), LoopSettings(accumulate=4, **settings), tmp_path / "4", "toy")
+        parts = train(Toy(scale=1e-8), LoopSettings(micro_batch=2, **settings), tmp_path / "4", "toy")
         moved = max((a - b).abs().max() for a, b in zip(whole.parameters(), Toy().parameters(), strict=True))
         assert moved > 0.05
         for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
@@ -227,12 +228,95 @@ class TestStep:
         "options,message",
         [
             ({"schedule": "linear"}, "'linear'; choose constant or cosine"),
-            ({"accumulate": 3}, "multiple of --accumulate"),
+            ({"precision": "fp8"}, "'fp8'; choose one of no, bf16, fp16, auto"),
+            ({"ema": 2.0}, "--ema must lie from 0 to 1; 2.0 was given"),
+            ({"ema": 1.0}, "--ema must be below 1"),
+            ({"lr": float("nan")}, "--lr must be at least 0; nan was given"),
+            ({"clip": -1.0}, "--clip must be at least 0"),
         ],
     )
     def test_impossible_settings_are_refused(self, options, message):
         with pytest.raises(ValueError, match=message):
             LoopSettings(steps=1, **options)
+
+    def test_a_batch_that_cannot_be_shared_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match=r"multiple of processes x --micro-batch \(1 x 3\)"):
+            train(Toy(), LoopSettings(steps=1, batch=4, micro_batch=3), tmp_path, "toy")
+
+    def test_two_trainings_in_one_folder_are_refused(self, tmp_path):
+        with FileLock(tmp_path / "training.lock"):
+            with pytest.raises(ValueError, match="Another training works in"):
+                train(Toy(), LoopSettings(steps=1, batch=4), tmp_path, "toy")
+        train(Toy(), LoopSettings(steps=1, batch=4), tmp_path, "toy")
+
+    def test_logged_figures_are_means_over_micro_batches_and_steps(self, tmp_path, monkeypatch):
+        logged = []
+        monkeypatch.setattr(loop.Accelerator, "log", lambda self, values, step: logged.append(values))
+        train(Toy(), LoopSettings(steps=10, batch=4, micro_batch=1, lr=0.0, tracker="none"), tmp_path, "toy")
+        task = Toy()
+        wanted = [task(step, [position])[0].item() for step in range(10) for position in range(4)]
+        assert logged[0]["loss"] == pytest.approx(sum(wanted) / 40)
+
+
+class Overflowing(Toy):
+    """fp16: the gradient overflows at the first two draws, the loss itself at the fifth."""
+
+    def forward(self, step: int, items: list):
+        loss, figures = super().forward(step, items)
+        if step in (0, 1):
+            loss = loss + (self.second.weight.sum() * 1e30) ** 2 * 1e-9
+        return loss * (float("inf") if step == 4 else 1.0), figures
+
+
+class TestHalfPrecision:
+    """The scaler of fp16, on the CPU: accelerate itself starts it on GPUs only."""
+
+    @pytest.fixture(autouse=True)
+    def scaler(self, monkeypatch):
+        plain = loop._accelerator
+
+        def with_scaler(settings, folder):
+            accelerator = plain(settings, folder)
+            accelerator.native_amp = True
+            accelerator.state._mixed_precision = "fp16"
+            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)
+            return accelerator
+
+        monkeypatch.setattr(loop, "_accelerator", with_scaler)
+        monkeypatch.setitem(loop.DTYPES, "fp16", torch.float32)
+
+    def test_skipped_steps_are_no_steps_and_the_scale_resumes(self, tmp_path):
+        settings = {"batch": 4, "lr": 0.02, "ema": 0.9, "tracker": "none"}
+        task = train(Overflowing(), LoopSettings(steps=6, **settings), tmp_path / "whole", "toy")
+        assert len(task.steps) == 6 + 3  # every draw is a new one
+        whole = checkpoint(tmp_path / "whole")
+        assert (whole["step"], whole["draw"]) == (6, 9) and all(torch.isfinite(t).all() for t in whole.values())
+        assert whole["scaler/scale"] == 2.0**10 / 2**3 * 2
+        for steps in (3, 6):
+            train(Overflowing(), LoopSettings(steps=steps, **settings), tmp_path / "parts", "toy")
+        assert same(whole, checkpoint(tmp_path / "parts"))
+
+    def test_it_stops_where_nothing_helps(self, tmp_path):
+        task = Toy(fail_at=None, scale=float("inf"))
+        with pytest.raises(TrainingStopped, match="fp16 overflowed 30 times in a row at step 0.*bf16"):
+            train(task, LoopSettings(steps=6, batch=4, tracker="none"), tmp_path, "toy")
+
+
+class TestFeeding:
+    @pytest.mark.parametrize("micro_batch", [0, 1])
+    def test_workers_draw_what_the_loop_draws(self, tmp_path, micro_batch):
+        samples = sample_set(tmp_path, styles=True)
+
+        def trained(folder, steps, workers):
+            unet, vision = random_base()
+            task = MatchingTask(samples, unet, vision, UNET, MatchingSettings(objective="paper", triplets=0.5))
+            randomise(task.net, 1)
+            options = {"batch": 2, "lr": 1e-3, "micro_batch": micro_batch, "tracker": "none"}
+            return weights(train(task, LoopSettings(steps=steps, workers=workers, **options), folder, "matching"))
+
+        alone = trained(tmp_path / "alone", 4, 0)
+        trained(tmp_path / "fed", 2, 2)
+        assert same(alone, trained(tmp_path / "fed", 4, 2))
 
 
 class TestRunningAverage:
@@ -266,7 +350,12 @@ def test_the_run_folder(tmp_path):
     train(Toy(), LoopSettings(steps=10, batch=4), tmp_path / "run", "toy", {"base": "mine"})
     told = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert told["settings"]["steps"] == 10 and told["facts"] == {"base": "mine"}
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoint.safetensors", "log", "settings.json"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "checkpoint.safetensors",
+        "log",
+        "settings.json",
+        "training.lock",
+    ]
     events = list((tmp_path / "run" / "log").rglob("events.*"))
     assert events and any(b"gradient_norm" in path.read_bytes() for path in events)
 

@@ -149,6 +149,11 @@ def tap_features(net, z_t, hint, batch, timesteps=None):
 
 
 class TestAppearanceLoss:
+    @pytest.fixture(autouse=True)
+    def read_by_window(self, monkeypatch):
+        """The read-out that the loops below know; `smooth` is tested in test_correspondence.py."""
+        monkeypatch.setattr(appearance, "FLOW_METHOD", "window")
+
     @staticmethod
     def build(samples, **options):
         net, config = random_matching()
@@ -160,9 +165,8 @@ class TestAppearanceLoss:
     @staticmethod
     def plain_flow(task, batch):
         """(flow, confidence) of each sample, in loops."""
-        noise = torch.stack([torch.randn(4, 8, 16, generator=g) for g in batch.generators])
         timesteps = torch.full((2,), 100)
-        z_t = noised(beside(batch, batch.style, batch.profile), noise, timesteps)
+        z_t = noised(beside(batch, batch.style, batch.profile), batch.flow_noise, timesteps)
         hint = beside(batch, batch.sampled, batch.profile_image)
         target, profile = tap_features(task.frozen["matching"], z_t, hint, batch, timesteps)
         flows, confidences = [], []
@@ -258,15 +262,22 @@ class TestAppearanceLoss:
     def test_matching_is_never_done_in_half_precision(self, samples, monkeypatch):
         task, seen = self.build(samples), []
 
-        def look(target, profile):
-            seen.append((torch.is_autocast_enabled("cpu"), target.dtype, profile.dtype))
-            return matching_of(target, profile)
+        def look(target, profile, method):
+            seen.append((torch.is_autocast_enabled("cpu"), target.dtype, profile.dtype, method))
+            return matching_of(target, profile, method)
 
         matching_of = appearance.match
         monkeypatch.setattr(appearance, "match", look)
         with torch.autocast("cpu", torch.bfloat16):
             task.flow(redraw(task, 0))
-        assert seen == [(False, torch.float32, torch.float32)]
+        assert seen == [(False, torch.float32, torch.float32, "window")]
+
+    def test_training_reads_the_flow_as_inference_does(self, monkeypatch):
+        monkeypatch.undo()
+        from icportrait.models.method import injection
+        from icportrait.training.tasks import validation
+
+        assert appearance.FLOW_METHOD == validation.FLOW_METHOD == injection.Settings().flow_method == "smooth"
 
     def test_only_the_appearance_net_learns(self, samples):
         task = self.build(samples)

@@ -66,7 +66,7 @@ def test_matching_with_the_exact_flow(tmp_path):
         batch = draw_batch(samples, items, 950, 0, task.frozen["vision"], settings)
         features = task.features(batch, task.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image)))
         truth, valid = true_flow([sample for _, sample in items], (4, 4))
-        return (match(*features)[0] - truth / 16).norm(dim=1)[valid].mean().item()
+        return (match(*features, "window")[0] - truth / 16).norm(dim=1)[valid].mean().item()
 
     loss, epe = loss_of(task), error()
     train(task, LoopSettings(steps=300, batch=4, lr=2e-3), tmp_path / "run", "matching")

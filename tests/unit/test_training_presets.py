@@ -8,6 +8,7 @@ from icportrait.models.errors import UserError
 from icportrait.training.commands.train import parse_training
 from icportrait.training.stages.presets import PRESETS, preset
 
+FILES = {True: ("--base", __file__, "--vision", __file__), False: ()}
 STAGES = [(name, stage) for name, stages in PRESETS.items() for stage in stages]
 
 
@@ -18,7 +19,7 @@ def parsed(tmp_path):
 
 @pytest.mark.parametrize("name,stage", STAGES)
 def test_without_options_a_stage_is_its_preset(name, stage, parsed):
-    given = parsed(stage, "--preset", name)
+    given = parsed(stage, "--preset", name, *FILES[name == "sd15" and stage != "recogniser"])
     assert given.loop == preset(name, stage).loop and getattr(given, "task", None) == preset(name, stage).task
 
 
@@ -56,7 +57,7 @@ def test_what_is_given_overrides_and_the_rest_stays(parsed):
     assert given.loop == dataclasses.replace(said.loop, lr=3e-5, checkpointing=True)
     assert given.task == dataclasses.replace(said.task, gate=False, face_weight=2.0, drop=0.2)
     assert parsed("appearance", "--gate").task.gate is True
-    assert parsed("matching", "--fine-tap", "-1", "--preset=sd15").task.fine_tap == -1
+    assert parsed("matching", "--fine-tap", "-1", "--preset=sd15", *FILES[True]).task.fine_tap == -1
 
 
 def test_shares_of_the_phases_are_kept_with_other_steps():
@@ -65,5 +66,5 @@ def test_shares_of_the_phases_are_kept_with_other_steps():
 
 
 def test_a_stage_that_the_preset_lacks_is_refused(parsed):
-    with pytest.raises(UserError, match="The preset sd15 has no stage hint: its base is a checkpoint of yours"):
-        parsed("hint", "--preset", "sd15")
+    with pytest.raises(UserError, match="The preset sd15 has no stage base: its base is a checkpoint of yours"):
+        parsed("base", "--preset", "sd15")

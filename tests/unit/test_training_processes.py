@@ -17,15 +17,20 @@ BATCH = 4
 
 def train_tiny(data: Path, run: Path, steps: int, kill_at: int | None = None) -> None:
     """Train a tiny matching net by the paper's objective; with `kill_at`, kill this process at that step."""
+    from accelerate import PartialState
     from tiny_models import randomise
-    from tiny_training import UNET, random_base, with_latents
+    from tiny_training import UNET, random_base
 
+    from icportrait.training.commands.train import PATIENCE
     from icportrait.training.core.loop import train
     from icportrait.training.core.settings import LoopSettings
-    from icportrait.training.data.samples import SampleSet
+    from icportrait.training.stages.sample_sets import embed_samples, encode_samples, stored_samples
     from icportrait.training.tasks.matching import MatchingSettings, MatchingTask
 
-    samples = with_latents(SampleSet([data / "tiny.tar"]))
+    PartialState(cpu=True, timeout=PATIENCE)
+    samples = stored_samples(run, sorted(data.glob("*.tar")), None)
+    encode_samples(samples, Small())
+    embed_samples(samples, random_base()[1])
     task = MatchingTask(samples, *random_base(), UNET, MatchingSettings(objective="paper", drop=0.5), seed=2)
     randomise(task.net, 3)
     if kill_at is not None:
@@ -35,12 +40,30 @@ def train_tiny(data: Path, run: Path, steps: int, kill_at: int | None = None) ->
     train(task, LoopSettings(steps=steps, batch=BATCH, lr=1e-4, checkpoint_minutes=every_step), run, "matching")
 
 
+class Small:
+    """Stands for the autoencoder: latents are the pictures, made small."""
+
+    def to(self, _):
+        return self
+
+    def state_dict(self):
+        return {}
+
+    def encode(self, images):
+        import torch
+
+        small = torch.nn.functional.avg_pool2d(images, 8) * 3
+        return torch.cat((small, small.mean(dim=1, keepdim=True).flip(-1)), dim=1)
+
+
 def start(data: Path, run: Path, steps: int, kill_at: int = -1, rank: int = 0, world: int = 1, port: int = 0):
     """This file as a process."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     if world > 1:
+        # As on two machines: a local world of one each, and a run folder that the other does not see.
+        run = run / f"machine{rank}"
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
-        environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world)}
+        environment |= {"RANK": str(rank), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     arguments = [sys.executable, "-W", "ignore", __file__, str(data), str(run), str(steps), str(kill_at)]
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -48,7 +71,7 @@ def start(data: Path, run: Path, steps: int, kill_at: int = -1, rank: int = 0, w
 def run_to_the_end(data: Path, run: Path, steps: int) -> None:
     """One process like the others (threads decide the last bits), waited for."""
     worker = start(data, run, steps)
-    output = worker.communicate(timeout=1800)[0]
+    output = worker.communicate(timeout=240)[0]
     assert worker.returncode == 0, output[-3000:]
 
 
@@ -77,17 +100,33 @@ def state(run: Path) -> dict:
 def test_two_processes_equal_one(data, tmp_path):
     import torch
 
+    from icportrait.models.nets.files import read_tensors
+
     port = free_port()
-    workers = [start(data, tmp_path / "two", 3, rank=rank, world=2, port=port) for rank in (0, 1)]
-    try:
-        output = [worker.communicate(timeout=1800)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], output[0][-3000:] + output[1][-3000:]
-    assert "processes: 2" in output[0] and "processes: 2" in output[1]
+    for steps in (2, 3):  # the second machine has no checkpoint to resume from: it gets the first one's
+        workers = [start(data, tmp_path / "two", steps, rank=rank, world=2, port=port) for rank in (0, 1)]
+        try:
+            output = [worker.communicate(timeout=240)[0] for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+        assert [worker.returncode for worker in workers] == [0, 0], output[0][-3000:] + output[1][-3000:]
+        assert "processes: 2" in output[0] and "processes: 2" in output[1]
     run_to_the_end(data, tmp_path / "one", 3)
-    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    one, two = state(tmp_path / "one"), state(tmp_path / "two" / "machine0")
+    assert not (
+        tmp_path / "two" / "machine1" / "checkpoint.safetensors"
+    ).exists()  # the first machine writes the results
+    for kind in ("latents", "embeddings"):  # each machine has them all, half of them over the network
+        files = [
+            tmp_path / run / "samples_full" / f"tiny.{kind}.safetensors"
+            for run in ("one", "two/machine0", "two/machine1")
+        ]
+        kept = [read_tensors(file)[0] for file in files]
+        assert kept[0] and all(k.keys() == kept[0].keys() for k in kept)
+        for name, tensor in kept[0].items():  # alone, a batch is larger, which moves the last bits
+            assert torch.allclose(tensor.float(), kept[1][name].float(), rtol=1e-3, atol=1e-5)
+            assert torch.equal(kept[1][name], kept[2][name])
     assert one.keys() == two.keys() and one["step"] == two["step"] == 3
     compared = total = 0
     for name in (name.removeprefix("weights/") for name in one if name.startswith("weights/")):
@@ -110,7 +149,7 @@ def test_kill_9_and_resume(data, tmp_path):
 
     worker = start(data, tmp_path / "killed", 6, kill_at=4)
     try:
-        output = worker.communicate(timeout=1800)[0]
+        output = worker.communicate(timeout=240)[0]
     finally:
         worker.kill()
     assert worker.returncode == -signal.SIGKILL, output[-3000:]

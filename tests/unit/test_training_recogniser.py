@@ -69,7 +69,7 @@ def test_a_batch_shows_two_pictures_of_each_person(samples):
     assert sorted(person for _, person in items) == [f"p{i}" for i in range(6)]
     orders = set()
     for step in range(4):
-        first, second = task.draw(step, items)
+        first, second, _ = task.draw(step, items)
         for i, (_, person) in enumerate(items):
             shown = [torch.equal(first[i], task.face(f"{person}@{scene}")) for scene in "ab"]
             assert shown.count(True) == 1

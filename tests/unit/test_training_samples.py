@@ -1,12 +1,17 @@
 """Shards to samples: pictures held once, flow and masks at the latents' cells, latents encoded once."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from child import child_environment
 from tiny_training import smooth_picture, write_shard
 
 from icportrait.training.data import shards
 from icportrait.training.data.samples import SampleSet
+from icportrait.training.stages.sample_sets import encode_samples, stored_samples
 
 
 def shard_of(folder, flow, visible, hair, face, keys=("a",)):
@@ -104,14 +109,15 @@ def test_a_size_that_does_not_divide_is_refused(tmp_path):
 
 
 class CountingVae(torch.nn.Module):
-    def __init__(self):
+    def __init__(self, factor: float = 1.0):
         super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factor))
         self.seen = 0
 
     def encode(self, images):
         assert images.min() >= -1 and images.max() <= 1 and images.min() < 0
         self.seen += len(images)
-        return torch.nn.functional.avg_pool2d(images, 8).repeat(1, 2, 1, 1)[:, :4]
+        return self.factor * torch.nn.functional.avg_pool2d(images, 8).repeat(1, 2, 1, 1)[:, :4]
 
 
 def test_latents_are_encoded_once_in_model_scale(tmp_path):
@@ -126,3 +132,104 @@ def test_latents_are_encoded_once_in_model_scale(tmp_path):
         wanted = 0.5 * torch.nn.functional.avg_pool2d(image, 8)[0]
         assert latent.shape == (4, 8, 8)
         assert torch.allclose(latent[:3].float(), wanted, atol=4e-3)
+
+
+class TestStored:
+    """Decoded into files of the run's folder, which are mapped, not read."""
+
+    def stored(self, folder, *paths, size=None, limit=None):
+        return stored_samples(folder / "run", list(paths), size, limit)
+
+    def test_holds_what_a_set_in_memory_holds(self, tmp_path):
+        paths = [write_shard(tmp_path / f"{name}.tar", people=3, styles=True) for name in "ab"]
+        for limit in (None, 2, 4):
+            kept, held = self.stored(tmp_path, *paths, size=32, limit=limit), SampleSet(paths, 32, limit)
+            assert kept.pictures.keys() == held.pictures.keys() and kept.profiles == held.profiles
+            assert all(torch.equal(kept.pictures[key], held.pictures[key]) for key in held.pictures)
+            assert len(kept.samples) == len(held.samples) == (limit or 6)
+            for one, other in zip(kept.samples, held.samples, strict=True):
+                assert (one.key, one.target, one.style) == (other.key, other.target, other.style)
+                assert all(torch.equal(getattr(one, n), getattr(other, n)) for n in ("flow", "visible", "face"))
+
+    def test_a_shard_that_changes_is_decoded_anew(self, tmp_path):
+        path = write_shard(tmp_path / "a.tar", people=2)
+        assert len(self.stored(tmp_path, path)) == 2
+        write_shard(path, people=3)
+        assert len(self.stored(tmp_path, path)) == 3
+
+    def test_latents_are_those_of_size_encoder_and_picture(self, tmp_path):
+        """Cached by id alone they would be those of the first size, encoder and data."""
+        path, seen = write_shard(tmp_path / "a.tar", people=2), []
+
+        def latents(size, factor=1.0):
+            vae = CountingVae(factor)
+            samples = self.stored(tmp_path, path, size=size)
+            encode_samples(samples, vae)
+            seen.append(vae.seen)
+            for key, latent in samples.latents.items():
+                image = samples.images([key]) * 2 - 1
+                wanted = factor * 0.18215 * torch.nn.functional.avg_pool2d(image, 8)[0]
+                assert torch.allclose(latent[:3].float(), wanted, atol=4e-3), (size, factor)
+            return samples.latents
+
+        assert latents(64)["p0@b0"].shape == (4, 8, 8) and latents(32)["p0@b0"].shape == (4, 4, 4)
+        latents(64)
+        latents(64, 2.0)
+        shards.write_shard(path, [s | {"target.webp": s["profile.webp"]} for s in raw(path)])
+        latents(64, 2.0)
+        assert seen == [4, 4, 0, 4, 4]
+
+    @pytest.mark.parametrize(
+        "member,data,said",
+        [
+            ("truth.npz", b"nothing", "s0.truth.npz"),
+            ("meta.json", b"{}", "s0.meta.json: format version None"),
+            ("target.webp", b"nothing", "s0.target.webp: not a readable picture"),
+            ("profile.webp", shards.encode_picture(smooth_picture(1, 32, 32)), "s0.profile.webp: (32, 32, 3)"),
+        ],
+    )
+    def test_training_refuses_what_validation_finds(self, tmp_path, member, data, said):
+        path = write_shard(tmp_path / "a.tar", people=1)
+        shards.write_shard(path, [sample | {member: data} for sample in raw(path)])
+        (problem,) = shards.validate_shards([path])
+        with pytest.raises(shards.ShardError) as refused:
+            SampleSet([path])
+        assert said in problem and str(refused.value) == problem and "a.tar" in problem
+
+    def test_pictures_of_mixed_sizes_are_refused(self, tmp_path):
+        paths = [write_shard(tmp_path / "a.tar"), write_shard(tmp_path / "b.tar", size=128)]
+        with pytest.raises(ValueError, match="must have one size: .*a.tar has 64 px, .*b.tar 128 px"):
+            SampleSet(paths)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_memory_does_not_grow_with_the_pictures(self, tmp_path):
+        """Of 40 and of 400 samples with pictures of 256 px (0.4 MB a sample in memory), all of them read."""
+        code = (
+            "import sys; from pathlib import Path; from icportrait.training.core.comfy_runtime import start_comfy; start_comfy()\n"
+            "from icportrait.training.stages.sample_sets import stored_samples\n"
+            "run, shards = Path(sys.argv[1]), sorted(Path(sys.argv[1]).glob('*.tar'))\n"
+            "def held(): return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0])\n"
+            "for repeat in range(2):\n"
+            "  for limit in (40, 400):\n"
+            "    samples = stored_samples(run, shards, None, limit)\n"
+            "    total = sum(int(samples.pictures[s.profile].sum()) + int(s.face.sum()) for s in samples.samples)\n"
+            "    print(held())\n"
+        )
+        first = write_shard(tmp_path / "0.tar", people=40, size=256)
+        for i in range(1, 10):
+            (tmp_path / f"{i}.tar").write_bytes(first.read_bytes())
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=250,
+            env=child_environment(tmp_path),
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        few, many = map(int, done.stdout.split()[2:])
+        assert abs(many - few) < 4000  # kB; 140,000 if they were held
+
+
+def raw(path):
+    """The undecoded samples of a shard, as `write_shard` takes them."""
+    return [{"__key__": key, **members} for key, members in shards.raw_samples(path)]

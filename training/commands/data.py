@@ -12,6 +12,7 @@ from ..data.contact_sheet import contact_sheet
 from ..data.folders.faces import FilterSettings
 from ..data.folders.write import PairSettings, report_text, write_folders
 from ..data.heads.generate import generate_shards
+from ..data.samples import CELL
 from ..data.shards import validate_shards
 from ..data.views import IDENTITIES, PaintSettings, ViewSettings, descriptions, paint_portraits, write_views
 from .parsing import parse_choice
@@ -55,6 +56,8 @@ class Heads(Workers):
         at_least(1, groups=self.groups, identities=self.identities, size=self.size)
         at_least(0, first_group=self.first_group, seed=self.seed)
         at_least(2, scenes=self.scenes)
+        if self.size % CELL:
+            raise UserError(f"--size must be a multiple of {CELL}; {self.size} was given.")
 
     def run(self) -> int:
         generate_shards(

@@ -1,6 +1,19 @@
 """`icportrait measure`: measure something, print a table, and write the figures as JSON."""
 
-from ..evaluation.measure import bundle, customise, data, faces, files, flops, matching, photographs, thresholds, views
+from ..evaluation.measure import (
+    bundle,
+    customise,
+    data,
+    dryrun,
+    faces,
+    files,
+    flops,
+    matching,
+    photographs,
+    speed,
+    thresholds,
+    views,
+)
 from .parsing import parse_choice, write_json
 
 # Name -> (settings, what measures with them, what prints the figures).
@@ -11,8 +24,10 @@ MEASURES = {
     "files": (files.FilesMeasure, files.measure_files, files.print_figures),
     "matching": (matching.MatchingMeasure, matching.measure_matching, matching.print_table),
     "data": (data.DataMeasure, data.measure_data, data.print_figures),
+    "dryrun": (dryrun.DryRunMeasure, dryrun.measure_dryrun, dryrun.print_figures),
     "flops": (flops.FlopsMeasure, flops.measure_flops, flops.print_figures),
     "photographs": (photographs.PhotographsMeasure, photographs.measure_photographs, photographs.print_table),
+    "speed": (speed.SpeedMeasure, speed.measure_speed, speed.print_figures),
     "views": (views.ViewsMeasure, views.measure_views, views.print_table),
     "customise": (customise.CustomiseMeasure, customise.measure_customise, customise.print_figures),
 }

@@ -5,6 +5,7 @@ Each option overrides one number of the preset, whose values the help of `--pres
 
 import argparse
 import dataclasses
+import datetime
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -27,7 +28,7 @@ from ..stages.lifter import train_lifter
 from ..stages.matching import train_matching
 from ..stages.presets import PRESETS, preset
 from ..stages.recogniser import train_recogniser
-from ..stages.sample_sets import shards_in
+from ..stages.sample_sets import shards_in, stored_samples
 from ..tasks.appearance import AppearanceSettings
 from ..tasks.base import BaseSettings
 from ..tasks.hint import HintSettings
@@ -36,6 +37,7 @@ from ..tasks.matching import MatchingSettings
 from ..tasks.recogniser import RecogniserSettings
 from .parsing import parse_choice
 
+PATIENCE = datetime.timedelta(hours=2)  # torch's own: 10 minutes
 HELD_OUT_SAMPLES = 128  # read for validation: eight a person
 
 
@@ -70,7 +72,8 @@ class Training:
     def start(self) -> int:
         """Train all phases; returns the exit code."""
         # The first mention of the processes decides: without `cpu`, several on machines without a GPU would each run alone.
-        PartialState(cpu=not torch.cuda.is_available())
+        # The limit covers what one process does while others wait, e.g. decoding shards or looking at validation samples.
+        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         if self.threads:
             torch.set_num_threads(self.threads)
         shards = shards_in(self.data)
@@ -78,7 +81,7 @@ class Training:
         steps = self.loop.steps
         phases = [(self.size, steps)] if self.size else preset(self.preset, self.stage).phases(steps)
         for size, last_step in phases:
-            samples = load(shards, size, self.limit)
+            samples = load(self.run, shards, size, self.limit)
             held_out = self.held_out(size)
             schedule_steps = self.loop.schedule_steps or steps
             self.train(
@@ -106,7 +109,11 @@ class Validated(Training):
     """Folder of held-out shards for validation while training."""
 
     def held_out(self, size):
-        return None if self.validation is None else load(shards_in(self.validation), size, HELD_OUT_SAMPLES)
+        return (
+            None
+            if self.validation is None
+            else load(self.run, shards_in(self.validation), size, HELD_OUT_SAMPLES, "held_out")
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +125,20 @@ class OnBase(Training):
     vision: InputFile | None = None
     """CLIP ViT-L/14 vision model (sd15 preset)."""
 
-    def base_models(self) -> Base:
-        """The demo's base of this run, or the checkpoints given.
-
-        Raises:
-            UserError: the sd15 preset without both checkpoints.
-        """
-        if self.preset != "sd15":
-            return load_demo_base(self.run)
-        if self.base is None or self.vision is None:
+    def __post_init__(self):
+        super().__post_init__()
+        given = (self.base, self.vision)
+        if self.preset == "sd15" and None in given and tyro.MISSING not in given and self.run is not tyro.MISSING:
             raise UserError(
                 "The sd15 preset needs --base (an SD1.5 checkpoint) and --vision (a CLIP ViT-L/14 vision model)."
             )
+        if self.preset != "sd15" and given != (None, None):
+            raise UserError("--base and --vision belong to --preset sd15, which is not given.")
+
+    def base_models(self) -> Base:
+        """The demo's base of this run, or the checkpoints given."""
+        if self.preset != "sd15":
+            return load_demo_base(self.run)
         return load_sd15_base(self.base, self.vision)
 
 
@@ -152,7 +161,9 @@ class BaseStage(Validated):
 
     def prepare(self, shards):
         if not (self.run / "autoencoder" / "vae.safetensors").exists():
-            train_autoencoder(self.run, load(shards, None, self.limit), preset(self.preset, "autoencoder").loop)
+            train_autoencoder(
+                self.run, load(self.run, shards, None, self.limit), preset(self.preset, "autoencoder").loop
+            )
 
     def train(self, samples, loop, held_out):
         train_base(self.run, samples, loop, self.task, held_out)
@@ -232,9 +243,9 @@ class Appearance(NetStage):
 STAGES = {kind.stage: kind for kind in (Autoencoder, BaseStage, Recogniser, LifterStage, Hint, Matching, Appearance)}
 
 
-def load(shards: list[Path], size: int | None, limit: int | None) -> SampleSet:
-    """The samples of some shards, and a line about them."""
-    samples = SampleSet(shards, size, limit)
+def load(run: Path, shards: list[Path], size: int | None, limit: int | None, name: str = "samples") -> SampleSet:
+    """The samples of some shards, decoded in the run's folder, and a line about them."""
+    samples = stored_samples(run, shards, size, limit, name)
     people = len({sample.identity for sample in samples.samples})
     print(
         f"{len(samples)} samples, {len(samples.pictures)} pictures of {size or 'full'} px, {people} identities",

@@ -33,8 +33,11 @@ class RunningAverage:
             parameter.copy_(self.values[name])
 
 
-def pack_state(step, parameters, optimizer, average: RunningAverage | None) -> dict[str, torch.Tensor]:
-    """Copies of all a run needs to go on: `weights/`, `optimizer/`, `average/` by parameter name, and `step`."""
+def pack_state(
+    step, parameters, optimizer, average: RunningAverage | None, draw: int | None = None, scaler=None
+) -> dict[str, torch.Tensor]:
+    """All a run needs to go on, not copied: `weights/`, `optimizer/`, `average/` by parameter name, `step`, and with a scaler
+    (fp16) its state and `draw`, which then runs ahead of the step."""
     tensors = {f"weights/{name}": parameter for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         for key, value in state_as_tensors(optimizer.state.get(parameter, {})).items():
@@ -42,11 +45,15 @@ def pack_state(step, parameters, optimizer, average: RunningAverage | None) -> d
     if average is not None:
         tensors |= {f"average/{name}": value for name, value in average.values.items()}
     tensors["step"] = torch.tensor(step)
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    if scaler is not None:
+        tensors["draw"] = torch.tensor(step if draw is None else draw)
+        numbers = scaler.state_dict()
+        tensors |= {f"scaler/{name}": torch.tensor(float(numbers[name])) for name in ("scale", "_growth_tracker")}
+    return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
-def unpack_state(tensors, parameters, optimizer, average: RunningAverage | None) -> int:
-    """Put what `pack_state` gave into parameters, optimiser and average; returns the step.
+def unpack_state(tensors, parameters, optimizer, average: RunningAverage | None, scaler=None) -> tuple[int, int]:
+    """Put what `pack_state` gave into parameters, optimiser, average and scaler; returns (step, next draw).
 
     Raises:
         UserError: a tensor is missing or of another shape.
@@ -74,7 +81,10 @@ def unpack_state(tensors, parameters, optimizer, average: RunningAverage | None)
                 optimizer.state[parameter] = state_from_tensors(optimizer, parameter, state)
             if average is not None:
                 average.values[name] = tensors[f"average/{name}"].to(parameter.device)
-    return int(tensors["step"])
+    if scaler is not None and "scaler/scale" in tensors:
+        scale, growth = float(tensors["scaler/scale"]), int(tensors["scaler/_growth_tracker"])
+        scaler.load_state_dict(scaler.state_dict() | {"scale": scale, "_growth_tracker": growth})
+    return int(tensors["step"]), int(tensors.get("draw", tensors["step"]))
 
 
 def load_weights(task: torch.nn.Module, folder: str | Path) -> int:

@@ -10,5 +10,16 @@ def at_least(least: float, **values: float | None) -> None:
         UserError: one is smaller; the message names the option.
     """
     for name, value in values.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:  # also refuses NaN
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}; {value} was given.")
+
+
+def shares(**values: float) -> None:
+    """Every value is a share from 0 to 1; names as for `at_least`.
+
+    Raises:
+        UserError: one is not; the message names the option.
+    """
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} must lie from 0 to 1; {value} was given.")

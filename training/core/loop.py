@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -16,28 +16,36 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ...models.errors import UserError
 from ...models.nets.files import read_tensors, save_tensors
 from .acceleration import compile_blocks, use_checkpointing
 from .checkpoint import FILE, RunningAverage, pack_state, unpack_state
+from .feeding import Draws, feed
 from .interrupts import Interrupted, noted_signals
 from .optimizers import make_optimizer
 from .settings import LoopSettings
 from .tracking import log_validation, start_tracking
 
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of frozen parts by precision: they need no more digits than the arithmetic has."""
+MOST_SKIPPED = 30
+"""fp16 steps skipped in a row before the run stops: the scale has then fallen by 2^30."""
+
 
 class Task(Protocol):
     """What is trained: a module whose trainable parameters are exactly those with requires_grad.
 
-    `forward(step, indices)` returns (loss, figures) for the samples at these positions of the step's global batch:
-    `indices` is a list of (position in the global batch, ...) as made by `items`.
+    `items(step, batch)` lists what a step's global batch holds, as (position in the global batch, ...); a task may have
+    `draw(step, items)`, which makes inputs of a part of it on the CPU. The call returns (loss, figures) of items or inputs.
     """
 
     def items(self, step: int, batch: int) -> list: ...
 
-    def __call__(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]: ...
+    def __call__(self, step: int, drawn) -> tuple[torch.Tensor, dict[str, float]]: ...
 
 
 class TrainingStopped(UserError):
@@ -69,21 +77,28 @@ def train(
 
     Raises:
         TrainingStopped: loss or gradient are not finite or the checkpoint cannot be written; the last good one is kept.
-        UserError: the batch cannot be shared equally, or the checkpoint belongs to another run.
+        UserError: the batch cannot be shared equally, the checkpoint belongs to another run, or another training works there.
         Interrupted: Ctrl-C or SIGTERM (in a single process); the checkpoint of the step reached is written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = _accelerator(settings, folder)
+    with _alone_in(folder) if accelerator.is_main_process else nullcontext():
+        return _train(accelerator, task, settings, folder, description, facts, validate)
+
+
+def _train(accelerator: Accelerator, task, settings: LoopSettings, folder: Path, description: str, facts, validate):
+    micro_batches = settings.micro_batches(accelerator.num_processes)
     frozen = getattr(task, "frozen", {}).values()
     for module in frozen:
-        module.to(accelerator.device)
+        module.to(accelerator.device, DTYPES[accelerator.mixed_precision])
     parameters = trainable(task)
     optimizer = make_optimizer(settings.optimizer, parameters.values(), settings.lr, settings.weight_decay)
     average = RunningAverage(parameters, settings.ema) if settings.ema else None
-    step = 0
-    if (folder / FILE).exists():
-        step = unpack_state(read_tensors(folder / FILE)[0], parameters, optimizer, average)
+    step = draw = 0
+    kept = _checkpoint(accelerator, folder / FILE)
+    if kept is not None:
+        step, draw = unpack_state(kept, parameters, optimizer, average, accelerator.scaler)
     if settings.checkpointing:
         use_checkpointing([task, *frozen])
     if settings.compile:
@@ -97,39 +112,56 @@ def train(
     bar = tqdm(
         total=settings.steps, initial=step, desc=description, disable=not accelerator.is_main_process, mininterval=5
     )
+    draws = Draws(task, settings.batch, micro_batches, accelerator.process_index, accelerator.num_processes)
+    fed = feed(draws, draw, settings.workers if step < settings.steps else 0)
+    found, skipped = Figures(), 0
     # Several processes must stop at one step, which signals that reach them at different times cannot promise.
     with bar, noted_signals() if accelerator.num_processes == 1 else nullcontext([]) as signals:
         while step < settings.steps:
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr_at(step)
-            items = task.items(step, settings.batch)
-            figures = _backward(accelerator, wrapped, step, items, settings.accumulate, folder)
+            _backward(accelerator, wrapped, draw, fed, micro_batches, folder, found)
             norm = accelerator.clip_grad_norm_(list(parameters.values()), settings.clip)
-            if not math.isfinite(norm) and accelerator.scaler is None:  # a scaler (fp16) skips such a step itself
+            overflowed = not math.isfinite(norm)
+            if overflowed and accelerator.scaler is None:
                 raise TrainingStopped(
                     f"The gradient of step {step} is not finite; the last checkpoint in {folder} is kept. Lower --lr."
                 )
             prepared.step()
             prepared.zero_grad()
+            draw += 1
+            if overflowed:  # in fp16: the scaler made no step and has lowered its scale
+                skipped += 1
+                if skipped == MOST_SKIPPED:
+                    raise TrainingStopped(
+                        f"fp16 overflowed {skipped} times in a row at step {step}; the last checkpoint in {folder} is kept. "
+                        "Lower --lr, or use --precision bf16."
+                    )
+                continue
+            skipped = 0
             if average is not None:
                 average.update(parameters, step)
             step += 1
             bar.update()
             if step % 10 == 0:
+                figures = found.means()
                 accelerator.log({**figures, "gradient_norm": float(norm), "lr": settings.lr_at(step - 1)}, step=step)
                 bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()}, refresh=False)
             last = step == settings.steps
             if accelerator.is_main_process:
                 if validate is not None and (last or step % settings.validate_every == 0):
-                    log_validation(accelerator, folder, step, *validate())
+                    with accelerator.autocast():
+                        looked = validate()
+                    log_validation(accelerator, folder, step, *looked)
                 if last or signals or time.monotonic() - saved > 60 * settings.checkpoint_minutes:
-                    _save(folder / FILE, pack_state(step, parameters, optimizer, average))
+                    _save(folder / FILE, pack_state(step, parameters, optimizer, average, draw, accelerator.scaler))
                     saved = time.monotonic()
             if signals and not last:
                 raise Interrupted(
                     signals[0],
                     f"Stopped at step {step} of {settings.steps}; the checkpoint is {folder / FILE}, and the same command goes on from it.",
                 )
+    del fed  # ends the workers
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # not end_training(): it would also end the process group of later phases
         tracker.finish()
@@ -138,39 +170,102 @@ def train(
     return task
 
 
+class Figures:
+    """Figures of micro-batches, averaged over all processes and all steps since they were last asked for."""
+
+    def __init__(self):
+        self._sums: dict[str, list[float]] = {}
+
+    def add(self, figures: dict[str, float]) -> None:
+        """Those of one micro-batch."""
+        for name, value in figures.items():
+            total = self._sums.setdefault(name, [0.0, 0])
+            total[0], total[1] = total[0] + value, total[1] + 1
+
+    def means(self) -> dict[str, float]:
+        """Each figure over the micro-batches that had it; all processes must ask."""
+        sums: dict[str, list[float]] = {}
+        for part in gather_object([self._sums]):
+            for name, (total, count) in part.items():
+                one = sums.setdefault(name, [0.0, 0])
+                one[0], one[1] = one[0] + total, one[1] + count
+        self._sums = {}
+        return {name: total / count for name, (total, count) in sums.items()}
+
+
+@contextmanager
+def _alone_in(folder: Path):
+    """No other training in this folder meanwhile.
+
+    Raises:
+        UserError: there is one.
+    """
+    lock = FileLock(folder / "training.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another training works in {folder}: wait for it, or choose another --run or --name."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _accelerator(settings: LoopSettings, folder: Path) -> Accelerator:
     AcceleratorState._reset_state()  # one process may train several stages, each with its own precision
-    accelerator = Accelerator(
-        mixed_precision=settings.precision,
-        gradient_accumulation_steps=settings.accumulate,
+    return Accelerator(
+        mixed_precision=chosen_precision(settings.precision),
         log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=str(folder),
         cpu=not torch.cuda.is_available(),
     )
-    parts = accelerator.num_processes * settings.accumulate
-    if settings.batch % parts:
-        raise UserError(
-            f"--batch ({settings.batch}) must be a multiple of processes x accumulate ({parts}): unequal shares would "
-            "weigh samples unequally."
-        )
-    return accelerator
 
 
-def _backward(accelerator: Accelerator, task, step: int, items: list, accumulate: int, folder: Path) -> dict:
-    """Gradients of this process's share of the global batch, in micro-batches; returns the last one's figures."""
-    share = items[accelerator.process_index :: accelerator.num_processes]
-    figures: dict[str, float] = {}
-    for micro in range(accumulate):
-        part = share[micro::accumulate]
-        context = accelerator.no_sync(task) if micro < accumulate - 1 else nullcontext()
-        with context, accelerator.autocast():
-            loss, figures = task(step, part)
-        if not torch.isfinite(loss):
-            raise TrainingStopped(
-                f"The loss of step {step} is {loss.item()}; the last checkpoint in {folder} is kept. Lower --lr."
-            )
-        accelerator.backward(loss)  # divides by the accumulation steps
-    return figures
+def chosen_precision(name: str) -> str:
+    """`auto` as accelerate's name of what suits the device."""
+    if name != "auto":
+        return name
+    if not torch.cuda.is_available():
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _backward(accelerator: Accelerator, task, draw: int, fed, micro_batches: int, folder: Path, found: Figures) -> None:
+    """Gradients of this process's share of a global batch, the mean over its micro-batches."""
+    for micro in range(micro_batches):
+        began = time.perf_counter()
+        drawn = next(fed)
+        waited = time.perf_counter() - began
+        context = accelerator.no_sync(task) if micro < micro_batches - 1 else nullcontext()
+        with context:
+            with accelerator.autocast():
+                loss, figures = task(draw, drawn)
+            finite = bool(torch.isfinite(loss))
+            if not finite and accelerator.scaler is None:
+                raise TrainingStopped(
+                    f"The loss of step {draw} is {loss.item()}; the last checkpoint in {folder} is kept. Lower --lr."
+                )
+            accelerator.backward(loss / micro_batches)  # with a scaler (fp16) a loss that is not finite skips the step
+        if finite:
+            found.add({**figures, "data_wait_seconds": waited})
+
+
+def _checkpoint(accelerator: Accelerator, path: Path) -> dict[str, torch.Tensor] | None:
+    """The main process's checkpoint, None where it has none; the others, perhaps on machines without the file, get it sent."""
+    kept = read_tensors(path)[0] if accelerator.is_main_process and path.exists() else None
+    if accelerator.num_processes == 1:
+        return kept
+    told = [kept and {name: (tensor.shape, tensor.dtype) for name, tensor in kept.items()}]
+    (shapes,) = broadcast_object_list(told)
+    if shapes is None:
+        return None
+    found = {}
+    for name, (shape, dtype) in shapes.items():  # one by one, as all together would not fit beside the nets
+        empty = torch.empty(shape, dtype=dtype, device=accelerator.device)
+        found[name] = broadcast(empty if kept is None else empty.copy_(kept[name])).cpu()
+    return found
 
 
 def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:

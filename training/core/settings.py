@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 
 from ...models.errors import UserError
-from .checks import at_least
+from .checks import at_least, shares
 from .optimizers import OPTIMIZERS
 from .tracking import check_tracker
+
+PRECISIONS = ("no", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,13 @@ class LoopSettings:
     clip: float = 1.0
     """Gradient norm limit (the paper gives none)."""
     precision: str = "no"
-    """`no`, `bf16` or `fp16` (accelerate's mixed precision)."""
-    accumulate: int = 1
-    """Micro-batches a step; the batch is split among them."""
+    """`no`, `bf16` or `fp16` (accelerate's mixed precision), or `auto`: on a GPU bf16 where it has that, else fp16; on a CPU no."""
+    micro_batch: int = 0
+    """Samples a process computes at a time, which decides the memory; a step adds up as many as its share of the batch needs.
+    0 = the whole share at once."""
+    workers: int = 0
+    """Processes that draw samples while others are computed, beside each process that trains; 0 = that process itself. For
+    GPUs; on a CPU they would take the cores that train."""
     seed: int = 0
     """Decides every draw and every fresh weight."""
     checkpoint_minutes: float = 3.0
@@ -55,10 +61,29 @@ class LoopSettings:
             raise UserError(f"Unknown schedule {self.schedule!r}; choose constant or cosine.")
         if self.optimizer not in OPTIMIZERS:
             raise UserError(f"Unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}.")
-        at_least(1, steps=self.steps, batch=self.batch, accumulate=self.accumulate, validate_every=self.validate_every)
+        if self.precision not in PRECISIONS:
+            raise UserError(f"Unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        at_least(1, steps=self.steps, batch=self.batch, validate_every=self.validate_every)
+        at_least(0, micro_batch=self.micro_batch, workers=self.workers, warmup=self.warmup, seed=self.seed, lr=self.lr)
+        at_least(0, schedule_steps=self.schedule_steps, weight_decay=self.weight_decay, clip=self.clip)
+        at_least(0, checkpoint_minutes=self.checkpoint_minutes)
+        shares(ema=self.ema)
+        if self.ema == 1:
+            raise UserError("--ema must be below 1: an average that never moves is no training.")
         check_tracker(self.tracker)
-        if self.batch % self.accumulate:
-            raise UserError(f"--batch ({self.batch}) must be a multiple of --accumulate ({self.accumulate}).")
+
+    def micro_batches(self, processes: int) -> int:
+        """Micro-batches of each process's share of a step.
+
+        Raises:
+            UserError: the batch cannot be shared equally, which would weigh samples unequally.
+        """
+        at_a_time = self.micro_batch or max(1, self.batch // processes)
+        if self.batch % (processes * at_a_time):
+            raise UserError(
+                f"--batch ({self.batch}) must be a multiple of processes x --micro-batch ({processes} x {at_a_time})."
+            )
+        return self.batch // (processes * at_a_time)
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step (0-based)."""

@@ -1,5 +1,6 @@
 """Shards: WebDataset tars of portrait pairs and triplets, written atomically and read without ever skipping a fault."""
 
+import functools
 import io
 import json
 import os
@@ -13,12 +14,14 @@ import numpy as np
 import webdataset
 
 from ...models.errors import UserError
+from ...models.writing import replacing
 
 FORMAT_VERSION = 1
 FLOW_UNIT = 64  # flow is stored as int16 in 1/64 px
 FLOW_LIMIT = 500 * FLOW_UNIT
 MASKS = ("visible", "hair", "face")
 END_OF_TAR = 1024  # a tar ends with two blocks of 512 zero bytes
+REMEMBERED = 64  # pictures kept decoded while a shard is read: a group's 24 come in 48 samples
 REQUIRED = ("target.webp", "profile.webp", "meta.json")
 
 
@@ -68,12 +71,22 @@ def encode_truth(flow: np.ndarray, visible: np.ndarray, hair: np.ndarray, face: 
 
 
 def decode_truth(data: bytes) -> dict[str, np.ndarray]:
-    """flow float32 `[2, H, W]` in pixels; visible, hair and face uint8 `[H, W]` in 0, 1."""
+    """flow float32 `[2, H, W]` in pixels; visible, hair and face uint8 `[H, W]` in 0, 1.
+
+    Raises:
+        UserError: an array of another type or shape.
+        Exception: whatever numpy raises for bytes that are no such archive.
+    """
     with np.load(io.BytesIO(data), allow_pickle=False) as z:
-        height, width = (int(v) for v in z["size"])
-        out = {"flow": z["flow"].astype(np.float32) / FLOW_UNIT}
-        for name in MASKS:
-            out[name] = np.unpackbits(z[name], axis=-1)[:height, :width]
+        arrays = {name: z[name] for name in ("size", "flow", *MASKS)}
+    height, width = (int(v) for v in arrays["size"])
+    if arrays["flow"].dtype != np.int16 or arrays["flow"].shape != (2, height, width):
+        raise UserError(f"flow is {arrays['flow'].dtype} {arrays['flow'].shape}, not int16 {(2, height, width)}")
+    out = {"flow": arrays["flow"].astype(np.float32) / FLOW_UNIT}
+    for name in MASKS:
+        if arrays[name].shape != (height, -(-width // 8)):
+            raise UserError(f"{name} is {arrays[name].shape}, not {(height, -(-width // 8))}")
+        out[name] = np.unpackbits(arrays[name], axis=-1)[:, :width]
     return out
 
 
@@ -88,21 +101,15 @@ def write_shard(path: Path | str, samples: Iterable[dict]) -> int:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
-    try:
-        with webdataset.TarWriter(str(temporary), encoder=False, mtime=0) as writer:
-            for sample in samples:
-                sample = dict(sample)
-                if not isinstance(sample["meta.json"], bytes):
-                    text = json.dumps(sample["meta.json"], separators=(",", ":"), sort_keys=True)
-                    sample["meta.json"] = text.encode()
-                writer.write(sample)
-                count += 1
-        os.replace(temporary, path)
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    with replacing(path) as temporary, webdataset.TarWriter(str(temporary), encoder=False, mtime=0) as writer:
+        for sample in samples:
+            sample = dict(sample)
+            if not isinstance(sample["meta.json"], bytes):
+                text = json.dumps(sample["meta.json"], separators=(",", ":"), sort_keys=True)
+                sample["meta.json"] = text.encode()
+            writer.write(sample)
+            count += 1
     return count
 
 
@@ -110,15 +117,18 @@ def raw_samples(path: Path | str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield (key, {suffix: bytes}) of a tar, in order and undecoded.
 
     Raises:
-        ShardError: not a tar, cut short, damaged, or empty. Samples before the damage have been yielded by then.
+        ShardError: not a tar, cut short, damaged, empty, or with a link or device inside. Samples before the damage have
+            been yielded by then.
     """
     key, members, last = None, {}, "(first member)"
     try:
         with tarfile.open(path, "r|") as tar:
             for info in tar:
                 last = info.name
-                if not info.isfile():
+                if info.isdir():
                     continue
+                if not info.isfile():
+                    raise ShardError(f"{path}: {info.name}: a link or device, not a file")
                 name, _, suffix = info.name.partition(".")
                 data = tar.extractfile(info).read()
                 if len(data) != info.size:
@@ -143,11 +153,14 @@ def raw_samples(path: Path | str) -> Iterator[tuple[str, dict[str, bytes]]]:
     yield key, members
 
 
-def decode_sample(path: Path | str, key: str, members: dict[str, bytes]) -> dict:
-    """Decode the raw members of one sample; see `read_shards` for the result. Members of other names are ignored.
+def decode_sample(path: Path | str, key: str, members: dict[str, bytes], picture=decode_picture) -> dict:
+    """Decode and check the raw members of one sample; see `read_shards` for the result. Members of other names are ignored.
+
+    Args:
+        picture: decodes a picture's bytes; one that remembers saves work where pictures recur.
 
     Raises:
-        ShardError: a member is missing, unreadable or of another format version.
+        ShardError: a member is missing, unreadable, of another format version, or makes no sense.
     """
     out = {"key": key, "shard": str(path)}
     for suffix in REQUIRED:
@@ -156,17 +169,58 @@ def decode_sample(path: Path | str, key: str, members: dict[str, bytes]) -> dict
     for suffix, data in members.items():
         try:
             if suffix.endswith(".webp"):
-                out[suffix[:-5]] = decode_picture(data)
+                out[suffix[:-5]] = picture(data)
             elif suffix == "truth.npz":
                 out.update(decode_truth(data))
             elif suffix == "meta.json":
                 out["meta"] = json.loads(data)
         except Exception as error:
-            raise ShardError(f"{path}: {key}.{suffix}: {error}") from error
-    version = out["meta"].get("format_version")
-    if version != FORMAT_VERSION:
-        raise ShardError(f"{path}: {key}.meta.json: format version {version}, this code reads {FORMAT_VERSION}")
+            told = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise ShardError(f"{path}: {key}.{suffix}: {told}") from error
+    for doubt in _doubts(out):
+        raise ShardError(f"{path}: {key}{doubt}")
     return out
+
+
+def _doubts(sample):
+    """What makes no sense in a decoded sample: strings after its key."""
+    meta = sample["meta"]
+    if not isinstance(meta, dict):
+        yield f".meta.json: a {type(meta).__name__}, not a dictionary"
+        return
+    version = meta.get("format_version")
+    if version != FORMAT_VERSION:
+        yield f".meta.json: format version {version}, this code reads {FORMAT_VERSION}"
+        return
+    shape = sample["target"].shape
+    for name in ("profile", "style"):
+        if name in sample and sample[name].shape != shape:
+            yield f".{name}.webp: {sample[name].shape}, target is {shape}"
+    if "flow" in sample and sample["flow"].shape[1:] != shape[:2]:
+        yield f".truth.npz: flow {sample['flow'].shape}, target is {shape}"
+    for name in ("cameras", "landmarks5", "identity", "scene"):
+        if not isinstance(meta.get(name, {}), dict):
+            yield f".meta.json: {name} is no dictionary"
+            return
+    for name, roles in (("identity", ("target", "style")), ("scene", ("target", "profile", "style"))):
+        for role in roles:
+            if role in sample and not isinstance(meta.get(name, {}).get(role), str | int):
+                yield f".meta.json: no {name} of the {role}"
+                return
+    for name, camera in meta.get("cameras", {}).items():
+        if not _finite(camera, (25,)):
+            yield f".meta.json: camera {name} is not 25 finite numbers"
+    for name, points in meta.get("landmarks5", {}).items():
+        if not _finite(points, (5, 2)):
+            yield f".meta.json: landmarks5 {name} is not 5 x 2 finite numbers"
+
+
+def _finite(values, shape: tuple[int, ...]) -> bool:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return array.shape == shape and bool(np.isfinite(array).all())
 
 
 def read_shards(paths: Iterable[Path | str] | Path | str, shuffle_seed: int | None = None) -> Iterator[dict]:
@@ -189,37 +243,26 @@ def read_shards(paths: Iterable[Path | str] | Path | str, shuffle_seed: int | No
     for path in paths:
         if not path.exists():
             raise ShardError(f"{path}: no such shard")
-        for key, members in raw_samples(path):
-            yield decode_sample(path, key, members)
-
-
-def _doubts(sample):
-    """What makes no sense in a decoded sample: strings after its key."""
-    shape = sample["target"].shape
-    for name in ("profile", "style"):
-        if name in sample and sample[name].shape != shape:
-            yield f".{name}.webp: {sample[name].shape}, target is {shape}"
-    if "flow" in sample and sample["flow"].shape[1:] != shape[:2]:
-        yield f".truth.npz: flow {sample['flow'].shape}, target is {shape}"
-    for name, camera in sample["meta"].get("cameras", {}).items():
-        if len(camera) != 25 or not np.isfinite(camera).all():
-            yield f".meta.json: camera {name} is not 25 finite numbers"
+        yield from (decode_sample(path, key, members) for key, members in raw_samples(path))
 
 
 def validate_shards(paths: Iterable[Path | str]) -> list[str]:
-    """All problems found; empty means that every sample decodes and makes sense and that no key comes twice.
+    """The first problem of each sample; empty means that all decode and make sense and that no key comes twice.
 
-    After damage the rest of a shard is not read, so one problem may hide others.
+    After damage to the tar itself the rest of a shard is not read.
     """
     problems, seen = [], {}
+    decode = functools.lru_cache(REMEMBERED)(decode_picture)
     for path in [Path(p) for p in paths]:
         try:
-            for sample in read_shards([path]):
-                key = sample["key"]
+            for key, members in raw_samples(path):
                 if key in seen:
                     problems.append(f"{path}: {key}: also in {seen[key]}")
                 seen[key] = path
-                problems += [f"{path}: {key}{doubt}" for doubt in _doubts(sample)]
+                try:
+                    decode_sample(path, key, members, decode)
+                except ShardError as error:
+                    problems.append(str(error))
         except ShardError as error:
             problems.append(str(error))
     return problems

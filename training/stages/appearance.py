@@ -30,17 +30,17 @@ def train_appearance(
 ) -> AppearanceTask:
     """Train an appearance net in the run's subfolder `name`, guided by the matching net of subfolder `matching`, from the
     UNet's copy or from the net file `init`."""
-    encode_samples(run, samples, base.vae)
-    embed_samples(run, samples, base.vision)
-    net, config = load_stage_net(run / matching / "net.safetensors")
     if settings.base_share and base.name != DEMO_BASE:
         raise UserError("--base-share above 0 is for the demo's own base; an SD1.5 checkpoint stays frozen.")
+    net, config = load_stage_net(run / matching / "net.safetensors")
+    encode_samples(samples, base.vae)
+    embed_samples(samples, base.vision)
     identity = IdentityLoss(load_recogniser(run), base.vae) if settings.identity_weight else None
     task = AppearanceTask(samples, base.unet, base.vision, net, config, base.unet_config, settings, loop.seed, identity)
     facts = {"task": asdict(settings), "matching": matching}
     metadata = {key: getattr(settings, key) for key in ("triplets", "bridge", "identity_weight")}
     train_net(run, name, task, base, loop, facts, metadata, held_out, init)
-    if settings.base_share and PartialState().is_main_process:
+    if settings.base_share and PartialState().is_local_main_process:
         metadata = read_metadata(run / "base" / "unet.safetensors")
         along = {"steps": loop.steps, "batch": loop.batch, "lr": loop.lr, "base_share": settings.base_share}
         metadata["training"] = metadata["training"] | {"along_with_appearance": along}

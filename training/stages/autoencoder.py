@@ -19,7 +19,7 @@ def train_autoencoder(run: Path, samples: SampleSet, loop: LoopSettings) -> Path
         return out
     task = AutoencoderTask(samples, seed=loop.seed)
     train(task, loop, run / "autoencoder", "autoencoder")
-    if not PartialState().is_main_process:
+    if not PartialState().is_local_main_process:
         return out
-    save_tensors(out, task.vae.state_dict(), {"format": "icportrait-vae-1", "training": training_facts(loop)})
+    save_tensors(out, task.vae.state_dict(), {"format": "icportrait-vae-1", "training": training_facts(loop, samples)})
     return out

@@ -21,12 +21,12 @@ def train_base(
 ) -> None:
     """Train the demo's UNet and vision encoder; writes `base/unet.safetensors` and `base/vision.safetensors`."""
     vae = load_vae(run)
-    encode_samples(run, samples, vae)
+    encode_samples(samples, vae)
     task = BaseTask(samples, settings, loop.seed)
-    train(task, loop, run / "base", "base", validate=validator(run, task, held_out, vae))
-    if not PartialState().is_main_process:
+    train(task, loop, run / "base", "base", validate=validator(task, held_out, vae))
+    if not PartialState().is_local_main_process:
         return
-    facts = training_facts(loop)
+    facts = training_facts(loop, samples)
     save_tensors(
         run / "base" / "unet.safetensors",
         task.unet.state_dict(),

@@ -7,7 +7,7 @@ import torch
 
 from ...models.errors import UserError
 from ...models.nets import bundle as bundles
-from ...models.nets.files import read_tensors
+from ...models.nets.files import read_metadata, read_tensors
 from ..core.checkpoint import load_weights
 from ..core.diffusion import LATENT_SCALE
 from ..core.modules import DEMO_UNET, DEMO_VISION, build_unet, build_vae, build_vision
@@ -53,7 +53,7 @@ def load_bundle_base(folder: Path) -> Base:
         UserError: a missing or unfitting file.
     """
     bundles.check_bundle(folder)
-    tensors, metadata = read_tensors(folder / "base.safetensors")
+    tensors, metadata = bundles.read_base(folder / "base.safetensors")
     unet = build_unet(metadata["config"])
     unet.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     vae = bundles.load_vae(folder / "vae.safetensors").first_stage_model.float()
@@ -67,20 +67,31 @@ def load_sd15_base(checkpoint: str | Path, vision: str | Path) -> Base:
     """An SD1.5 checkpoint and a CLIP ViT-L/14 vision model through ComfyUI's loaders, in float32.
 
     Raises:
-        UserError: the checkpoint is no SD1.5 or the vision model's embedding is not 768 wide.
+        UserError: a file that is not safetensors or not readable; the checkpoint is no SD1.5 or has no VAE; the vision model's
+            embedding is not 768 wide.
     """
     import comfy.clip_vision
     import comfy.sd
 
-    model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(
-        str(checkpoint), output_clip=False, model_options={"dtype": torch.float32}
-    )
+    for file in (Path(checkpoint), Path(vision)):
+        if file.suffix != ".safetensors":
+            raise UserError(f"{file} is not a .safetensors file: convert it first, pickled checkpoints are not read.")
+        read_metadata(file)
+    try:
+        model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(
+            str(checkpoint), output_clip=False, model_options={"dtype": torch.float32}
+        )
+        loaded = comfy.clip_vision.load(str(vision))
+    except (RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"ComfyUI could not load {checkpoint} and {vision}: {told[-1]}") from error
+    if model is None or getattr(vae, "first_stage_model", None) is None:
+        raise UserError(f"{checkpoint} is not a whole SD1.5 checkpoint: it lacks the UNet or the VAE.")
     config = model.model.model_config.unet_config
     if config.get("context_dim") != 768 or config.get("model_channels") != 320:
         raise UserError(
             f"{checkpoint} is not an SD1.5 checkpoint (context {config.get('context_dim')}, width {config.get('model_channels')})."
         )
-    loaded = comfy.clip_vision.load(str(vision))
     projection = getattr(getattr(loaded, "model", None), "visual_projection", None)
     if getattr(projection, "weight", None) is None or projection.weight.shape[0] != 768:
         raise UserError(f"{vision} does not give 768-wide image embeddings; use CLIP ViT-L/14.")

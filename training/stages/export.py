@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ...models.nets.files import read_metadata, read_tensors, save_tensors
+from ...models.nets.files import read_tensors, save_tensors
 from ..core.modules import DEMO_VISION
 from .facts import LICENSE
 
@@ -23,8 +23,9 @@ def export_bundle(run: Path, out: Path, matching: str = "matching", appearance: 
         "appearance.safetensors": run / appearance / "net.safetensors",
     }
     for name, source in parts.items():
-        tensors, _ = read_tensors(source)
+        tensors, metadata = read_tensors(source)
+        license_ = metadata.get("training", {}).get("license", LICENSE)
         halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
-        save_tensors(out / name, halves, read_metadata(source) | {"license": LICENSE})
+        save_tensors(out / name, halves, metadata | {"license": license_})
     (out / "vision.json").write_text(json.dumps(DEMO_VISION, indent=1) + "\n")
     return {name: (out / name).stat().st_size for name in parts}

@@ -16,10 +16,10 @@ from .sample_sets import encode_samples
 
 def train_hint(run: Path, samples: SampleSet, base: Base, loop: LoopSettings, settings: HintSettings) -> None:
     """Train a start for the nets' hint blocks and write `hint/hint.safetensors`; later stages of the run begin with it."""
-    encode_samples(run, samples, base.vae)
+    encode_samples(samples, base.vae)
     task = HintTask(samples, base.unet, base.unet_config, settings, loop.seed)
     train(task, loop, run / "hint", "hint")
-    if PartialState().is_main_process:
+    if PartialState().is_local_main_process:
         save_tensors(run / "hint" / "hint.safetensors", task.net.state_dict(), {"format": "icportrait-hint-1"})
 
 

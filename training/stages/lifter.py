@@ -24,7 +24,7 @@ def train_lifter(run: Path, samples: SampleSet, loop: LoopSettings, settings: Li
     task = LifterTask(views_of(run, samples), settings, loop.seed)
     train(task, loop, run / "lifter", "lifter", {"config": asdict(task.net.config), "task": asdict(settings)})
     if PartialState().is_main_process:
-        save_lifter(run / "lifter" / "lifter.safetensors", task, training_facts(loop, lr=loop.lr))
+        save_lifter(run / "lifter" / "lifter.safetensors", task, training_facts(loop, samples, lr=loop.lr))
     return task
 
 

@@ -22,8 +22,8 @@ def train_matching(
     init: Path | None = None,
 ) -> MatchingTask:
     """Train a matching net in the run's subfolder `name`, from the UNet's copy or from the net file `init`."""
-    encode_samples(run, samples, base.vae)
-    embed_samples(run, samples, base.vision)
+    encode_samples(samples, base.vae)
+    embed_samples(samples, base.vision)
     task = MatchingTask(
         samples,
         base.unet,

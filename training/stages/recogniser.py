@@ -37,8 +37,8 @@ def train_recogniser(
 
     validate = None if held_out is None else lambda: (look(), {})
     train(task, loop, run / "recogniser", "recogniser", {"config": task.net.config, **asdict(settings)}, validate)
-    if PartialState().is_main_process:
-        facts = training_facts(loop, people=len(task.people))
+    if PartialState().is_local_main_process:
+        facts = training_facts(loop, samples, people=len(task.people))
         if held_out is not None:
             # Once more: of the running average that is saved, which no look while training saw.
             facts["held_out"] = look()

@@ -1,20 +1,26 @@
 """Validation while a stage trains."""
 
-from pathlib import Path
-
 import torch
 
 from ..core.diffusion import LATENT_SCALE
 from ..data.samples import SampleSet
 from ..tasks.validation import Validator
-from .sample_sets import encode_samples
+from .sample_sets import embed_samples, encode_samples
 
 
-def validator(run: Path, task: torch.nn.Module, held_out: SampleSet | None, vae: torch.nn.Module) -> Validator | None:
-    """Looks at `held_out` while `task` trains; None without held-out samples."""
+def validator(
+    task: torch.nn.Module, held_out: SampleSet | None, vae: torch.nn.Module, vision: torch.nn.Module | None = None
+) -> Validator | None:
+    """Looks at `held_out` while `task` trains; None without held-out samples.
+
+    Args:
+        vision: the frozen encoder of the embeddings; None where it learns.
+    """
     if held_out is None:
         return None
-    encode_samples(run, held_out, vae, "held_out_")
+    encode_samples(held_out, vae)
+    if vision is not None:
+        embed_samples(held_out, vision)
 
     def decode(latents: torch.Tensor) -> torch.Tensor:
         home = next(vae.parameters()).device  # the identity loss keeps it on the GPU

@@ -2,18 +2,21 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ...models.errors import UserError
 from ...models.method.aggregation import aggregate_residuals
-from ...models.method.correspondence import match
+from ...models.method.correspondence import FLOW_METHOD, match
 from ...models.method.pairs import target_and_profile
 from ...models.nets.portrait_net import build_net, initialise_from_unet, net_config, taps
+from ..core.checks import at_least, shares
 from ..core.diffusion import NUM_TIMESTEPS, add_noise, denoised, keyed_generator, min_snr_weights, noise_for, uniform
 from ..data.samples import SampleSet, batch_of
-from .conditioning import Batch, ConditioningSettings, draw_batch
+from .conditioning import Batch, ConditioningSettings, draw_inputs, ready
+from .drawing import DrawingTask
 from .identity_loss import IdentityLoss
-from .matching import as_control, true_flow
+from .matching import as_control, coarse_flow
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,14 @@ class AppearanceSettings(ConditioningSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        shares(true_flow=self.true_flow, base_share=self.base_share)
+        at_least(0, profile_weight=self.profile_weight, face_weight=self.face_weight, min_snr=self.min_snr)
+        at_least(0, identity_weight=self.identity_weight, identity_timestep=self.identity_timestep)
         if not 0 <= self.flow_timestep < NUM_TIMESTEPS:
             raise UserError(f"--flow-timestep must lie from 0 to {NUM_TIMESTEPS - 1}; {self.flow_timestep} was given.")
 
 
-class AppearanceTask(torch.nn.Module):
+class AppearanceTask(DrawingTask):
     """The appearance net over a frozen UNet, vision encoder and matching net."""
 
     def __init__(
@@ -82,7 +88,8 @@ class AppearanceTask(torch.nn.Module):
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "appearance"))
         self.tuned = torch.nn.ModuleDict({"unet": unet.requires_grad_(True)} if settings.base_share else {})
-        frozen = {"vision": vision, "matching": matching} | ({} if settings.base_share else {"unet": unet})
+        frozen = {"matching": matching} | ({} if settings.base_share else {"unet": unet})
+        frozen |= {} if samples.embeddings else {"vision": vision}
         if settings.identity_weight:
             if identity is None:
                 raise UserError("The identity loss needs a recogniser; `icportrait train recogniser` makes one.")
@@ -110,12 +117,11 @@ class AppearanceTask(torch.nn.Module):
         """Flow and confidence from the matching net, as inference computes them: lightly noised style beside the profile."""
         net = self.frozen["matching"]
         timesteps = torch.full_like(batch.timesteps, self.settings.flow_timestep)
-        noise = torch.stack([torch.randn(batch.noise.shape[1:], generator=g) for g in batch.generators]).to(batch.noise)
-        noisy = add_noise(batch.side_by_side(batch.style, batch.profile), noise, timesteps)
+        noisy = add_noise(batch.side_by_side(batch.style, batch.profile), batch.flow_noise, timesteps)
         hint = net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
         features = net.features(noisy, timesteps, batch.context, hint, *self.taps)
         with torch.autocast(features.device.type, enabled=False):  # half precision would round the positions
-            return match(*target_and_profile(features.float(), batch.profile_side))
+            return match(*target_and_profile(features.float(), batch.profile_side), FLOW_METHOD)
 
     def predict(self, noisy, timesteps, context, hint, flow, confidence, profile_side: str) -> torch.Tensor:
         """The UNet's eps of a noisy pair `[B, 4, h, 2w]`, steered by the warped and blended residuals (eq. 7)."""
@@ -127,14 +133,24 @@ class AppearanceTask(torch.nn.Module):
         options = {"transformer_options": out_of_place()} if self.settings.base_share else {}
         return self.unet(noisy, timesteps, context, control=as_control(residuals), **options)
 
-    def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(self, step: int, items: list) -> dict:
+        """A part of the batch, drawn; with an identity loss also the true pictures and their landmarks (NaN: unknown)."""
+        drawn = draw_inputs(self.samples, items, step, self.seed, self.settings)
+        if self.settings.identity_weight:
+            unknown, known = np.full((5, 2), np.nan), self.samples.landmarks
+            points = [known.get(sample.target, unknown) for _, sample in items]
+            drawn["landmarks"] = torch.from_numpy(np.stack(points))
+            drawn["true_image"] = torch.stack([self.samples.pictures[sample.target] for _, sample in items])
+        return drawn
+
+    def loss(self, step: int, drawn: dict, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss and figures; `nets=False` gives those of the UNet alone, to compare with."""
-        batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
+        batch = ready(drawn, next(self.net.parameters()).device, self.frozen.get("vision"))
         if nets and self.is_base_step(step):
             return self.base_step(batch)
         exact = uniform(keyed_generator(self.seed, step, "exact flow")) < self.settings.true_flow
-        if exact and all(sample.flow is not None for _, sample in items):
-            flow, confidence = exact_flow([sample for _, sample in items], batch)
+        if exact and all(batch.known):
+            flow, confidence = exact_flow(batch)
         else:
             flow, confidence = self.flow(batch)  # also without nets: the draws stay the same
         noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
@@ -148,9 +164,7 @@ class AppearanceTask(torch.nn.Module):
         error = (predicted.float() - wanted).pow(2).mean(dim=1)
         error = error * min_snr_weights(batch.timesteps, self.settings.min_snr)[:, None, None]
         target_error, profile_error = target_and_profile(error, batch.profile_side)
-        faces = torch.stack(
-            [s.face if s.face is not None else torch.zeros(error.shape[-2], error.shape[-1] // 2) for _, s in items]
-        ).to(error)
+        faces = batch.truth[:, 3]
         weight = 1 + (self.settings.face_weight - 1) * faces
         target_loss = (target_error * weight).sum() / weight.sum()
         loss = (target_loss + self.settings.profile_weight * profile_error.mean()) / (1 + self.settings.profile_weight)
@@ -159,23 +173,22 @@ class AppearanceTask(torch.nn.Module):
             "face_loss": ((target_error * faces).sum() / faces.sum().clamp_min(1e-6)).item(),
         }
         if self.settings.identity_weight:
-            cosines = self.identity_cosines(noisy, predicted.float(), batch, [sample for _, sample in items])
+            cosines = self.identity_cosines(noisy, predicted.float(), batch, drawn)
             if len(cosines):
-                loss = loss + self.settings.identity_weight * (1 - cosines).sum() / len(items)
+                loss = loss + self.settings.identity_weight * (1 - cosines).sum() / len(batch.known)
                 figures["identity"] = cosines.mean().item()
         return loss, figures
 
-    def identity_cosines(self, noisy, predicted, batch: Batch, samples: list) -> torch.Tensor:
+    def identity_cosines(self, noisy, predicted, batch: Batch, drawn: dict) -> torch.Tensor:
         """Cosine between the faces that an eps `[B, 4, h, 2w]` implies and the true ones, of the samples that have this loss."""
-        known = self.samples.landmarks
-        low = (batch.timesteps < self.settings.identity_timestep).tolist()
-        chosen = [i for i, sample in enumerate(samples) if low[i] and sample.target in known]
+        low = drawn["timesteps"] < self.settings.identity_timestep
+        chosen = (low & drawn["landmarks"].isfinite().all(dim=(1, 2))).nonzero()[:, 0].tolist()
         if not chosen:
             return predicted.new_zeros(0)
         z_t, epsilon = (target_and_profile(pair, batch.profile_side)[0][chosen] for pair in (noisy, predicted))
-        keys = [samples[i].target for i in chosen]
+        images = (drawn["true_image"][chosen].movedim(-1, 1).float() / 255).contiguous()
         clean = denoised(z_t, epsilon, batch.timesteps[chosen])
-        return self.frozen["identity"](clean, self.samples.images(keys).to(clean), [known[key] for key in keys])
+        return self.frozen["identity"](clean, images.to(clean), list(drawn["landmarks"][chosen].cpu().numpy()))
 
     def is_base_step(self, step: int) -> bool:
         """Whether a step is for the UNet alone; those of validation (steps below 0) never are."""
@@ -197,8 +210,8 @@ def out_of_place() -> dict:
     return {"patches": {"input_block_patch_after_skip": [lambda h, _: h.clone()]}}
 
 
-def exact_flow(samples: list, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def exact_flow(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """(flow `[B, 2, h, w]` in latent cells, confidence `[B, 1, h, w]`: 1 where the flow is valid, else 0)."""
     size = batch.target.shape[-2:]
-    flow, valid = true_flow(samples, size, batch.target.device)
+    flow, valid = coarse_flow(batch.truth, size)
     return flow * (size[1] / batch.profile_image.shape[-1]), valid[:, None].float()

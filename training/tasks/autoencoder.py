@@ -6,9 +6,10 @@ import torch.nn.functional as functional
 from ..core.diffusion import LATENT_SCALE, keyed_generator
 from ..core.modules import new_vae
 from ..data.samples import SampleSet, batch_of
+from .drawing import DrawingTask
 
 
-class AutoencoderTask(torch.nn.Module):
+class AutoencoderTask(DrawingTask):
     """Reconstruct random crops.
 
     Loss: L1 and squared error on pixels, L1 on their gradients (keeps edges), and a pull of each latent channel to mean
@@ -25,7 +26,8 @@ class AutoencoderTask(torch.nn.Module):
         """(position, picture id) of a step's global batch."""
         return batch_of(self.keys, batch, step, self.seed)
 
-    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(self, step: int, items: list) -> tuple[torch.Tensor, torch.Tensor]:
+        """(crops uint8 `[B, crop, crop, 3]`, noise `[B, 4, crop / 8, crop / 8]`)."""
         crops, noises = [], []
         for position, key in items:
             generator = keyed_generator(self.seed, step, position)
@@ -34,11 +36,15 @@ class AutoencoderTask(torch.nn.Module):
             crop = picture[y : y + self.crop, x : x + self.crop]
             crops.append(crop.flip(1) if torch.rand((), generator=generator) < 0.5 else crop)
             noises.append(torch.randn(4, self.crop // 8, self.crop // 8, generator=generator))
+        return torch.stack(crops), torch.stack(noises)
+
+    def loss(self, step: int, drawn: tuple) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures of what was drawn."""
         device = next(self.vae.parameters()).device
+        crops, noise = (tensor.to(device) for tensor in drawn)
         # channels_last: convolutions without norms are several times as fast in it on a CPU.
-        images = (torch.stack(crops).to(device).float() / 255).movedim(-1, 1)
+        images = (crops.float() / 255).movedim(-1, 1)
         latents = self.vae.taesd_encoder(images)
-        noise = torch.stack(noises).to(device)
         out = self.vae.taesd_decoder(latents + (self.latent_noise * noise).to(latents.dtype)).float()
         pixel = functional.l1_loss(out, images) + 4 * functional.mse_loss(out, images)
         edges = sum(functional.l1_loss(out.diff(dim=dim), images.diff(dim=dim)) for dim in (-1, -2))

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as functional
 
+from ..core.checks import at_least, shares
 from ..core.diffusion import NUM_TIMESTEPS, add_noise, keyed_generator, min_snr_weights
 from ..core.modules import DEMO_UNET, DEMO_VISION, embed_images, new_unet, new_vision
 from ..data.samples import SampleSet, batch_of
+from .drawing import DrawingTask
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,12 @@ class BaseSettings:
     min_snr: float = 0.0
     """Gamma of Min-SNR loss weighting (Hang et al. 2023; they use 5); 0 = off, as in the paper."""
 
+    def __post_init__(self):
+        shares(pair_share=self.pair_share, drop=self.drop)
+        at_least(0, min_snr=self.min_snr, contrast=self.contrast)
 
-class BaseTask(torch.nn.Module):
+
+class BaseTask(DrawingTask):
     """Epsilon prediction of a target given the image embedding of the same person's other view (the profile), alone or
     side by side with it; and a contrastive term that pulls two views of a person together in the embedding."""
 
@@ -48,30 +54,43 @@ class BaseTask(torch.nn.Module):
         """(position, sample) of a step's global batch."""
         return batch_of(self.samples.samples, batch, step, self.seed)
 
-    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(self, step: int, items: list) -> dict:
+        """Latents (of a pair side by side, or of the target), noise, timesteps, both pictures `[B, 3, H, W]`, who is shown."""
         shared = keyed_generator(self.seed, step, "batch")
         pair = torch.rand((), generator=shared).item() < self.settings.pair_share
         left = torch.rand((), generator=shared).item() < 0.5
         generators = [keyed_generator(self.seed, step, position) for position, _ in items]
         samples = [sample for _, sample in items]
-        device = next(self.unet.parameters()).device
-        target = torch.stack([self.samples.latents[s.target].float() for s in samples]).to(device)
-        profile_embedding = embed_images(self.vision, self.samples.images([s.profile for s in samples]).to(device))
-        keep = torch.tensor([torch.rand((), generator=g).item() >= self.settings.drop for g in generators]).to(device)
-        context = profile_embedding * keep[:, None, None].to(profile_embedding.dtype)
-        latents = target
+        latents = torch.stack([self.samples.latents[s.target].float() for s in samples])
+        keep = torch.tensor([torch.rand((), generator=g).item() >= self.settings.drop for g in generators])
         if pair:
-            profile = torch.stack([self.samples.latents[s.profile].float() for s in samples]).to(device)
-            latents = torch.cat((target, profile) if left else (profile, target), dim=-1)
-        timesteps = torch.tensor([int(torch.randint(0, NUM_TIMESTEPS, (), generator=g)) for g in generators]).to(device)
-        noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(device)
+            profile = torch.stack([self.samples.latents[s.profile].float() for s in samples])
+            latents = torch.cat((latents, profile) if left else (profile, latents), dim=-1)
+        return {
+            "pair": pair,
+            "latents": latents,
+            "keep": keep,
+            "timesteps": torch.tensor([int(torch.randint(0, NUM_TIMESTEPS, (), generator=g)) for g in generators]),
+            "noise": torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]),
+            "profile_image": self.samples.images([s.profile for s in samples]),
+            "target_image": self.samples.images([s.target for s in samples]),
+            "identities": [s.identity for s in samples],
+        }
+
+    def loss(self, step: int, drawn: dict) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures of what was drawn."""
+        device = next(self.unet.parameters()).device
+        names = ("latents", "keep", "timesteps", "noise")
+        latents, keep, timesteps, noise = (drawn[name].to(device) for name in names)
+        profile_embedding = embed_images(self.vision, drawn["profile_image"].to(device))
+        context = profile_embedding * keep[:, None, None].to(profile_embedding.dtype)
         predicted = self.unet(add_noise(latents, noise, timesteps), timesteps, context)
         error = (predicted.float() - noise).pow(2).flatten(1).mean(dim=1)
         loss = (error * min_snr_weights(timesteps, self.settings.min_snr)).mean()
-        figures = {"pair_loss" if pair else "single_loss": loss.item()}
-        if self.settings.contrast and len(samples) > 1:
-            target_embedding = embed_images(self.vision, self.samples.images([s.target for s in samples]).to(device))
-            term = identity_contrast(profile_embedding[:, 0], target_embedding[:, 0], [s.identity for s in samples])
+        figures = {"pair_loss" if drawn["pair"] else "single_loss": loss.item()}
+        if self.settings.contrast and len(latents) > 1:
+            target_embedding = embed_images(self.vision, drawn["target_image"].to(device))
+            term = identity_contrast(profile_embedding[:, 0], target_embedding[:, 0], drawn["identities"])
             loss = loss + self.settings.contrast * term
             figures["contrast"] = term.item()
         return loss, figures

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ..core.checks import at_least, shares
 from ..core.diffusion import NUM_TIMESTEPS, add_noise, keyed_generator, min_snr_weights
 from ..core.lora import Lora
 from ..core.settings import LoopSettings
 from ..data.samples import Sample, SampleSet, batch_indices
+from .drawing import DrawingTask
 
 PAPER = LoopSettings(steps=800, batch=1, lr=2e-6)
 LORA_LR = 1e-4  # customary for rank 16; the paper has no LoRA
@@ -34,8 +36,12 @@ class CustomiseSettings:
     min_snr: float = 0.0
     """Gamma of Min-SNR loss weighting; 0 = off."""
 
+    def __post_init__(self):
+        shares(pair_share=self.pair_share, drop=self.drop)
+        at_least(0, min_snr=self.min_snr, rank=self.rank, prior_weight=self.prior_weight)
 
-class CustomiseTask(torch.nn.Module):
+
+class CustomiseTask(DrawingTask):
     """Eps prediction of a person's photographs, by the whole UNet or by a LoRA on it."""
 
     def __init__(
@@ -69,22 +75,29 @@ class CustomiseTask(torch.nn.Module):
             others = [self.prior.samples[k] for k in chosen]
         return [(i, self.samples.samples[k], other) for i, (k, other) in enumerate(zip(own, others, strict=True))]
 
-    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
-        loss = self._loss(self.samples, step, [(position, sample) for position, sample, _ in items], "person")
+    def draw(self, step: int, items: list) -> tuple:
+        """(the person's latents, contexts, timesteps and noise; those of others or None)."""
+        own = self._draw(self.samples, step, [(position, sample) for position, sample, _ in items], "person")
+        if self.prior is None:
+            return own, None
+        return own, self._draw(self.prior, step, [(position, other) for position, _, other in items], "prior")
+
+    def loss(self, step: int, drawn: tuple) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures of what was drawn."""
+        loss = self._loss(drawn[0])
         figures = {"loss": loss.item()}
-        if self.prior is not None:
-            prior = self._loss(self.prior, step, [(position, other) for position, _, other in items], "prior")
+        if drawn[1] is not None:
+            prior = self._loss(drawn[1])
             figures["prior_loss"] = prior.item()
             loss = loss + self.settings.prior_weight * prior
         return loss, figures
 
-    def _loss(self, source: SampleSet, step: int, items: list, key: str) -> torch.Tensor:
+    def _draw(self, source: SampleSet, step: int, items: list, key: str) -> tuple:
         shared = keyed_generator(self.seed, step, key)
         pair = torch.rand((), generator=shared).item() < self.settings.pair_share
         left = torch.rand((), generator=shared).item() < 0.5
         generators = [keyed_generator(self.seed, step, position, key) for position, _ in items]
         samples = [sample for _, sample in items]
-        device = next(self.unet.parameters()).device
         latents = torch.stack([source.latents[s.target].float() for s in samples])
         if pair:
             profile = torch.stack([source.latents[s.profile].float() for s in samples])
@@ -93,7 +106,11 @@ class CustomiseTask(torch.nn.Module):
         context = torch.stack([source.embeddings[s.profile] for s in samples])[:, None] * keep[:, None, None]
         timesteps = torch.tensor([int(torch.randint(0, NUM_TIMESTEPS, (), generator=g)) for g in generators])
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators])
-        latents, context, timesteps, noise = (x.to(device) for x in (latents, context, timesteps, noise))
+        return latents, context, timesteps, noise
+
+    def _loss(self, drawn: tuple) -> torch.Tensor:
+        device = next(self.unet.parameters()).device
+        latents, context, timesteps, noise = (x.to(device) for x in drawn)
         predicted = self.unet(add_noise(latents, noise, timesteps), timesteps, context)
         error = (predicted.float() - noise).pow(2).flatten(1).mean(dim=1)
         return (error * min_snr_weights(timesteps, self.settings.min_snr)).mean()

@@ -11,8 +11,10 @@ import torch
 
 from ...models.method.pixel_sampling import sample_pixels
 from ...models.nets.portrait_net import PortraitNet, build_net, initialise_from_unet, net_config
+from ..core.checks import shares
 from ..core.diffusion import keyed_generator, uniform
 from ..data.samples import CELL, SampleSet, batch_of
+from .drawing import DrawingTask
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,11 @@ class HintSettings:
     max_share: float = 0.2
     """n of eq. 1: the kept share of pixels is uniform in (0, n)."""
 
+    def __post_init__(self):
+        shares(sampled=self.sampled, max_share=self.max_share)
 
-class HintTask(torch.nn.Module):
+
+class HintTask(DrawingTask):
     """Regress the UNet's first convolution of a picture's clean latents from its pixels, whole or sampled (eq. 1).
 
     Args:
@@ -46,7 +51,7 @@ class HintTask(torch.nn.Module):
         net = build_net(net_config("matching", unet_config))
         initialise_from_unet(net, unet, keyed_generator(seed, "hint"))
         self.net = torch.nn.ModuleDict({"input_hint_block": net.input_hint_block})
-        self.frozen = {"first": unet.input_blocks[0][0].requires_grad_(False)}
+        self.kernel = unet.input_blocks[0][0].weight.detach().float().cpu()
         self.samples, self.keys = samples, sorted(samples.pictures)
         self.settings, self.seed, self.crop = settings, seed, crop
 
@@ -57,8 +62,6 @@ class HintTask(torch.nn.Module):
     def draw(self, step: int, items: list) -> tuple[torch.Tensor, torch.Tensor]:
         """(pixels `[B, 3, crop, crop]` in [0, 1], features of the clean latents `[B, C, crop / 8, crop / 8]`)."""
         pixels, wanted = [], []
-        first = self.frozen["first"].weight.detach()
-        kernel = first.cpu().float()
         cells = min(self.crop, min(self.samples.pictures[self.keys[0]].shape[:2])) // CELL
         for position, key in items:
             generator = keyed_generator(self.seed, step, position)
@@ -69,12 +72,14 @@ class HintTask(torch.nn.Module):
                 crop, _ = sample_pixels(crop, uniform(generator, 0.0, self.settings.max_share), generator)
             pixels.append(crop[0])
             # The whole latent goes through the layer, so that the crop's border is like any other place.
-            features = torch.nn.functional.conv2d(latent[None], kernel, padding=1)
+            features = torch.nn.functional.conv2d(latent[None], self.kernel, padding=1)
             wanted.append(features[0, :, y : y + cells, x : x + cells])
-        return torch.stack(pixels).movedim(-1, 1).to(first.device), torch.stack(wanted).to(first.device)
+        return torch.stack(pixels).movedim(-1, 1), torch.stack(wanted)
 
-    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
-        pixels, wanted = self.draw(step, items)
+    def loss(self, step: int, drawn: tuple) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures of what was drawn."""
+        device = next(self.net.parameters()).device
+        pixels, wanted = (tensor.to(device) for tensor in drawn)
         features = PortraitNet.encode_hint(self.net, pixels).float()
         error = (features - wanted).pow(2)
         loss = error.mean() / wanted.pow(2).mean()

@@ -14,9 +14,11 @@ from ...models.errors import UserError
 from ...models.method.correspondence import cell_grid, cost_volume
 from ...models.method.pairs import target_and_profile
 from ...models.nets.portrait_net import build_net, initialise_from_unet, net_config, taps
+from ..core.checks import at_least
 from ..core.diffusion import add_noise, keyed_generator, min_snr_weights, noise_for
 from ..data.samples import SampleSet, batch_of
-from .conditioning import Batch, ConditioningSettings, draw_batch
+from .conditioning import Batch, ConditioningSettings, draw_inputs, ready, truth_of
+from .drawing import DrawingTask
 
 Objective = Literal["paper", "flow"]
 OBJECTIVES = get_args(Objective)
@@ -76,11 +78,14 @@ class MatchingSettings(ConditioningSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        at_least(0.01, sigma_start=self.sigma_start, sigma_end=self.sigma_end)
+        at_least(0, tap=self.tap, min_snr=self.min_snr)
+        at_least(-1, fine_tap=self.fine_tap)
         if self.objective not in OBJECTIVES:
             raise UserError(f"Unknown --objective {self.objective!r}; choose one of {', '.join(OBJECTIVES)}.")
 
 
-class MatchingTask(torch.nn.Module):
+class MatchingTask(DrawingTask):
     """The matching net over a frozen UNet and a frozen vision encoder."""
 
     def __init__(
@@ -106,7 +111,8 @@ class MatchingTask(torch.nn.Module):
         self.config = net_config("matching", unet_config, settings.tap, fine_tap=fine_tap)
         self.net = build_net(self.config)
         initialise_from_unet(self.net, unet, keyed_generator(seed, "matching"))
-        self.frozen = {"unet": unet.requires_grad_(False).eval(), "vision": vision.requires_grad_(False).eval()}
+        frozen = {"unet": unet} | ({} if samples.embeddings else {"vision": vision})
+        self.frozen = {name: module.requires_grad_(False).eval() for name, module in frozen.items()}
         self.samples, self.settings, self.seed, self.steps = samples, settings, seed, steps
         if supervised and all(sample.flow is None for sample in samples.samples):
             raise UserError(
@@ -126,9 +132,13 @@ class MatchingTask(torch.nn.Module):
         """(position, sample) of a step's global batch."""
         return batch_of(self.samples.samples, batch, step, self.seed)
 
-    def forward(self, step: int, items: list, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(self, step: int, items: list) -> dict:
+        """A part of the batch, drawn."""
+        return draw_inputs(self.samples, items, step, self.seed, self.settings)
+
+    def loss(self, step: int, drawn: dict, nets: bool = True) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss and figures; `nets=False` gives the paper's loss of the UNet alone, to compare with."""
-        batch = draw_batch(self.samples, items, step, self.seed, self.frozen["vision"], self.settings)
+        batch = ready(drawn, next(self.net.parameters()).device, self.frozen.get("vision"))
         hint = self.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
         if self.settings.objective == "paper":
             noise = batch.side_by_side(*batch.noise.chunk(2, dim=-1))
@@ -142,7 +152,7 @@ class MatchingTask(torch.nn.Module):
             return loss, {"loss": loss.item()}
         features = self.features(batch, hint)
         cell_px = batch.profile_image.shape[-1] / features[0].shape[-1]
-        flow, valid = true_flow([sample for _, sample in items], features[0].shape[-2:], features[0].device)
+        flow, valid = coarse_flow(batch.truth, features[0].shape[-2:])
         progress = min(1.0, max(0, step) / max(1, self.steps))  # validation's steps lie below 0
         first, last = self.settings.sigma_start, self.settings.sigma_end
         sigma = first + (last - first) * progress
@@ -158,17 +168,15 @@ class MatchingTask(torch.nn.Module):
 
 
 def true_flow(samples: list, size: tuple[int, int], device=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Exact flow in pixels `[B, 2, h, w]` and validity `[B, h, w]` on a coarser grid than the samples' own."""
+    """`coarse_flow` of samples that are not drawn; of those without an exact flow no cell is valid."""
     known = next((sample for sample in samples if sample.flow is not None), None)
-    if known is None:
-        return torch.zeros(len(samples), 2, *size, device=device), torch.zeros(
-            len(samples), *size, dtype=torch.bool, device=device
-        )
-    # Samples of photographs have no exact flow: none of their cells is valid.
-    none = torch.zeros_like(known.flow), torch.zeros_like(known.visible)
-    pairs = [none if sample.flow is None else (sample.flow, sample.visible) for sample in samples]
-    flow = torch.stack([flow for flow, _ in pairs]).to(device)
-    visible = torch.stack([visible for _, visible in pairs]).float()[:, None].to(device)
+    cells = size if known is None else known.flow.shape[-2:]
+    return coarse_flow(torch.stack([truth_of(sample, *cells) for sample in samples]).to(device), size)
+
+
+def coarse_flow(truth: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Exact flow in pixels `[B, 2, *size]` and validity `[B, *size]` on a coarser grid than `truth`'s (`Batch.truth`)."""
+    flow, visible = truth[:, :2], truth[:, 2:3]
     weight = functional.adaptive_avg_pool2d(visible, size)
     # Averaging a locally linear flow over the valid part of a cell would shift it, so only full cells count.
     mean = functional.adaptive_avg_pool2d(flow * visible, size) / weight.clamp_min(1e-6)

@@ -14,10 +14,12 @@ import torch.nn.functional as functional
 from ...models.errors import UserError
 from ...models.faces.alignment import arcface_transform
 from ...models.faces.resampling import resample
+from ..core.checks import at_least
 from ..core.diffusion import keyed_generator, uniform
 from ..core.modules import initialise
 from ..data.samples import SampleSet, batch_indices
 from .base import identity_contrast
+from .drawing import DrawingTask
 
 SIDE = 96
 """Of its input faces, in pixels, in ArcFace's frame."""
@@ -123,8 +125,12 @@ class RecogniserSettings:
     shift: int = 2
     """Greatest shift of the face in augmentation, pixels."""
 
+    def __post_init__(self):
+        at_least(0.001, temperature=self.temperature)
+        at_least(0, light=self.light, blur=self.blur, shift=self.shift)
 
-class RecogniserTask(torch.nn.Module):
+
+class RecogniserTask(DrawingTask):
     """Two different pictures of each of a batch's people: each should be nearest to the same person's other one.
 
     Args:
@@ -176,20 +182,21 @@ class RecogniserTask(torch.nn.Module):
         gain = 1 + light * (2 * torch.rand(3, 1, 1, generator=generator) - 1)
         return (face.clamp(0, 1).pow(gamma) * gain).clamp(0, 1)
 
-    def draw(self, step: int, items: list) -> tuple[torch.Tensor, torch.Tensor]:
-        """Two views `[B, 3, side, side]` of each person, never of one picture."""
+    def draw(self, step: int, items: list) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Two views `[B, 3, side, side]` of each person, never of one picture; and who they are."""
         views = []
         for position, person in items:
             generator = keyed_generator(self.seed, step, position)
             keys = self.people[person]
             first, second = torch.randperm(len(keys), generator=generator)[:2].tolist()
             views.append(torch.stack([self.augmented(self.face(keys[k]), generator) for k in (first, second)]))
-        first, second = torch.stack(views).to(next(self.net.parameters()).device).unbind(dim=1)
-        return first, second
+        return *torch.stack(views).unbind(dim=1), [person for _, person in items]
 
-    def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
-        embeddings = self.net(torch.cat(self.draw(step, items)))
-        loss = identity_contrast(*embeddings.chunk(2), [person for _, person in items], self.settings.temperature)
+    def loss(self, step: int, drawn: tuple) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss and figures of what was drawn."""
+        *views, people = drawn
+        embeddings = self.net(torch.cat(views).to(next(self.net.parameters()).device))
+        loss = identity_contrast(*embeddings.chunk(2), people, self.settings.temperature)
         return loss, {"contrast": loss.item()}
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import torch
 
-from ...models.method.correspondence import match, warp
+from ...models.method.correspondence import FLOW_METHOD, match, warp
 from ...models.method.pairs import target_and_profile
 from ..core.diffusion import add_noise, denoised
 from ..data.samples import SampleSet
 from .appearance import AppearanceTask
-from .conditioning import Batch, draw_batch
+from .conditioning import Batch, draw_inputs, ready
 from .matching import MatchingTask, true_flow
 from .portrait_figures import PortraitFigures
 
@@ -90,12 +90,13 @@ class Validator:
             self.task.settings, drop=0.0, bridge=0.0, min_timestep=MATCH_TIMESTEP, max_timestep=MATCH_TIMESTEP + 1
         )
         settings = dataclasses.replace(settings, **changes)
-        return draw_batch(self.samples, items, -1, self.task.seed, self.task.frozen["vision"], settings)
+        drawn = draw_inputs(self.samples, items, -1, self.task.seed, settings)
+        return ready(drawn, next(self.task.net.parameters()).device, self.task.frozen.get("vision"))
 
     def _flow(self, items: list) -> tuple[torch.Tensor, Batch]:
         batch = self._batch(items)
         hint = self.task.net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
-        return match(*(half.float() for half in self.task.features(batch, hint)))[0], batch
+        return match(*(half.float() for half in self.task.features(batch, hint)), FLOW_METHOD)[0], batch
 
     def _match_error(self) -> dict[str, float]:
         """Median end-point error in px and PCK at 5 % of the width, over visible cells whose true flow is known."""

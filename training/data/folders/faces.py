@@ -24,7 +24,7 @@ class FilterSettings:
     """What a picture must be to become training data."""
 
     size: int = 256
-    """Side of the aligned pictures in pixels, a multiple of 64."""
+    """Side of the aligned pictures in pixels, a multiple of 64: 256 for the demo, 512 for SD1.5."""
     min_side: int = 0
     """Least side, in the picture's own pixels, of the square an aligned face is cut from; 0 = half of size."""
     min_sharpness: float = 0.02

@@ -61,6 +61,8 @@ CARDS = {
     "A100": (312.0, 40),
     "H100": (989.0, 80),
 }
+# A card's memory in GB -> samples at a time, gradient checkpointing: what docs/training.md tells people to give.
+RECIPES = {12: (1, True), 24: (2, False), 48: (8, False)}
 PAPER = {"matching": (200, 16), "appearance": (20_000, 16)}  # steps, batch
 
 
@@ -249,6 +251,19 @@ def measure_flops(options: FlopsMeasure) -> dict:
         "appearance": 4 * (sizes["unet"] + sizes["vision"] + sizes["matching"]) + 16 * sizes["appearance"],
         "customise": 4 * sizes["vision"] + 16 * sizes["unet"],
     }
+    # Mixed precision: frozen parts in 2 bytes, CLIP gone once everything is embedded; of the trained net weights, gradients and
+    # two moments in 4 bytes each, and the copy in 2 that autocast makes.
+    mixed = {
+        "matching": 2 * sizes["unet"] + 18 * sizes["matching"],
+        "appearance": 2 * (sizes["unet"] + sizes["matching"]) + 18 * sizes["appearance"],
+    }
+    cards = {
+        str(memory): {
+            name: (mixed[name] + samples * (checked if less else kept)[step]) / 1e9
+            for name, step in (("matching", "matching_paper"), ("appearance", "appearance"))
+        }
+        for memory, (samples, less) in RECIPES.items()
+    }
     totals = {
         "matching": flop["matching_paper"] * math.prod(PAPER["matching"]),
         "appearance": flop["appearance"] * math.prod(PAPER["appearance"]),
@@ -267,6 +282,8 @@ def measure_flops(options: FlopsMeasure) -> dict:
         "activation_gb_per_sample_fp32": {name: value / 1e9 for name, value in kept.items()},
         "activation_gb_per_sample_fp32_checkpointing": {name: value / 1e9 for name, value in checked.items()},
         "weights_gradients_adamw_gb_fp32": {name: value / 1e9 for name, value in weights.items()},
+        "weights_gradients_adamw_gb_mixed": {name: value / 1e9 for name, value in mixed.items()},
+        "gb_at_most_by_card": cards,
         "cards": {card: {"peak_fp16_tflops": peak, "memory_gb": memory} for card, (peak, memory) in CARDS.items()},
     }
 
@@ -285,6 +302,14 @@ def print_figures(figures: dict) -> None:
         "weights, gradients and AdamW, GB: "
         + ", ".join(f"{k} {v:.1f}" for k, v in figures["weights_gradients_adamw_gb_fp32"].items())
     )
+    print(
+        "in mixed precision, GB: "
+        + ", ".join(f"{k} {v:.1f}" for k, v in figures["weights_gradients_adamw_gb_mixed"].items())
+    )
+    for memory, values in figures["gb_at_most_by_card"].items():
+        samples, less = RECIPES[int(memory)]
+        told = f"--micro-batch {samples}{' --checkpointing' if less else ''}"
+        print(f"  {memory} GB card, {told}: at most " + ", ".join(f"{k} {v:.1f} GB" for k, v in values.items()))
     print(
         f"\nhours of the paper's run on one card, if {100 * figures['assumed_share_of_peak']:.0f} % of its fp16 peak is reached"
     )

@@ -1,0 +1,41 @@
+"""The measurement of speed: ratios of what they say, on small sizes."""
+
+import pytest
+
+from icportrait.models.method.correspondence import METHODS
+from icportrait.training.evaluation.measure import speed
+from icportrait.training.evaluation.measure.dryrun import RandomWeights, checkpoint_shapes
+
+
+def test_spread_is_median_and_ends():
+    assert speed.spread([3.0, 1.0, 2.0]) == {"median": 2.0, "least": 1.0, "greatest": 3.0}
+
+
+def test_matching_is_compared_with_a_matrix_product_by_method():
+    found = speed.matching_ratios(8, 2)
+    assert set(found) == set(METHODS)
+    assert all(0 < one["least"] <= one["median"] <= one["greatest"] for one in found.values())
+
+
+def test_a_step_counts_the_pair_and_one_net():
+    """The pair costs more than twice a view because of self-attention; a second net as much as the first."""
+    counted = speed.counted_steps(128)
+    net = counted["tflop_method"] - counted["tflop_unet_pair"]
+    assert counted["tflop_unet_pair"] > 2 * counted["tflop_unet_single"]
+    assert counted["tflop_two_controlnets"] == pytest.approx(counted["tflop_unet_pair"] + 2 * net)
+    assert counted["step_vs_two_controlnets"] == pytest.approx(
+        counted["tflop_method"] / counted["tflop_two_controlnets"]
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_waiting_for_data_is_a_share(workers):
+    found = speed.data_wait(speed.SpeedMeasure(batches=3, repetitions=1, workers=workers), 64, batch=2, seconds=0.002)
+    assert 0 <= found["wait_share"] <= 1 and found["draw_cpu_seconds"] > 0
+
+
+def test_random_weights_are_the_same_twice():
+    shapes = checkpoint_shapes()
+    name = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    one, other = (RandomWeights(3)(name, shapes[name]) for _ in range(2))
+    assert one.shape == (320, 768) and one.equal(other) and 0.8 < one.float().std() * 768**0.5 < 1.2
