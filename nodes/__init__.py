@@ -13,6 +13,7 @@ from . import (
     loaders,
     matching,
     mesh,
+    novel_view,
     portrait,
     profiles,
     sampling,
@@ -41,6 +42,7 @@ NODES: list[type[io.ComfyNode]] = [
         profiles,
         assign,
         group_portrait,
+        novel_view,
     )
     for node in topic.NODES
 ]

@@ -92,6 +92,7 @@ def draw_album(object_info: dict, steps: int = CropSettings.steps) -> Album:
     profile = album.add("LoadImage", image="icportrait_profile.png")["IMAGE"]
     style = album.add("LoadImage", image="icportrait_style.png")["IMAGE"]
     draw_one_face(album, models, profile, style, steps)
+    draw_views(album, style)
     draw_mesh(album, profile, style)
     draw_portrait(album, models, profile, style, steps)
     draw_group(album, models, profile, steps)
@@ -231,6 +232,27 @@ def draw_mesh(album: Album, profile: tuple, style: tuple) -> None:
         [*given, tile("warped", painted["warped"])],
         [tile("mask, in red", crops["style_crop"], painted["mask"]), tile("image", painted["image"])],
     )
+
+
+def draw_views(album: Album, style: tuple) -> None:
+    """The pages of other cameras and lights."""
+    add, tile = album.add, album.tile
+    room = add("EmptyImage", width=128, height=64, color=0x303030)
+    lamp = add("EmptyImage", width=28, height=28, color=0xFFD9A0)
+    lit = add("ImageCompositeMasked", destination=room["IMAGE"], source=lamp["IMAGE"], x=24, y=10)["IMAGE"]
+    given = tile("image", style)
+    view = add("ICPortrait_NovelView", image=style, yaw=-18.0, environment=lit)
+    album.page(
+        "ICPortrait_NovelView",
+        [given, tile("views: yaw -18, environment", view["views"]), tile("depth", view["depth"])],
+        [
+            tile("normals", view["normals"]),
+            tile("albedo", view["albedo"]),
+            tile("mask, in red", view["views"], view["mask"]),
+        ],
+    )
+    relit = add("ICPortrait_Relight", image=style, environment=lit)
+    album.page("ICPortrait_Relight", [given, tile("environment", lit), tile("relit", relit["relit"])])
 
 
 def draw_portrait(album: Album, models: dict, profile: tuple, style: tuple, steps: int) -> None:

@@ -19,6 +19,8 @@ EXPECTED = {
     "EstimateFlow",
     "MeshFlow",
     "WarpRelight",
+    "NovelView",
+    "Relight",
     "Apply",
     "ProgressiveNoise",
     "ProgressiveSampler",

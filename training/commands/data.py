@@ -14,6 +14,7 @@ from ..data.folders.write import PairSettings, report_text, write_folders
 from ..data.heads.generate import generate_shards
 from ..data.samples import CELL
 from ..data.shards import validate_shards
+from ..data.views import IDENTITIES, PaintSettings, ViewSettings, descriptions, paint_portraits, write_views
 from .parsing import parse_choice
 
 
@@ -91,6 +92,45 @@ class Folder(Workers):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Views(Workers):
+    """Pairs from single portraits: each lifted and seen twice from random cameras in random light (the paper's section 3.2)."""
+
+    out: Path
+    """Folder of the shards; painted portraits go into its folder `portraits`."""
+    portraits: InputFolder | None = None
+    """Folder of portraits, one a person."""
+    checkpoint: InputFile | None = None
+    """Instead of --portraits: checkpoint (.safetensors) that ComfyUI paints them with."""
+    prompts: InputFile | None = None
+    """Text file for --checkpoint, a prompt a line; default: descriptions of people who do not exist."""
+    identities: int = IDENTITIES
+    """Default prompts to paint (the paper: 206 people)."""
+    lifter: InputFile | None = None
+    """Lifter of `icportrait train lifter` to take depth from; default: the face mesh."""
+    views: ViewSettings = ViewSettings()
+    painting: PaintSettings = PaintSettings()
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(1, identities=self.identities)
+        if (self.portraits is None) == (self.checkpoint is None):
+            raise UserError("Give either --portraits (a folder) or --checkpoint (to paint them).")
+
+    def run(self) -> int:
+        portraits = self.portraits
+        if portraits is None:
+            prompts = descriptions(self.identities)
+            if self.prompts is not None:
+                prompts = [line.strip() for line in self.prompts.read_text("utf-8").splitlines() if line.strip()]
+            portraits = self.out / "portraits"
+            paint_portraits(self.checkpoint, prompts, portraits, self.painting, self.views.seed)
+        report = write_views(portraits, self.out, self.views, self.lifter, self.workers, self.ray)
+        print(f"{report['shards']} shards of {report['portraits']} portraits")
+        print("\n".join(f"left out {name}: {why}" for name, why in report["left_out"].items()))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shards:
     """Some shards."""
 
@@ -131,5 +171,5 @@ class Validate(Shards):
 
 
 def main(argv: list[str]) -> int:
-    kinds = {"heads": Heads, "folder": Folder, "sheet": Sheet, "validate": Validate}
+    kinds = {"heads": Heads, "folder": Folder, "views": Views, "sheet": Sheet, "validate": Validate}
     return parse_choice(kinds, argv, "icportrait data").run()

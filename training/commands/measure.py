@@ -12,6 +12,7 @@ from ..evaluation.measure import (
     photographs,
     speed,
     thresholds,
+    views,
 )
 from .parsing import parse_choice, write_json
 
@@ -27,6 +28,7 @@ MEASURES = {
     "flops": (flops.FlopsMeasure, flops.measure_flops, flops.print_figures),
     "photographs": (photographs.PhotographsMeasure, photographs.measure_photographs, photographs.print_table),
     "speed": (speed.SpeedMeasure, speed.measure_speed, speed.print_figures),
+    "views": (views.ViewsMeasure, views.measure_views, views.print_table),
     "customise": (customise.CustomiseMeasure, customise.measure_customise, customise.print_figures),
 }
 

@@ -24,6 +24,7 @@ from ..stages.autoencoder import train_autoencoder
 from ..stages.base import train_base
 from ..stages.base_models import Base, load_demo_base, load_sd15_base
 from ..stages.hint import train_hint
+from ..stages.lifter import train_lifter
 from ..stages.matching import train_matching
 from ..stages.presets import PRESETS, preset
 from ..stages.recogniser import train_recogniser
@@ -31,6 +32,7 @@ from ..stages.sample_sets import shards_in, stored_samples
 from ..tasks.appearance import AppearanceSettings
 from ..tasks.base import BaseSettings
 from ..tasks.hint import HintSettings
+from ..tasks.lifter import LifterSettings
 from ..tasks.matching import MatchingSettings
 from ..tasks.recogniser import RecogniserSettings
 from .parsing import parse_choice
@@ -179,6 +181,17 @@ class Recogniser(Validated):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LifterStage(Training):
+    """The lifter of novel views, on shards of `icportrait data heads` (the paper takes a published encoder; docs/novel_views.md)."""
+
+    stage: ClassVar[str] = "lifter"
+    task: LifterSettings
+
+    def train(self, samples, loop, held_out):
+        train_lifter(self.run, samples, loop, self.task)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hint(OnBase):
     """A start for the hint block of both nets (beyond the paper; optional, before `train matching`)."""
 
@@ -227,7 +240,7 @@ class Appearance(NetStage):
         train_appearance(self.run, self.name, self.matching, samples, base, loop, self.task, held_out, self.init)
 
 
-STAGES = {kind.stage: kind for kind in (Autoencoder, BaseStage, Recogniser, Hint, Matching, Appearance)}
+STAGES = {kind.stage: kind for kind in (Autoencoder, BaseStage, Recogniser, LifterStage, Hint, Matching, Appearance)}
 
 
 def load(run: Path, shards: list[Path], size: int | None, limit: int | None, name: str = "samples") -> SampleSet:

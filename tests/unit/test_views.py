@@ -1,0 +1,298 @@
+"""Novel views and light: cameras, the surface seen from elsewhere, light by harmonics, the lifter, both nodes."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from icportrait.models.errors import UserError
+from icportrait.models.views import cameras, light, volume
+from icportrait.models.views.lifter import FORMAT, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
+from icportrait.models.views.photograph import LEAST_REMOVED, depth_normals, lift_photograph, lit
+from icportrait.models.views.relight import light_on, relight, relit_photograph
+from icportrait.models.views.render import Lifted, render, surface
+from icportrait.nodes.novel_view import NovelView, Relight
+from icportrait.training.data.heads.camera import portrait_camera
+from icportrait.training.data.photographs import read_picture
+from icportrait.training.evaluation.photo_pairs import with_mesh
+from icportrait.training.tasks.lifter import LifterSettings, LifterTask
+
+FRONT = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+
+
+def front_camera(distance: float = 0.7, focal: float = 2.8) -> torch.Tensor:
+    return cameras.camera(FRONT, torch.tensor([0.0, -0.025, distance - 0.04]), focal)
+
+
+def sphere_lifted(size: int = 96, radius: float = 0.09) -> Lifted:
+    """A ball round the pivot before a plane; its picture shows world x in red."""
+    camera = front_camera()
+    origin, directions = cameras.rays(camera, size)
+    away = origin - torch.tensor(cameras.PIVOT)
+    a, b = (directions**2).sum(-1), directions @ away
+    inside = b * b - a * (away @ away - radius**2)
+    depth = torch.where(inside > 0, (-b - inside.clamp_min(0).sqrt()) / a, 0.75).view(size, size)
+    points = cameras.unproject(depth, camera)
+    picture = (points[..., :1] * 3 + 0.5).clamp(0, 1).expand(-1, -1, 3).contiguous()
+    mask = (inside > 0).float().view(size, size)
+    normals = depth_normals(depth, camera)
+    return Lifted(picture, camera, camera, depth, normals, light.to_linear(picture), mask, torch.zeros(9, 3))
+
+
+def test_cameras_of_the_training_heads_are_these():
+    """Both sides of the project mean the same by 25 scalars."""
+    head = portrait_camera(20, 5, 3, 20)
+    scalars = torch.tensor(head.scalars())
+    points = np.array([[0.01, 0.02, -0.03], [-0.05, 0.0, 0.02]])
+    expected = head.project(points * 1000, 1)
+    assert np.allclose(
+        cameras.project(torch.tensor(points).float(), scalars).numpy(), expected * (1, 1, 0.001), atol=1e-4
+    )
+
+
+def test_orbit_moves_right_and_up_and_keeps_the_head():
+    start = front_camera()
+    moved = cameras.orbit(start, 20, 10, fov=40)
+    place = cameras.position_of(moved)
+    assert place[0] > 0.05 and place[1] > cameras.position_of(start)[1]
+    seen = [cameras.project(torch.tensor(cameras.PIVOT), camera) for camera in (start, moved)]
+    assert torch.allclose(seen[0][:2], seen[1][:2], atol=1e-5)
+    # The head keeps its size: focal length over distance.
+    assert moved[16] / seen[1][2] == pytest.approx(float(start[16] / seen[0][2]), rel=1e-4)
+    assert torch.allclose(cameras.orbit(start, 0, 0), start, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c * float("nan"), "not finite"),
+        (lambda c: torch.cat([c[:16], torch.zeros(9)]), "focal lengths"),
+        (lambda c: torch.cat([2 * c[:16], c[16:]]), "no rotation"),
+        (lambda c: cameras.camera(torch.eye(3), torch.tensor([0.0, 0, -0.7]), 2.8), "behind the head"),
+        (lambda c: cameras.camera(torch.eye(3), torch.tensor([0.0, 0, 0.7]), 2.8), "looks away"),
+        (lambda c: cameras.camera(FRONT, torch.tensor([0.0, 0, 50.0]), 2.8), "50.0"),
+    ],
+)
+def test_cameras_refused(change, words):
+    with pytest.raises(UserError, match=words):
+        cameras.checked_cameras(change(front_camera())[None])
+
+
+def test_cameras_as_text():
+    camera = front_camera()
+    text = "[" + ", ".join(f"{float(x):.8g}" for x in camera) + "]\n\n"
+    assert torch.allclose(cameras.parse_cameras(text), camera[None], atol=1e-6)
+    for wrong, words in (("1 2 3", "holds 3 numbers"), ("1 x", "no number"), ("\n", "empty")):
+        with pytest.raises(UserError, match=words):
+            cameras.parse_cameras(wrong)
+
+
+def test_a_ball_is_seen_where_it_is():
+    lifted = sphere_lifted()
+    target = cameras.orbit(lifted.camera, 15, 0)
+    distance = surface(lifted.depth, lifted.camera, target, 64).view(64, 64)
+    # The ball's near point lies its radius before the pivot, from everywhere.
+    assert float(distance[32, 32]) == pytest.approx(0.7 - 0.09, abs=0.003)
+    view = render(lifted, target, 64)
+    points = cameras.unproject(view.depth, target)
+    on_ball = view.mask[..., None].expand(-1, -1, 3) > 0.99
+    assert torch.allclose(view.image[on_ball], (points[..., :1] * 3 + 0.5).expand(-1, -1, 3)[on_ball], atol=0.03)
+
+
+def test_the_same_camera_gives_the_picture_back():
+    lifted = sphere_lifted()
+    view = render(lifted, lifted.camera, len(lifted.picture))
+    assert torch.allclose(view.image, lifted.picture, atol=2e-3)
+    assert torch.allclose(view.depth, lifted.depth, atol=2e-3)
+
+
+def lamp(column: float) -> torch.Tensor:
+    """A map with one lamp at a column, in shares of the width."""
+    environment = torch.full((32, 64, 3), 0.02)
+    at = int(column * 64)
+    environment[10:22, max(0, at - 5) : at + 5] = 1.0
+    return environment
+
+
+def test_light_comes_from_where_the_map_says():
+    right = light.environment_light(lamp(0.75))
+    normals = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [0, 0, 1.0], [0, 0, -1.0]])
+    shade = light.shading(right, normals)[:, 1]
+    assert shade[0] > 2 * shade[1]
+    behind = light.shading(light.environment_light(lamp(0.5)), normals)[:, 1]
+    assert behind[3] > 2 * behind[2]  # the map's middle is behind the person
+    turned = light.shading(light.environment_light(lamp(0.5), rotation=90), normals)[:, 1]
+    assert torch.allclose(turned, shade, rtol=0.1, atol=0.02)
+    assert torch.allclose(light.turned(right, torch.eye(3)), right, atol=1e-4)
+
+
+def test_a_white_room_shades_white():
+    room = light.environment_light(torch.ones(16, 32, 3))
+    normals = torch.nn.functional.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(1)), dim=-1)
+    assert torch.allclose(light.shading(room, normals), torch.ones(20, 3), atol=0.02)
+
+
+def test_light_is_found_again():
+    generator = torch.Generator().manual_seed(0)
+    normals = torch.nn.functional.normalize(
+        torch.randn(3000, 3, generator=generator) + torch.tensor([0, 0, 1.0]), dim=-1
+    )
+    true = light.environment_light(lamp(0.8) + 0.3)
+    skin = torch.tensor([0.5, 0.3, 0.2]) * light.shading(true, normals)
+    found = light.fit_light(skin, normals, torch.ones(3000))
+    wanted = light.shading(true, normals) @ light.LUMINANCE
+    given = light.shading(found, normals)[:, 0]
+    assert np.corrcoef(wanted, given)[0, 1] > 0.95
+    assert given.mean() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (torch.ones(10, 10, 3), "twice as wide"),
+        (torch.full((8, 16, 3), float("inf")), "NaN or infinite"),
+        (torch.zeros(8, 16, 3), "black"),
+    ],
+)
+def test_maps_refused(environment, words):
+    with pytest.raises(UserError, match=words):
+        light.environment_light(environment)
+
+
+def test_relight_leaves_what_is_around():
+    lifted = sphere_lifted()
+    lifted = dataclasses.replace(lifted, light=light.environment_light(torch.ones(8, 16, 3)))
+    new = relight(lifted, light_on(lifted, lamp(0.75)))
+    outside = lifted.mask == 0
+    assert torch.equal(new[outside], lifted.picture[outside])
+    brighter = (new - lifted.picture).mean(dim=-1)
+    side = len(brighter)
+    assert brighter[side // 2, side // 2 + 15] > brighter[side // 2, side // 2 - 15]
+    with pytest.raises(UserError, match="intensity"):
+        light_on(lifted, lamp(0.5), intensity=20)
+
+
+TINY = LifterConfig(width=8, channels=4, depth=8, hidden=8)
+
+
+def test_lifter_volume_is_the_same_in_portions():
+    net = LifterTask([{}], config=TINY).net
+    planes = net(torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
+    camera = front_camera()
+    target = cameras.orbit(camera, 10, 0)
+    whole = render_volume(net, planes, camera, target, 16)
+    parts = render_volume(net, planes, camera, target, 16, points=10 * SAMPLES)
+    assert torch.allclose(whole.albedo, parts.albedo, atol=1e-6)
+    assert (whole.met <= 1.0001).all() and (whole.depth[whole.met > 0.5] > 0.5).all()
+
+
+def test_lifter_learns_a_ball(tmp_path):
+    """One ball, two views: the loss falls, and the file gives the net back."""
+    ball, side = sphere_lifted(48), cameras.orbit(front_camera(), 20, 0)
+    other = render(ball, side, 48)
+    views = [
+        {
+            "picture": (ball.picture * 255).to(torch.uint8),
+            "cameras": torch.stack([ball.camera, side]),
+            "albedo": torch.full((2, 48, 48, 3), 128, dtype=torch.uint8),
+            "depth": torch.stack([ball.depth * (ball.mask > 0.5), other.depth * (other.mask > 0.5)]).half(),
+        }
+    ]
+    task = LifterTask(views, LifterSettings(rays=64), config=TINY)
+    optimizer = torch.optim.Adam(task.parameters(), 3e-3)
+    losses = []
+    for step in range(40):
+        loss, figures = task(step, task.items(step, 1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(figures["loss"])
+    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
+
+    from icportrait.models.nets.files import save_tensors
+    from icportrait.training.stages.lifter import save_lifter
+
+    save_lifter(tmp_path / "lifter.safetensors", task, {})
+    net = load_lifter(tmp_path / "lifter.safetensors")
+    assert net.config == TINY
+    view = volume.render_with_volume(ball, volume.lift_volume(ball, net), side, 32)
+    assert view.image.shape == (32, 32, 3) and torch.isfinite(view.image).all() and torch.isfinite(view.normals).all()
+    save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)}, {"format": "something"})
+    with pytest.raises(UserError, match="not a lifter"):
+        load_lifter(tmp_path / "other.safetensors")
+
+
+def test_lifter_starts_the_same_and_leaves_torch_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    nets = [LifterTask([{}], config=TINY).net for _ in range(2)]
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters()))
+    assert isinstance(nets[0], Lifter) and FORMAT
+
+
+@pytest.fixture(scope="module")
+def style():
+    from icportrait.models.nets.bundle import FOLDER
+
+    return read_picture(FOLDER / "icportrait_style.png")
+
+
+def test_a_portrait_is_lifted(style):
+    lifted, placement = lift_photograph(style, with_mesh(style)[0], 256)
+    nose = lifted.depth[len(lifted.depth) // 2 - 10 : len(lifted.depth) // 2 + 40].min()
+    assert 0.03 < float(lifted.depth.max() - nose) < 0.25
+    back = lit(lifted.light, lifted.normals, lifted.mask, LEAST_REMOVED) * lifted.albedo
+    assert torch.allclose(
+        light.to_srgb(back)[lifted.picture.amax(-1) < 0.8], lifted.picture[lifted.picture.amax(-1) < 0.8], atol=0.02
+    )
+    changed, mask = relit_photograph(style, lifted, placement, light_on(lifted, lamp(0.75)))
+    assert changed.shape == style.shape
+    assert torch.equal(changed[mask == 0], style[mask == 0])
+    with pytest.raises(UserError, match="multiple of 64"):
+        lift_photograph(style, with_mesh(style)[0], 100)
+
+
+ORBIT = {
+    "yaw": -10.0, "pitch": 0.0, "distance": 1.0, "fov": 20.0, "size": 128, "frames": 2, "yaw_end": 10.0, "pitch_end": 0.0,
+    "rotation": 0.0, "intensity": 1.0, "geometry": "face mesh",
+}  # fmt: skip
+
+
+def test_novel_view_node(style):
+    maps = torch.stack([lamp(0.2), lamp(0.8)])
+    image, depth, normals, albedo, mask, grid, text = NovelView.execute(style, **ORBIT, environment=maps).args
+    assert image.shape == (4, 128, 128, 3) and grid.shape == (1, 256, 256, 3)
+    assert depth.shape == normals.shape == albedo.shape == (2, 128, 128, 3) and mask.shape == (2, 128, 128)
+    for output in (image, depth, normals, albedo, mask):
+        assert 0 <= float(output.min()) and float(output.max()) <= 1
+    assert not torch.allclose(image[0], image[2], atol=0.02)  # another light
+    again = NovelView.execute(style, **ORBIT, environment=maps, cameras=text).args[0]
+    assert torch.allclose(again, image, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"environment": torch.ones(1, 8, 8, 3)}, "Novel View: the environment map is 8x8"),
+        ({"environment": torch.full((1, 8, 16, 3), math.inf)}, "Novel View: the environment map has NaN"),
+        ({"cameras": " ".join(["0"] * 25)}, "Novel View: camera 0"),
+        ({"geometry": "nothing.safetensors"}, "Novel View: geometry must be one of"),
+        ({"image": torch.zeros(1, 64, 64, 3)}, "Novel View: no face"),
+        ({"image": torch.zeros(2, 96, 96, 3)}, "one picture"),
+    ],
+)
+def test_novel_view_refuses(style, more, words):
+    with pytest.raises(ValueError, match=words):
+        NovelView.execute(**{"image": style, **ORBIT, **more})
+
+
+def test_relight_node(style):
+    style = style[:, ::2, ::2]
+    frames = torch.cat([style, torch.zeros_like(style)])
+    image, mask = Relight.execute(frames, lamp(0.75)[None], 0.0, 1.0).args
+    assert image.shape == frames.shape and mask.shape == frames.shape[:3]
+    assert torch.equal(image[1], frames[1]) and mask[1].max() == 0 and mask[0].max() > 0.9
