@@ -12,13 +12,7 @@ FEW = {"nodes": 60, "net files": 40, "picture folders": 60, "shards": 40, "comma
 UNTIL_FOUND = {**dict.fromkeys(FEW, 60), "command line": 120}
 
 
-# Until training reads shards by the validator's checks.
-NOT_YET = pytest.param(
-    "shards", marks=pytest.mark.xfail(reason="SampleSet passes by the checks of shards", strict=False)
-)
-
-
-@pytest.mark.parametrize("kind", [NOT_YET if kind == "shards" else kind for kind in FEW])
+@pytest.mark.parametrize("kind", FEW)
 def test_no_bad_input_is_taken_in_silence_or_ends_in_a_traceback(kind):
     found = [(number, *inputs.outcome(kind, number)) for number in range(FEW[kind])]
     assert [entry for entry in found if entry[1] != "fine"] == []
