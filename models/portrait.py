@@ -9,10 +9,11 @@ from .method.correspondence import METHODS
 from .method.detail import transfer_detail
 from .method.injection import Settings, apply_portrait
 from .method.matching import FLOW_TIMESTEP, estimate_flow
-from .method.pixel_sampling import sample_pixels
-from .method.progressive import progressive_rounds
+from .method.pixel_sampling import PATTERNS, sample_pixels
+from .method.progressive import LEAST_NOISE, progressive_rounds
 from .painting import CropResult
 from .types import PortraitNets, Profile
+from .values import check_number, check_option, check_whole
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ class CropSettings:
     detail: float = 0.0
     """Of the profile's fine detail, 0 .. 1, see `detail.py`. Beyond the paper: 0 here, so that what is measured is the paper's
     method; the nodes' default is `detail.STRENGTH`."""
+
+    def __post_init__(self) -> None:
+        check_whole("seed", self.seed, 0, 2**64 - 1)
+        for name, low, high in (("share", 0, 1), ("strength", 0, 10), ("cfg", 0, 100), ("detail", 0, 1)):
+            check_number(name, getattr(self, name), low, high)
+        check_number("noise_strength", self.noise_strength, LEAST_NOISE, 1)
+        for name, low, high in (("steps", 1, 10_000), ("rounds", 1, 16), ("flow_timestep", 0, 999)):
+            check_whole(name, getattr(self, name), low, high)
+        check_option("pattern", self.pattern, PATTERNS)
+        check_option("flow_method", self.flow_method, METHODS)
 
 
 def paint_crop(

@@ -8,8 +8,8 @@ from ..models.faces.alignment import TEMPLATES, AlignmentSettings, crop, placeme
 from ..models.faces.pixels import checked_image
 from ..models.faces.stitching import face_mask
 from ..models.faces.types import Face, Faces, Placements
-from .common import FACES_CATEGORY, FacesType, StitchType, naming
-from .inputs import check_choice, check_type
+from .common import FACES_CATEGORY, FacesType, StitchType, naming, search_aliases
+from .inputs import check_type
 
 ON_NO_FACE = ("error", "pass through")
 
@@ -21,6 +21,7 @@ class AlignFace(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_AlignFace",
+            **search_aliases("crop face", "face crop", "straighten face", "ffhq align"),
             display_name="Align Face",
             category=FACES_CATEGORY,
             description="Cuts a face out of the picture: turned upright, scaled and centred by its landmarks, antialiased. Use the same "
@@ -112,8 +113,7 @@ class AlignFace(io.ComfyNode):
     def execute(
         cls, image, faces, face_index, crop_size, template, scale, offset_x, offset_y, max_rotation, on_no_face
     ) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("on_no_face", on_no_face, ON_NO_FACE)
+        with naming(cls, locals()):
             check_type("faces", faces, Faces, "Detect Faces")
             picture = checked_image(image)
             settings = AlignmentSettings(template, crop_size, scale, offset_x, offset_y, max_rotation)

@@ -5,9 +5,8 @@ from comfy_api.latest import io
 from ..models.method.encoding import check_picture
 from ..models.method.injection import FLOW_MODES, Settings, apply_portrait
 from ..models.types import Flow, Profile
-from .common import CATEGORY, FlowType, ProfileType, naming
+from .common import CATEGORY, FlowType, ProfileType, naming, search_aliases
 from .inputs import (
-    check_choice,
     check_latent,
     check_nets,
     check_type,
@@ -55,6 +54,7 @@ class Apply(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_Apply",
+            **search_aliases("identity", "reference face", "in-context portrait", "ip adapter face"),
             display_name="Apply Portrait",
             category=CATEGORY,
             description="Patches MODEL so that any sampler paints the profile's person into the style crop. The latent keeps its normal "
@@ -173,7 +173,7 @@ class Apply(io.ComfyNode):
         attention_start_percent=Settings.attention_start_percent,
         attention_end_percent=Settings.attention_end_percent,
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             if nets is not None:
                 check_nets(nets)
             check_type("profile", profile, Profile, "'Encode Profile'")
@@ -188,7 +188,7 @@ class Apply(io.ComfyNode):
                 flow_mode=flow_mode,
                 flow_timestep=flow_timestep,
                 flow_method=flow_method,
-                use_confidence=GATES[check_choice("confidence_gate", confidence_gate, GATES)],
+                use_confidence=GATES[confidence_gate],
                 seed=seed,
                 attention=attention,
                 attention_start_percent=attention_start_percent,

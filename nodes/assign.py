@@ -9,8 +9,8 @@ from ..models.groups.assignment import METHODS, PHOTOGRAPHS, assign
 from ..models.groups.report import assignment_report, faces_of_assignment, labels
 from ..models.groups.types import Profiles
 from ..models.pictures.faces import draw_faces
-from .common import GROUPS_CATEGORY, AssignmentType, FacesType, ProfilesType, naming, progress, shown
-from .inputs import check_choice, check_type
+from .common import GROUPS_CATEGORY, AssignmentType, FacesType, ProfilesType, naming, progress, search_aliases, shown
+from .inputs import check_type
 
 
 class AssignProfiles(io.ComfyNode):
@@ -20,6 +20,7 @@ class AssignProfiles(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_AssignProfiles",
+            **search_aliases("who is who", "match people", "face assignment"),
             display_name="Assign Profiles",
             category=GROUPS_CATEGORY,
             description="Says which person goes onto which face, and which of a person's photos is used. Faces that get nobody are left "
@@ -77,9 +78,7 @@ class AssignProfiles(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, faces, profiles, method, pairs, threshold, photograph) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("method", method, METHODS)
-            check_choice("photograph", photograph, PHOTOGRAPHS)
+        with naming(cls, locals()):
             check_type("faces", faces, Faces, "Detect Faces")
             check_type("profiles", profiles, Profiles, "Add Profile")
             picture = checked_image(image)

@@ -1,5 +1,6 @@
 """Wire types, categories, errors with the node's name before them, progress."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ import folder_paths
 import latent_preview
 import torch
 from comfy_api.latest import io, ui
+
+from ..models.errors import UserError
+from ..models.values import check_number, check_option, check_whole
 
 CATEGORY = "IC-Portrait"
 FACES_CATEGORY = f"{CATEGORY}/faces"
@@ -25,16 +29,46 @@ ProfilesType = io.Custom("ICPORTRAIT_PROFILES")  # models.groups.types.Profiles
 AssignmentType = io.Custom("ICPORTRAIT_ASSIGNMENT")  # models.groups.types.GroupAssignment
 
 
+def search_aliases(*words: str) -> dict[str, list[str]]:
+    """For `io.Schema`: words artists type into the node search; nothing in a ComfyUI that does not know them yet."""
+    known = any(field.name == "search_aliases" for field in dataclasses.fields(io.Schema))
+    return {"search_aliases": list(words)} if known else {}
+
+
 @contextmanager
-def naming(node: type[io.ComfyNode]) -> Iterator[None]:
-    """Put the node's display name before the sentence of any ValueError raised inside."""
+def naming(node: type[io.ComfyNode], values: dict) -> Iterator[None]:
+    """Check what came in for the node's widgets, and put its display name before the sentence of any ValueError raised inside.
+
+    Args:
+        values: what came in, by name; ComfyUI itself checks only what was typed, not what a link or another client brings.
+    """
     try:
+        check_widgets(node.define_schema(), values)
         yield
     except ValueError as error:
         name = node.define_schema().display_name
         if str(error).startswith(name):
             raise
         raise ValueError(f"{name}: {error}") from error
+
+
+def check_widgets(schema: io.Schema, values: dict) -> None:
+    """Raises UserError for a number, choice or text of another kind or outside its widget's range."""
+    for widget in schema.inputs:
+        if widget.id not in values or (widget.optional and values[widget.id] is None):
+            continue
+        given = values[widget.id]
+        for value in given if schema.is_input_list and isinstance(given, list) else [given]:
+            if isinstance(widget, io.Int.Input):
+                check_whole(widget.id, value, widget.min, widget.max)
+            elif isinstance(widget, io.Float.Input):
+                check_number(widget.id, value, widget.min, widget.max)
+            elif isinstance(widget, io.Combo.Input):
+                check_option(widget.id, value, widget.options)
+            elif isinstance(widget, io.String.Input | io.Boolean.Input):
+                wanted, name = (str, "a text") if isinstance(widget, io.String.Input) else (bool, "true or false")
+                if not isinstance(value, wanted):
+                    raise UserError(f"{widget.id} must be {name}; a {type(value).__name__} came")
 
 
 def progress(steps: int) -> Callable[[int, int], None]:

@@ -2,24 +2,11 @@
 
 from comfy_api.latest import io
 
+from ..models.faces.pixels import checked_image, optional_mask
 from ..models.method import encoding
 from ..models.method.pixel_sampling import PATTERNS, sample_pixels
-from .common import CATEGORY, ProfileType, generator, naming
-from .inputs import check_choice, seed_input, share_input, vae_input
-
-
-def check_region(region, image):
-    """The region mask `[1 or B, H, W]`. Raises ValueError when it is empty or of another size."""
-    height, width = image.shape[1:3]
-    if tuple(region.shape[-2:]) != (height, width):
-        raise ValueError(
-            f"The region mask is {region.shape[-1]} x {region.shape[-2]} pixels but the style crop {width} x {height}; make them one size."
-        )
-    if not bool((region > 0.5).any()):
-        raise ValueError(
-            "The region mask is empty, so no pixel could be kept; paint where style pixels may be taken, or disconnect it."
-        )
-    return region
+from .common import CATEGORY, ProfileType, generator, naming, search_aliases
+from .inputs import seed_input, share_input, vae_input
 
 
 class SamplePixels(io.ComfyNode):
@@ -29,6 +16,7 @@ class SamplePixels(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_SamplePixels",
+            **search_aliases("pixel mask", "random pixels", "keep light"),
             display_name="Sample Pixels",
             category=CATEGORY,
             description="Keeps a random share of the style crop's pixels and blackens the rest, so that the light shows through and "
@@ -59,11 +47,18 @@ class SamplePixels(io.ComfyNode):
 
     @classmethod
     def execute(cls, style_image, share, seed, pattern, region=None) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("pattern", pattern, PATTERNS)
-            if region is not None:
-                check_region(region, style_image)
-            return io.NodeOutput(*sample_pixels(style_image[..., :3], share, generator(seed), pattern, region))
+        with naming(cls, locals()):
+            style_image = checked_image(style_image, "the style crop")
+            region = optional_mask(region, *style_image.shape[1:3], "region")
+            if region is not None and not (region > 0.5).any():
+                raise ValueError(
+                    "region is nowhere above half, so no pixel could be kept; paint it white, or disconnect it"
+                )
+            if region is not None and len(region) not in (1, len(style_image)):
+                raise ValueError(
+                    f"{len(region)} masks came in region for {len(style_image)} pictures; give one, or one each"
+                )
+            return io.NodeOutput(*sample_pixels(style_image, share, generator(seed), pattern, region))
 
 
 class EncodeProfile(io.ComfyNode):
@@ -73,6 +68,7 @@ class EncodeProfile(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_EncodeProfile",
+            **search_aliases("face embedding", "id embedding", "reference photo"),
             display_name="Encode Profile",
             category=CATEGORY,
             description="Encodes the aligned profile crop: latent for the in-context pair, and its image embedding, which takes the "
@@ -112,7 +108,7 @@ class EncodeProfile(io.ComfyNode):
 
     @classmethod
     def execute(cls, profile_image, vae, clip_vision) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             profile = encoding.encode_profile(profile_image, vae, clip_vision)
             # A copy, because a sampler may write into a LATENT and the profile must stay as it is.
             return io.NodeOutput(profile, {"samples": profile.latent.clone()}, *encoding.conditionings(profile))

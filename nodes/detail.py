@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..models.faces.pixels import checked_image
 from ..models.method.detail import RADIUS, transfer_detail
 from ..models.types import Flow, Profile
-from .common import CATEGORY, FlowType, ProfileType, naming
+from .common import CATEGORY, FlowType, ProfileType, naming, search_aliases
 from .inputs import check_type, detail_input
 
 
@@ -16,6 +16,7 @@ class TransferDetail(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_TransferDetail",
+            **search_aliases("sharpen face", "skin texture", "frequency separation", "restore detail"),
             display_name="Transfer Detail",
             category=CATEGORY,
             description="Gives the painted crop the profile's fine detail: eyes, brows, beard and skin in focus, where the flow is sure and "
@@ -55,7 +56,7 @@ class TransferDetail(io.ComfyNode):
 
     @classmethod
     def execute(cls, crop, profile=None, *, flow, detail, radius, profile_image=None) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             check_type("flow", flow, Flow, "'Estimate Flow' or 'Mesh Flow'")
             if profile is not None:
                 check_type("profile", profile, Profile, "'Encode Profile'")

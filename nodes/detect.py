@@ -5,10 +5,10 @@ from comfy_api.latest import io
 from ..models.faces import detection, given
 from ..models.faces.detection import DetectionSettings
 from ..models.faces.ordering import ORDERS
-from ..models.faces.pixels import checked_image, checked_mask
+from ..models.faces.pixels import checked_image, optional_mask
 from ..models.faces.steadying import steadied
 from ..models.pictures.faces import draw_faces
-from .common import FACES_CATEGORY, FacesType, insightface_folders, naming, progress, shown
+from .common import FACES_CATEGORY, FacesType, insightface_folders, naming, progress, search_aliases, shown
 
 
 class DetectFaces(io.ComfyNode):
@@ -18,6 +18,7 @@ class DetectFaces(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_DetectFaces",
+            **search_aliases("face detection", "find faces", "bounding box", "landmarks", "face tracking"),
             display_name="Detect Faces",
             category=FACES_CATEGORY,
             description="Finds the faces of a picture or of each frame of a batch, and numbers them in a stated order. The preview "
@@ -123,17 +124,17 @@ class DetectFaces(io.ComfyNode):
         mask=None,
         steady=0.0,
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             picture = checked_image(image)
             settings = DetectionSettings(backend, effort, order, min_confidence, max_faces, landmarks)
             frames, height, width = picture.shape[:3]
-            handed_in = None
+            mask, handed_in = optional_mask(mask, height, width, "mask"), None
             if face_landmarks is not None:
                 handed_in = given.from_face_landmarks(face_landmarks, frames, height, width)
             elif bounding_boxes is not None:
                 handed_in = given.from_boxes(bounding_boxes, frames, height, width)
             elif mask is not None:
-                handed_in = given.from_mask(checked_mask(mask), frames, height, width)
+                handed_in = given.from_mask(mask, frames, height, width)
             faces = detection.find_faces(
                 picture, settings, given=handed_in, insightface_folders=insightface_folders(), on_frame=progress(frames)
             )

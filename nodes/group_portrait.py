@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..models.faces.pixels import checked_image, checked_mask
+from ..models.faces.pixels import checked_image, optional_mask
 from ..models.faces.stitching import COLOR_MATCHES, StitchSettings
 from ..models.groups.painting import ON_ERROR, Painter, paint_group
 from ..models.groups.typed_lists import numbers_for_faces, prompts_for_faces
@@ -19,10 +19,9 @@ from ..models.method.pixel_sampling import PATTERNS
 from ..models.methods import METHODS, choose_method
 from ..models.painting import CropPair, CropResult
 from ..models.portrait import CropSettings, paint_crop
-from .common import GROUPS_CATEGORY, AssignmentType, FacesBar, naming
+from .common import GROUPS_CATEGORY, AssignmentType, FacesBar, naming, search_aliases
 from .inputs import (
     cfg_input,
-    check_choice,
     check_nets,
     check_type,
     color_match_input,
@@ -53,6 +52,7 @@ class GroupPortrait(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_GroupPortrait",
+            **search_aliases("group photo", "several people", "multiple faces", "face swap"),
             display_name="Group Portrait",
             category=GROUPS_CATEGORY,
             description="Paints the assigned people into a group picture or a batch of frames: one face after another, each from its own crop "
@@ -203,7 +203,7 @@ class GroupPortrait(io.ComfyNode):
         shape=MeshSettings.shape,
         expression=MeshSettings.expression,
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             model, vae, clip_vision, nets = (
                 None if value is None else _one(value, name)
                 for value, name in ((model, "model"), (vae, "vae"), (clip_vision, "clip_vision"), (nets, "nets"))
@@ -214,10 +214,6 @@ class GroupPortrait(io.ComfyNode):
                 _one(flow_method, "flow_method"),
                 _one(pattern, "pattern"),
             )
-            check_choice("on_error", on_error, ON_ERROR)
-            check_choice("color_match", color_match, COLOR_MATCHES)
-            check_choice("flow_method", flow_method, FLOW_METHODS)
-            check_choice("pattern", pattern, PATTERNS)
             if nets is not None:
                 check_nets(nets)
             chosen = choose_method(_one(method, "method"), nets, model=model, vae=vae, clip_vision=clip_vision)
@@ -229,9 +225,7 @@ class GroupPortrait(io.ComfyNode):
             )
             check_type("assignment", assignment, GroupAssignment, "Assign Profiles")
             picture = checked_image(_one(image, "image"))
-            occlusion = _one(occlusion_mask, "occlusion_mask")
-            if occlusion is not None:
-                occlusion = checked_mask(occlusion, "occlusion_mask")
+            occlusion = optional_mask(_one(occlusion_mask, "occlusion_mask"), *picture.shape[1:3], "occlusion_mask")
             settings = CropSettings(
                 share=_one(share, "share"),
                 pattern=pattern,

@@ -18,13 +18,6 @@ from .common import NetsType
 NETS_MADE_BY = "'Load Portrait Nets' or 'Load Demo Bundle'"
 
 
-def check_choice(name: str, value: str, options) -> str:
-    """The value. Raises ValueError, naming the input and the options, for another: ComfyUI before 0.9 does not check V3 nodes' choices."""
-    if value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(options)}; got {value!r}.")
-    return value
-
-
 def check_type(name: str, value, wanted: type, made_by: str) -> None:
     """Raises ValueError when another pack put a foreign object on one of our wires."""
     if not isinstance(value, wanted):
@@ -36,13 +29,24 @@ def check_nets(nets) -> None:
     check_type("nets", nets, PortraitNets, NETS_MADE_BY)
 
 
-def check_latent(latent: dict) -> torch.Tensor:
-    """The samples `[B, 4, h, w]` of an SD1.5 LATENT. Raises ValueError for another kind of latent."""
-    samples = latent["samples"]
-    if samples.ndim != 4 or samples.shape[1] != 4:
+def check_latent(latent) -> torch.Tensor:
+    """The samples `[B, 4, h, w]` of an SD1.5 LATENT, float32 as ComfyUI's own nodes make them.
+
+    Raises:
+        ValueError: no LATENT, another kind of latent, or NaN in it.
+    """
+    samples = latent.get("samples") if isinstance(latent, dict) else None
+    if not isinstance(samples, torch.Tensor):
+        raise ValueError(
+            f"latent must be a LATENT, a dict with samples, as 'VAE Encode' makes it; a {type(latent).__name__} came"
+        )
+    if samples.ndim != 4 or samples.shape[1] != 4 or samples.numel() == 0:
         raise ValueError(
             f"The latent must be SD1.5's [B, 4, h, w]; got {list(samples.shape)}. Encode the crop with an SD1.5 VAE."
         )
+    samples = samples.float()
+    if not torch.isfinite(samples).all():
+        raise ValueError("The latent holds NaN or infinite values; the node before made them, so mend it there.")
     return samples
 
 

@@ -7,8 +7,7 @@ from comfy_api.latest import io
 
 from ..models.nets import bundle
 from ..models.nets.loading import load_portrait_nets
-from .common import CATEGORY, NetsType, naming
-from .inputs import check_choice
+from .common import CATEGORY, NetsType, check_widgets, naming, search_aliases
 
 FOLDER = "icportrait"
 
@@ -37,6 +36,7 @@ class LoadNets(io.ComfyNode):
         files = folder_paths.get_filename_list(FOLDER)
         return io.Schema(
             node_id="ICPortrait_LoadNets",
+            **search_aliases("load ic-portrait", "portrait model"),
             display_name="Load Portrait Nets",
             category=CATEGORY,
             description="Loads the matching net and the appearance net from models/icportrait. They must have been trained for "
@@ -68,13 +68,11 @@ class LoadNets(io.ComfyNode):
 
     @classmethod
     def execute(cls, matching_file, appearance_file) -> io.NodeOutput:
-        with naming(cls):
-            files = folder_paths.get_filename_list(FOLDER)
-            if not files:
+        with naming(cls, {}):
+            if not folder_paths.get_filename_list(FOLDER):
                 folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
                 raise ValueError(f"No nets were found; put the two .safetensors files into {folders}.")
-            check_choice("matching_file", matching_file, files)
-            check_choice("appearance_file", appearance_file, files)
+            check_widgets(cls.define_schema(), {"matching_file": matching_file, "appearance_file": appearance_file})
             paths = [folder_paths.get_full_path_or_raise(FOLDER, name) for name in (matching_file, appearance_file)]
             return io.NodeOutput(load_portrait_nets(*paths))
 
@@ -86,6 +84,7 @@ class LoadDemoBundle(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_LoadDemoBundle",
+            **search_aliases("demo models", "ic-portrait demo"),
             display_name="Load Demo Bundle",
             category=CATEGORY,
             description="Loads the small models that ship with this pack (trained on synthetic heads, CC0): a base MODEL, its VAE, "
@@ -108,7 +107,7 @@ class LoadDemoBundle(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, {}):
             return io.NodeOutput(*bundle.load_bundle(bundle.FOLDER))
 
 

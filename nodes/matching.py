@@ -3,15 +3,13 @@
 from comfy_api.latest import io
 
 from ..models.method import encoding
-from ..models.method.correspondence import METHODS
 from ..models.method.injection import check_model
 from ..models.method.matching import estimate_flow
 from ..models.method.pixel_sampling import sample_pixels
 from ..models.pictures.flow import confidence_to_color, flow_pictures, match_lines
 from ..models.types import Profile
-from .common import CATEGORY, FlowType, ProfileType, generator, naming
+from .common import CATEGORY, FlowType, ProfileType, generator, naming, search_aliases
 from .inputs import (
-    check_choice,
     check_nets,
     check_type,
     flow_method_input,
@@ -29,6 +27,7 @@ class EstimateFlow(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_EstimateFlow",
+            **search_aliases("correspondence", "optical flow", "feature matching"),
             display_name="Estimate Flow",
             category=CATEGORY,
             description="Finds for each part of the style crop the part of the profile that belongs there. Shows it as colors and as "
@@ -82,16 +81,16 @@ class EstimateFlow(io.ComfyNode):
     def execute(
         cls, model, nets, profile, style_image, vae, timestep, method, seed, sampled_image=None
     ) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("method", method, METHODS)
+        with naming(cls, locals()):
             check_nets(nets)
             check_type("profile", profile, Profile, "'Encode Profile'")
             check_model(model, nets)
             style_image = encoding.check_picture(style_image, "style crop")
             if sampled_image is None:
                 sampled_image, _ = sample_pixels(style_image, 0.2, generator(seed))
+            sampled_image = encoding.check_picture(sampled_image, "sampled style crop")
             style_latent = encoding.encode_picture(vae, style_image, "style crop")
-            flow = estimate_flow(model, nets, profile, style_latent, sampled_image[..., :3], timestep, method, seed)
+            flow = estimate_flow(model, nets, profile, style_latent, sampled_image, timestep, method, seed)
             matches = match_lines(style_image, profile.image, flow.offsets, flow.confidence)
             sure = confidence_to_color(flow.confidence, (flow.height, flow.width), legend=True)
             return io.NodeOutput(flow, *flow_pictures(flow, profile.image), matches, sure)

@@ -9,9 +9,9 @@ from ..models.mesh.correspondence import as_flow
 from ..models.mesh.crops import check_pair, crop_pair, placements_of_crops
 from ..models.mesh.geometry import degrees_between, yaw_pitch_roll
 from ..models.mesh.painter import MOST_DEGREES, MeshSettings, crop_mesh, mesh_match, paint_by_mesh
-from ..models.painting import CropPair
+from ..models.painting import CropPair, small_face_notes
 from ..models.pictures.flow import flow_pictures
-from .common import CATEGORY, FlowType, StitchType, naming, progress
+from .common import CATEGORY, FlowType, StitchType, naming, progress, search_aliases
 from .inputs import check_type, expression_input, light_input, shape_input, skin_tone_input
 
 
@@ -89,6 +89,7 @@ class MeshFlow(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_MeshFlow",
+            **search_aliases("face mesh", "mediapipe flow", "face warp"),
             display_name="Mesh Flow",
             category=CATEGORY,
             description="Finds for each part of the style's face the part of the profile that belongs there, from two dense face meshes: no "
@@ -126,7 +127,7 @@ class MeshFlow(io.ComfyNode):
     def execute(
         cls, profile_crop, style_crop, expression, shape, profile_stitch=None, style_stitch=None
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             settings = MeshSettings(expression=expression, shape=shape)
             _, pairs, notes = pairs_of(profile_crop, style_crop, profile_stitch, style_stitch)
             if len(pairs) != 1:
@@ -148,6 +149,7 @@ class WarpRelight(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_WarpRelight",
+            **search_aliases("face swap", "relight", "lighting transfer", "warp face"),
             display_name="Warp and Relight",
             category=CATEGORY,
             description="Paints the profile's person into the style crop without any model: a dense face mesh moves the photo into the "
@@ -182,7 +184,7 @@ class WarpRelight(io.ComfyNode):
     def execute(
         cls, profile_crop, style_crop, skin_tone, light, shape, expression, profile_stitch=None, style_stitch=None
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             settings = MeshSettings(skin_tone, light, shape, expression)
             style, pairs, notes = pairs_of(profile_crop, style_crop, profile_stitch, style_stitch)
             if not any(pairs):
@@ -206,7 +208,7 @@ class WarpRelight(io.ComfyNode):
                         crop_mesh(pair.profile_placement, pair.profile, "profile"),
                         crop_mesh(pair.style_placement, pair.style, "style reference"),
                     )
-                    notes += [place + note for note in (turned(*meshes), *result.notes)]
+                    notes += [place + note for note in (turned(*meshes), *small_face_notes(pair), *result.notes)]
                 step(number + 1, len(pairs))
             return io.NodeOutput(torch.cat(images), torch.cat(masks), torch.cat(warped), flows[0], "\n".join(notes))
 

@@ -21,10 +21,9 @@ from ..models.painting import CropPair, CropResult, identity_change, paint_face
 from ..models.pictures.flow import flow_pictures
 from ..models.pictures.panels import before_after
 from ..models.portrait import CropSettings, paint_crop
-from .common import CATEGORY, generator, naming
+from .common import CATEGORY, generator, naming, search_aliases
 from .inputs import (
     cfg_input,
-    check_choice,
     check_nets,
     color_match_input,
     crop_size_input,
@@ -63,6 +62,7 @@ class Portrait(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_Portrait",
+            **search_aliases("face swap", "headshot", "put me in the picture", "style portrait", "ic-portrait"),
             display_name="Portrait",
             category=CATEGORY,
             description="The whole method for one face: finds and aligns the faces of both pictures, paints the profile's person into "
@@ -107,6 +107,13 @@ class Portrait(io.ComfyNode):
                 ),
                 detail_input(optional=True),
                 *mesh_inputs(),
+                io.Combo.Input(
+                    "effort",
+                    options=list(detection.EFFORTS),
+                    default="normal",
+                    optional=True,
+                    tooltip="As in Detect Faces: how small a face may be. small faces looks longest, above all where there is no face.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The style reference with the person in it."),
@@ -179,11 +186,9 @@ class Portrait(io.ComfyNode):
         light=MeshSettings.light,
         shape=MeshSettings.shape,
         expression=MeshSettings.expression,
+        effort="normal",
     ) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("no_face", no_face, NO_FACE)
-            check_choice("color_match", color_match, COLOR_MATCHES)
-            check_choice("flow_method", flow_method, FLOW_METHODS)
+        with naming(cls, locals()):
             if nets is not None:
                 check_nets(nets)
             chosen = choose_method(method, nets, model=model, vae=vae, clip_vision=clip_vision)
@@ -208,8 +213,10 @@ class Portrait(io.ComfyNode):
                 one_picture(style_image, "style reference"),
             )
             found, lines = [], [chosen.reason]
+            # dlib's look at the enlarged picture takes as long as all others together.
+            search = detection.DetectionSettings(order="large-small", effort=effort, enlarge=effort == "small faces")
             for name, image, index in (("profile", profile_image, 0), ("style reference", style_image, style_face)):
-                faces = detection.find_faces(image, detection.DetectionSettings(order="large-small"))
+                faces = detection.find_faces(image, search)
                 if index >= len(faces.frames[0]):
                     sentence = f"In the {name}, {detection.no_face_sentence(faces, 0, index)}"
                     if no_face == NO_FACE[0]:

@@ -8,8 +8,8 @@ from ..models.faces.types import Faces
 from ..models.groups.profiles import doubtful_photographs, photographs_of, with_person
 from ..models.groups.types import Profiles
 from ..models.pictures.faces import draw_faces
-from .common import GROUPS_CATEGORY, ProfilesType, insightface_folders, naming, progress, shown
-from .inputs import check_choice, check_type
+from .common import GROUPS_CATEGORY, ProfilesType, insightface_folders, naming, progress, search_aliases, shown
+from .inputs import check_type
 
 
 class AddProfile(io.ComfyNode):
@@ -19,6 +19,7 @@ class AddProfile(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_AddProfile",
+            **search_aliases("add person", "reference people"),
             display_name="Add Profile",
             category=GROUPS_CATEGORY,
             description="Adds one person, with one or more photos, to the people of a group picture. Chain one node a person. The same "
@@ -63,8 +64,7 @@ class AddProfile(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, name, effort, profiles=None) -> io.NodeOutput:
-        with naming(cls):
-            check_choice("effort", effort, detection.EFFORTS)
+        with naming(cls, locals()):
             if profiles is not None:
                 check_type("profiles", profiles, Profiles, "Add Profile")
             images = checked_image(images, "images")

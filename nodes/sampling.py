@@ -1,14 +1,12 @@
 """Progressive inference: starting points for stock samplers, and a sampler that runs the rounds."""
 
-import comfy.samplers
 import latent_preview
 from comfy_api.latest import io
 
 from ..models.method.progressive import noised_start, progressive_rounds, progressive_sigmas
-from .common import CATEGORY, naming
+from .common import CATEGORY, naming, search_aliases
 from .inputs import (
     cfg_input,
-    check_choice,
     check_latent,
     rounds_input,
     sampler_input,
@@ -26,6 +24,7 @@ class ProgressiveNoise(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_ProgressiveNoise",
+            **search_aliases("sigmas", "img2img noise", "denoise start"),
             display_name="Progressive Noise",
             category=CATEGORY,
             description="Noises the style crop's latent to a chosen strength and gives the sigmas that lead back, for SamplerCustom and "
@@ -54,13 +53,12 @@ class ProgressiveNoise(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, latent, steps, scheduler, noise_strength, seed, add_noise) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             samples = check_latent(latent)
             sigmas = progressive_sigmas(model, steps, scheduler, noise_strength)
-            start = latent.copy()
             if add_noise:
-                start["samples"] = noised_start(model, samples, sigmas, seed, latent.get("batch_index"))
-            return io.NodeOutput(start, sigmas)
+                samples = noised_start(model, samples, sigmas, seed, latent.get("batch_index"))
+            return io.NodeOutput({**latent, "samples": samples}, sigmas)
 
 
 class ProgressiveSampler(io.ComfyNode):
@@ -70,6 +68,7 @@ class ProgressiveSampler(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_ProgressiveSampler",
+            **search_aliases("img2img", "ksampler rounds", "refine face"),
             display_name="Progressive Sampler",
             category=CATEGORY,
             description="A KSampler that noises the style crop to a chosen strength and paints it anew, once or for several rounds, each "
@@ -97,16 +96,14 @@ class ProgressiveSampler(io.ComfyNode):
     def execute(
         cls, model, positive, negative, latent, seed, steps, cfg, sampler_name, scheduler, noise_strength, rounds
     ) -> io.NodeOutput:
-        with naming(cls):
-            check_latent(latent)
-            check_choice("sampler_name", sampler_name, comfy.samplers.KSampler.SAMPLERS)
+        with naming(cls, locals()):
+            samples = check_latent(latent)
             callback = latent_preview.prepare_callback(model, steps * rounds)
-            out = latent.copy()
-            out["samples"] = progressive_rounds(
+            samples = progressive_rounds(
                 model,
                 positive,
                 negative,
-                latent,
+                {**latent, "samples": samples},
                 seed,
                 steps,
                 cfg,
@@ -116,7 +113,7 @@ class ProgressiveSampler(io.ComfyNode):
                 rounds,
                 callback,
             )
-            return io.NodeOutput(out)
+            return io.NodeOutput({**latent, "samples": samples})
 
 
 NODES = [ProgressiveNoise, ProgressiveSampler]

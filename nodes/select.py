@@ -9,7 +9,7 @@ from ..models.faces.types import Faces
 from ..models.groups.assignment import check_frames
 from ..models.groups.profiles import embedded, photographs_of
 from ..models.pictures.faces import draw_faces, overlay_mask
-from .common import GROUPS_CATEGORY, FacesType, insightface_folders, naming, progress, shown
+from .common import GROUPS_CATEGORY, FacesType, insightface_folders, naming, progress, search_aliases, shown
 from .inputs import check_type
 
 
@@ -20,6 +20,7 @@ class SelectFaces(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_SelectFaces",
+            **search_aliases("filter faces", "choose face", "pick person"),
             display_name="Select Faces",
             category=GROUPS_CATEGORY,
             description="Keeps the faces that pass every test set here, and gives the others as the rest: by number, size, confidence, "
@@ -91,7 +92,7 @@ class SelectFaces(io.ComfyNode):
     def execute(
         cls, image, faces, numbers, min_size, max_size, min_confidence, min_similarity, photo=None
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             check_type("faces", faces, Faces, "Detect Faces")
             picture = checked_image(image)
             check_frames(picture, faces.height, faces.width, len(faces.frames), "faces were found on")

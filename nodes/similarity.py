@@ -10,7 +10,7 @@ from ..models.faces.pixels import checked_image
 from ..models.faces.types import Faces
 from ..models.pictures.faces import draw_faces
 from ..models.pictures.panels import labelled_panel
-from .common import FACES_CATEGORY, naming, progress, shown
+from .common import FACES_CATEGORY, naming, progress, search_aliases, shown
 
 
 class IdentitySimilarity(io.ComfyNode):
@@ -20,6 +20,7 @@ class IdentitySimilarity(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_IdentitySimilarity",
+            **search_aliases("face similarity", "same person", "face recognition", "likeness"),
             display_name="Identity Similarity",
             category=FACES_CATEGORY,
             description="How alike two people are, by dlib's recogniser: 1 - distance of the embeddings. On photographs 0.4 and more is usually "
@@ -67,7 +68,7 @@ class IdentitySimilarity(io.ComfyNode):
 
     @classmethod
     def execute(cls, image_a, image_b, face_index_a, face_index_b, effort) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             pictures = checked_image(image_a, "image_a"), checked_image(image_b, "image_b")
             # A face too small for the first look is too small to be recognised, and looking for it would take most of the time.
             settings = DetectionSettings(effort=effort, enlarge=False)

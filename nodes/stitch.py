@@ -3,10 +3,10 @@
 import torch
 from comfy_api.latest import io
 
-from ..models.faces.pixels import checked_image, checked_mask
+from ..models.faces.pixels import checked_image, optional_mask
 from ..models.faces.stitching import HAIR, StitchSettings, stitch
 from ..models.faces.types import Placements
-from .common import FACES_CATEGORY, StitchType, naming, progress
+from .common import FACES_CATEGORY, StitchType, naming, progress, search_aliases
 from .inputs import check_type, color_match_input, feather_input
 
 
@@ -17,6 +17,7 @@ class StitchFace(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="ICPortrait_StitchFace",
+            **search_aliases("paste face", "blend face", "composite face", "seamless"),
             display_name="Stitch Face",
             category=FACES_CATEGORY,
             description="Pastes a crop back where Align Face took it from: face-shaped soft mask, antialiased. Pixels outside the mask stay "
@@ -100,7 +101,7 @@ class StitchFace(io.ComfyNode):
         occlusion_mask=None,
         hair_mask=None,
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             check_type("stitch", stitch, Placements, "Align Face")
             settings = StitchSettings(feather, color_match, color_strength, opacity, keep_detail, hair)
             picture, crops = checked_image(canvas, "canvas"), checked_image(crop, "crop")
@@ -112,21 +113,21 @@ class StitchFace(io.ComfyNode):
             if len(picture) not in (1, count):
                 raise ValueError(f"{len(picture)} canvases came for {count} crops: give one, or one each")
             masks = {
-                name: _masks(mask, name, count)
-                for name, mask in (
-                    ("face_mask", face_mask),
-                    ("occlusion_mask", occlusion_mask),
-                    ("hair_mask", hair_mask),
-                )
+                "face_mask": _masks(face_mask, "face_mask", count, crops),
+                "occlusion_mask": _masks(occlusion_mask, "occlusion_mask", count, picture),
+                "hair_mask": _masks(hair_mask, "hair_mask", count, crops),
             }
+            if hair_mask is not None and masks["hair_mask"][0] is None:  # a bald head is no missing mask
+                masks["hair_mask"] = [torch.zeros(crops.shape[1:3])] * count
             images, pasted = paste_all(picture, crops, stitch, settings, **masks)
         return io.NodeOutput(images, pasted)
 
 
-def _masks(mask: torch.Tensor | None, name: str, count: int) -> list[torch.Tensor | None]:
+def _masks(mask: torch.Tensor | None, name: str, count: int, pictures: torch.Tensor) -> list[torch.Tensor | None]:
+    """One mask a crop, of the size of the pictures `[B, H, W, 3]` it lies on."""
+    mask = optional_mask(mask, *pictures.shape[1:3], name)
     if mask is None:
         return [None] * count
-    mask = checked_mask(mask, name)
     if len(mask) not in (1, count):
         raise ValueError(f"{len(mask)} masks came in {name} for {count} crops: give one, or one each")
     return [mask[min(index, len(mask) - 1)] for index in range(count)]
@@ -157,22 +158,13 @@ def paste_all(
                 crops[index].permute(2, 0, 1),
                 placed,
                 settings,
-                mask=_scaled(face_mask[index], width),
-                hair_mask=_scaled(hair_mask[index], width),
+                mask=face_mask[index],
+                hair_mask=hair_mask[index],
                 occlusion=occlusion_mask[index],
             )
             pasted[target] = torch.maximum(pasted[target], mask)
         step(index + 1, len(crops))
     return torch.stack(running).permute(0, 2, 3, 1), torch.stack(pasted)
-
-
-def _scaled(mask: torch.Tensor | None, size: int) -> torch.Tensor | None:
-    """A square mask in the size of a crop that was scaled after Align Face; any other is left for the check in `stitch`."""
-    if mask is None or mask.shape[0] != mask.shape[1] or mask.shape[0] == size:
-        return mask
-    return torch.nn.functional.interpolate(
-        mask[None, None], size=(size, size), mode="bilinear", antialias=True, align_corners=False
-    )[0, 0]
 
 
 NODES = [StitchFace]

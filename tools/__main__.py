@@ -102,7 +102,46 @@ class DemoPictures:
         return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """Bad input, kills and long use, counted into docs/measurements/reliability.json; repeat the command to go on."""
+
+    minutes: float = 30.0
+    """How long this part of the campaign goes on."""
+    fresh: bool = False
+    """Begin anew."""
+    out: Path | None = None
+    """JSON to write; default: docs/measurements/reliability.json."""
+
+    def __post_init__(self):
+        at_least(0.1, minutes=self.minutes)
+
+    def run(self) -> int:
+        from .campaign.campaign import FIGURES, campaign, print_figures
+
+        print_figures(campaign(self.minutes, self.fresh, self.out or FIGURES))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chaining:
+    """Measure how Apply Portrait gets on with every node that patches a MODEL: docs/measurements/chaining.json."""
+
+    packs: InputFolder | None = None
+    """Folder of other people's packs to measure, too."""
+    out: Path | None = None
+    """JSON to write; default: docs/measurements/chaining.json."""
+
+    def run(self) -> int:
+        from .chaining import FIGURES, measure_chaining, print_figures
+
+        print_figures(measure_chaining(self.packs, self.out or FIGURES))
+        return 0
+
+
 TOOLS = {
+    "chaining": Chaining,
+    "campaign": Campaign,
     "workflows": Workflows,
     "thumbnails": Thumbnails,
     "help-pictures": HelpPictures,

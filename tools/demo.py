@@ -224,29 +224,12 @@ def run_demo(out: Path, seed: int | None = None, cpu: bool | None = None) -> int
 
 
 def load_upright(path: Path):
-    """Any picture as an 8-bit RGB PIL image: turned as its EXIF says, 16 bit scaled, grey repeated, alpha laid on white.
+    """Any picture as an 8-bit RGB PIL image, see `read_picture`. Raises UserError as it does."""
+    from PIL import Image
 
-    Raises:
-        UserError: not a readable picture.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from ..models.pictures.files import read_picture
 
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image.load()
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a picture: {error}") from error
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip 16 bit at 255
-        values = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(
-            (values * (255 / (65535 if values.max() > 255 else 255))).round().clip(0, 255).astype(np.uint8)
-        )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return Image.fromarray(read_picture(path))
 
 
 def run_photo_demo(

@@ -19,6 +19,17 @@ SHOWS_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "SaveAnimatedWEBP", "
 SHOWS_TEXT = ("PreviewAny", "ICPortrait_GroupPortrait")
 
 
+PACK_VERSION = "0.1.0"
+CORE_VERSION = "0.3.64"  # the oldest this pack works with
+
+
+def origin(kind: str) -> dict[str, str]:
+    """Where the editor finds a node it does not know, so that an artist without the pack is told its name."""
+    if kind.startswith("ICPortrait_"):
+        return {"cnr_id": "ic-portrait", "ver": PACK_VERSION}
+    return {"cnr_id": "comfy-core", "ver": CORE_VERSION}
+
+
 class Node:
     """One node of a drawing; `node["name"]` is that output, to hand to another node's input."""
 
@@ -36,13 +47,14 @@ class Node:
 class Drawing:
     """One workflow. Call `stage` before the nodes that lie in it, and `column` for another column in it."""
 
-    def __init__(self, name: str, object_info: dict):
+    def __init__(self, name: str, object_info: dict, description: str = ""):
         """
         Args:
             name: decides the workflow's id, so that drawing it again gives the same file.
             object_info: as ComfyUI's /object_info gives it.
+            description: of a blueprint, for the node search.
         """
-        self.name, self.object_info = name, object_info
+        self.name, self.object_info, self.description = name, object_info, description
         self.nodes: list[dict] = []
         self.links: list[list] = []
         self.groups: list[dict] = []
@@ -101,7 +113,7 @@ class Drawing:
                 for name, kind_ in zip(described["output_name"], described["output"], strict=True)
             ],
             "title": title or described["display_name"],
-            "properties": {"Node name for S&R": kind},
+            "properties": {"Node name for S&R": kind, **origin(kind)},
             "widgets_values": [],
         }
         for name, spec in specs.items():
@@ -189,6 +201,8 @@ class Drawing:
             "revision": 0,
             "config": {},
             "name": self.name,
+            "description": self.description,
+            "category": "IC-Portrait",
             "inputNode": {"id": OUTER_INPUT, "bounding": [-200, 100, 128, 200]},
             "outputNode": {"id": OUTER_OUTPUT, "bounding": [right + 80, 100, 128, 120]},
             "inputs": ends(self.taken.saved["outputs"], "input"),

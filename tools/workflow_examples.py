@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..models.portrait import CropSettings
 from .demo import BEFORE_AFTER, PERSON_LORA, PROFILE, REPORT, RESULT, STYLE
-from .workflow_drawing import Drawing, Node, with_current_outputs
+from .workflow_drawing import Drawing, Node, origin, with_current_outputs
 
 STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
 PROFILE_FILE, STYLE_FILE = "icportrait_profile.png", "icportrait_style.png"
@@ -750,6 +750,10 @@ BLUEPRINTS: dict[str, Callable[[Drawing], None]] = {
     "IC-Portrait (one face)": one_face,
     "IC-Portrait (group)": group,
 }
+DESCRIPTIONS = {
+    "IC-Portrait (one face)": "Puts the person of a photo into a picture, with the picture's pose and light: every stage, for one face.",
+    "IC-Portrait (group)": "Puts people into a group picture, each onto their face, with the picture's poses and light.",
+}
 EXAMPLES: dict[str, Callable[[Drawing], None]] = {
     example.__name__: example
     for example in (
@@ -777,7 +781,7 @@ def draw(name: str, object_info: dict) -> dict:
 
 def draw_blueprint(name: str, object_info: dict) -> dict:
     """One blueprint in the form the editor saves."""
-    drawing = Drawing(name, object_info)
+    drawing = Drawing(name, object_info, DESCRIPTIONS[name])
     BLUEPRINTS[name](drawing)
     return drawing.blueprint()
 
@@ -798,6 +802,9 @@ def write_examples(folder: Path, object_info: dict) -> list[Path]:
     for path in sorted(folder.glob("*.json")):
         if path.stem not in EXAMPLES:
             workflow = with_current_outputs(json.loads(path.read_text("utf-8")), object_info)
+            for node in workflow["nodes"]:
+                if node["type"] in object_info:
+                    node["properties"] |= origin(node["type"])
             path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", "utf-8")
             paths.append(path)
     for name in EXAMPLES:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torchvision.transforms.functional import gaussian_blur
 
 from ..errors import UserError
+from ..values import check_number, check_option, check_whole
 from .head_shape import HeadFit, fit_head
 from .landmarks import named_points
 from .mediapipe.pose import head_rotation
-from .resampling import resample
+from .resampling import invert, resample
 from .types import Face, Placement
 
 TEMPLATES = ("ffhq", "arcface")
@@ -37,6 +39,8 @@ _ARCFACE_112 = {
 # A detector's box against the ffhq crop, from dlib's boxes on photographs: crop side / box side, and how far the crop's centre
 # lies above the box's, in box sides.
 _CROP_PER_BOX, _CROP_ABOVE_BOX = 1.5, 0.05
+# Sigma of the blur that a crop fades into beyond the canvas, in crop sides.
+_SOFT = 0.06
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,14 @@ class AlignmentSettings:
     """A tilted face is turned upright by at most this, degrees; 0 never turns."""
 
     def __post_init__(self) -> None:
-        if self.template not in TEMPLATES:
-            raise UserError(f"template must be one of: {', '.join(TEMPLATES)}; {self.template!r} came")
-        if self.crop_size < 64 or self.crop_size % 64:
-            raise UserError(f"the crop size must be a multiple of 64 and at least 64, {self.crop_size} came")
-        if not 0.25 <= self.scale <= 4:
-            raise UserError(f"scale must lie between 0.25 and 4, {self.scale} came")
+        check_option("template", self.template, TEMPLATES)
+        check_whole("crop_size", self.crop_size, 64, 4096)
+        if self.crop_size % 64:
+            raise UserError(f"crop_size must be a multiple of 64; {self.crop_size} came")
+        check_number("scale", self.scale, 0.25, 4)
+        check_number("offset_x", self.offset_x, -1, 1)
+        check_number("offset_y", self.offset_y, -1, 1)
+        check_number("max_rotation", self.max_rotation, 0, 180)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -129,7 +135,7 @@ def crop(canvas_bchw: torch.Tensor, placement: Placement) -> torch.Tensor:
         canvas_bchw: float `[B, 3, H, W]` in [0, 1], of the placement's canvas size.
 
     Returns:
-        float `[B, 3, S, S]` in [0, 1]. Beyond the canvas's edge its nearest pixels are repeated.
+        float `[B, 3, S, S]` in [0, 1]. Beyond the canvas's edge its nearest pixels go on, ever softer: sharp ones would draw stripes.
     """
     if tuple(canvas_bchw.shape[-2:]) != (placement.canvas_height, placement.canvas_width):
         raise UserError(
@@ -137,7 +143,25 @@ def crop(canvas_bchw: torch.Tensor, placement: Placement) -> torch.Tensor:
             f"{placement.canvas_width}x{placement.canvas_height}: connect the same picture, or detect again"
         )
     size = placement.crop_size
-    return resample(canvas_bchw, placement.matrix, size, size).clamp(0, 1)
+    picture = resample(canvas_bchw, placement.matrix, size, size).clamp(0, 1)
+    beyond = _beyond(placement)
+    if not beyond.any():
+        return picture
+    reach = min(round(3 * _SOFT * size), size - 1)  # mirrored borders cannot be wider than the picture
+    soft = gaussian_blur(picture, [2 * reach + 1] * 2, [_SOFT * size] * 2)
+    share = (beyond / (_SOFT * size)).clamp(0, 1)
+    return torch.where(beyond > 0, picture + share * (soft - picture), picture)
+
+
+def _beyond(placement: Placement) -> torch.Tensor:
+    """How far each of a crop's pixels lies beyond the canvas's edge, in crop pixels: float32 `[S, S]`, 0 inside."""
+    size, inverse = placement.crop_size, invert(placement.matrix)
+    y, x = np.mgrid[:size, :size] + 0.5
+    out = np.zeros((size, size))
+    for row, side in zip(inverse, (placement.canvas_width, placement.canvas_height), strict=True):
+        place = row[0] * x + row[1] * y + row[2]
+        out = np.maximum(out, np.maximum(-place, place - side))
+    return torch.from_numpy((out * placement.scale).astype(np.float32))
 
 
 def _frame(face: Face, template: str) -> tuple[np.ndarray, float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..values import check_number, check_option, check_whole
 from . import dlib_backend, insightface_backend
 from .mediapipe import finder
 from .ordering import ORDERS, order_faces
@@ -18,6 +19,8 @@ from .types import Box, Face, Faces
 
 BACKENDS = ("auto", "mediapipe", "dlib", "insightface")
 EFFORTS = ("fast", "normal", "small faces")
+SMALLEST = {"fast": 0.07, "normal": 0.03, "small faces": 0.02}
+"""Effort -> side of the smallest face that is seen, as a share of the picture's longer side."""
 LANDMARKS = ("5 points", "68 points (non-commercial)")
 
 # Two boxes of one picture that overlap by more than this (intersection over union) are one face.
@@ -43,8 +46,9 @@ class DetectionSettings:
 
     def __post_init__(self) -> None:
         for name, options in (("backend", BACKENDS), ("effort", EFFORTS), ("order", ORDERS), ("landmarks", LANDMARKS)):
-            if getattr(self, name) not in options:
-                raise UserError(f"{name} must be one of: {', '.join(options)}; {getattr(self, name)!r} came")
+            check_option(name, getattr(self, name), options)
+        check_number("min_confidence", self.min_confidence, 0, 1.5)
+        check_whole("max_faces", self.max_faces, 0, 64)
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def _search(
         meshes, tried = finder.find(rgb, settings.effort)
         faces = [_mesh_face(found) for found in meshes if found.score >= settings.min_confidence]
         if faces or settings.backend != "auto" or dlib_backend.why_unavailable():
-            return faces, "" if faces else _nothing_found(settings, tried)
+            return faces, "" if faces else _nothing_found(settings, tried, rgb)
         backend = "dlib"
         tried = [f"MediaPipe ({', '.join(tried)})"]
     for look in _passes(settings.effort, *rgb.shape[:2], settings.enlarge):
@@ -192,11 +196,29 @@ def _search(
             note = f"found by {backend} at {look.name} after nothing was found at {', '.join(tried)}"
             return faces, note if tried else ""
         tried.append(look.name)
-    return [], _nothing_found(settings, tried)
+    return [], _nothing_found(settings, tried, rgb)
 
 
-def _nothing_found(settings: DetectionSettings, tried: list[str]) -> str:
-    return f"no face at confidence {settings.min_confidence:g} or more; looked at {', '.join(tried)}"
+def _nothing_found(settings: DetectionSettings, tried: list[str], rgb: np.ndarray) -> str:
+    least = round(SMALLEST[settings.effort] * max(rgb.shape[:2]))
+    needed = f"faces from about {least} px on are seen"
+    if settings.effort != "small faces":
+        needed += f", with effort small faces from {round(SMALLEST['small faces'] * max(rgb.shape[:2]))}"
+    parts = [f"no face at confidence {settings.min_confidence:g} or more", described(rgb), needed]
+    return "; ".join([part for part in parts if part] + [f"looked at {', '.join(tried)}"])
+
+
+def described(rgb: np.ndarray) -> str:
+    """What a picture (uint8 `[H, W, 3]`) looks like where that alone explains that no face is found in it; else empty."""
+    if (rgb >= 250).all(axis=-1).mean() > 0.95:
+        return "the picture is all but white (so looks a file of 16 bits a channel: save it with 8)"
+    if (rgb <= 5).all(axis=-1).mean() > 0.95:
+        return "the picture is all but black"
+    if rgb.std(axis=(0, 1)).max() < 4:
+        return "the picture is of one colour"
+    if max(rgb.shape[:2]) < 64:
+        return f"the picture is only {rgb.shape[1]}x{rgb.shape[0]} px"
+    return ""
 
 
 def _mesh_face(found: finder.MeshFace) -> Face:

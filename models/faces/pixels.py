@@ -55,6 +55,31 @@ def checked_mask(mask: torch.Tensor, what: str = "mask") -> torch.Tensor:
     return mask.clamp(0, 1)
 
 
+def optional_mask(mask: torch.Tensor | None, height: int, width: int, what: str) -> torch.Tensor | None:
+    """An optional MASK of a picture's size, float32 `[B, height, width]` in [0, 1]; None where there is none.
+
+    One that is 0 everywhere is none, whatever its size: ComfyUI's Load Image gives 64 x 64 zeros for a picture without alpha. Another
+    size with the picture's proportions is scaled.
+
+    Raises:
+        UserError: see `checked_mask`; or other proportions, naming both sizes.
+    """
+    if mask is None:
+        return None
+    mask = checked_mask(mask, what)
+    if not mask.any():
+        return None
+    found_height, found_width = mask.shape[1:]
+    if (found_height, found_width) == (height, width):
+        return mask
+    if 2 * abs(found_width * height - found_height * width) > height + width:  # more than rounding a side makes
+        raise UserError(
+            f"{what} is {found_width}x{found_height}, its picture {width}x{height}: other proportions, so draw the mask on this picture"
+        )
+    size = {"size": (height, width), "mode": "bilinear", "antialias": True, "align_corners": False}
+    return torch.nn.functional.interpolate(mask[:, None], **size)[:, 0].clamp(0, 1)
+
+
 def to_bytes(frame: torch.Tensor) -> np.ndarray:
     """One frame `[H, W, 3]` in [0, 1] (clipped) as a contiguous uint8 array, rounded to nearest."""
     return np.ascontiguousarray((frame.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy())

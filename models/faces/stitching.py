@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import UserError
+from ..values import check_number, check_option
 from .alignment import crop as cut_crop
 from .alignment import head_of
 from .resampling import invert, resample, transform
@@ -51,13 +52,10 @@ class StitchSettings:
     hair: str = "as masked"
 
     def __post_init__(self) -> None:
-        if self.color_match not in COLOR_MATCHES:
-            raise UserError(f"color match must be one of: {', '.join(COLOR_MATCHES)}; {self.color_match!r} came")
-        if self.hair not in HAIR:
-            raise UserError(f"hair must be one of: {', '.join(HAIR)}; {self.hair!r} came")
+        check_option("color_match", self.color_match, COLOR_MATCHES)
+        check_option("hair", self.hair, HAIR)
         for name, high in (("feather", 0.5), ("color_strength", 1.0), ("opacity", 1.0)):
-            if not 0 <= getattr(self, name) <= high:
-                raise UserError(f"{name} must lie between 0 and {high:g}, {getattr(self, name)} came")
+            check_number(name, getattr(self, name), 0, high)
 
 
 def face_outline(face: Face) -> np.ndarray:

@@ -28,6 +28,7 @@ class FlowAttention:
             strength: share of the matched values where the flow is sure, 0 .. 1.
         """
         self.offsets, self.confidence, self.strength = offsets, confidence, strength
+        self.called = False
 
     def __call__(self, query, key, value, extra_options):
         """The inputs of the three projections, `[rows, h * 2w, C]` each; none is changed in place.
@@ -35,12 +36,21 @@ class FlowAttention:
         Raises:
             UserError: tokens that are no map of the pair.
         """
+        self.called = True
         size = map_size(value.shape[1], *extra_options["original_shape"][-2:])
         target, profile = target_and_profile(value.movedim(1, 2).unflatten(2, size))
         share = functional.interpolate(self.confidence, size=target.shape[-2:], mode="bilinear", antialias=True)
         share = self.strength * share.to(target)
         target = target + share * (warp(profile, self.offsets) - target)
         return query, key, side_by_side(target, profile).flatten(2).movedim(1, 2)
+
+    def check(self) -> None:
+        """To be asked after the UNet ran. Raises UserError when its self-attention never asked."""
+        if not self.called:
+            raise UserError(
+                "IC-Portrait: another node runs the UNet's attention in its own way, so that attention along the flow had no effect; take "
+                "that node off this MODEL, or set `attention` to 0."
+            )
 
 
 def map_size(tokens: int, height: int, width: int) -> tuple[int, int]:
@@ -59,8 +69,34 @@ def map_size(tokens: int, height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def with_flow_attention(options: dict, offsets: torch.Tensor, confidence: torch.Tensor, strength: float) -> dict:
-    """ComfyUI's `transformer_options` with a `FlowAttention` before all other `attn1_patch`es; `options` stays as it was."""
+def with_flow_attention(options: dict, attention: FlowAttention) -> dict:
+    """ComfyUI's `transformer_options` with `attention` before all other `attn1_patch`es; `options` stays as it was."""
     patches = dict(options.get("patches", {}))
-    patches["attn1_patch"] = [FlowAttention(offsets, confidence, strength), *patches.get("attn1_patch", [])]
+    patches["attn1_patch"] = [attention, *patches.get("attn1_patch", [])]
     return {**options, "patches": patches}
+
+
+def with_target_maps(options: dict) -> dict:
+    """ComfyUI's `transformer_options` in which Self-Attention Guidance keeps the target's own map; `options` stays as it was.
+
+    That node lays the attention map it saw last over the sampler's latent, which is half as wide as what the UNet sees.
+    """
+    replace = options.get("patches_replace", {})
+    attn1 = {
+        block: _shown_the_target(function) if getattr(function, "__module__", "").endswith("nodes_sag") else function
+        for block, function in replace.get("attn1", {}).items()
+    }
+    return {**options, "patches_replace": {**replace, "attn1": attn1}} if attn1 else options
+
+
+def _shown_the_target(record):
+    """An attention that `record` computes on the pair, and then once more on the target's half alone, for its own memory."""
+
+    def attend(query, key, value, extra_options):
+        size = map_size(query.shape[1], *extra_options["original_shape"][-2:])
+        result = record(query, key, value, extra_options)
+        halves = [target_and_profile(part.unflatten(1, size).movedim(3, 1))[0] for part in (query, key, value)]
+        record(*(half.movedim(1, 3).flatten(1, 2) for half in halves), extra_options)
+        return result
+
+    return attend

@@ -34,7 +34,7 @@ def encode_picture(vae, image: torch.Tensor, what: str) -> torch.Tensor:
     """Latent `[1, 4, H / 8, W / 8]` (float32, VAE scale) of one picture `[1, H, W, 3]`.
 
     Raises:
-        UserError: see `check_picture`; or a VAE that is not of SD1.5's kind.
+        UserError: see `check_picture`; or a VAE that is not of SD1.5's kind, or makes NaN.
     """
     image = check_picture(image, what)
     latent = vae.encode(image).float()
@@ -43,6 +43,8 @@ def encode_picture(vae, image: torch.Tensor, what: str) -> torch.Tensor:
         raise UserError(
             f"The VAE must be SD1.5's (4 channels, 8 x smaller); it made {list(latent.shape)} where {wanted} is needed."
         )
+    if not torch.isfinite(latent).all():
+        raise UserError(f"The VAE made NaN values of the {what}; run it in full precision, or load its file anew.")
     return latent
 
 
@@ -50,7 +52,7 @@ def embed_picture(clip_vision, image: torch.Tensor) -> torch.Tensor:
     """CLIP image embedding `[1, 1, 768]` (float32) of one picture `[1, H, W, 3]`.
 
     Raises:
-        UserError: an encoder whose embedding is not 768 wide.
+        UserError: an encoder whose embedding is not 768 wide, or NaN.
     """
     embedding = clip_vision.encode_image(image, crop=True)["image_embeds"]
     width = embedding.shape[-1] if embedding is not None else 0
@@ -59,7 +61,12 @@ def embed_picture(clip_vision, image: torch.Tensor) -> torch.Tensor:
             f"The CLIP vision must be ViT-L/14 with its projection (an embedding 768 wide); this one gives {width}. "
             "Load SD1.5's image encoder, e.g. clip-vit-large-patch14."
         )
-    return embedding.float().reshape(1, 1, 768)
+    embedding = embedding.float().reshape(1, 1, 768)
+    if not torch.isfinite(embedding).all():
+        raise UserError(
+            "The CLIP vision made NaN values of the picture; run it in full precision, or load its file anew."
+        )
+    return embedding
 
 
 def encode_profile(image: torch.Tensor, vae, clip_vision) -> Profile:

@@ -15,8 +15,10 @@ from comfy.patcher_extension import WrappersMP
 
 from ..errors import UserError
 from ..types import Flow, LoadedNet, PortraitNets, Profile
+from ..values import check_number, check_option, check_whole
 from .aggregation import aggregate_residuals
-from .attention import with_flow_attention
+from .arrival import Arrival, watched
+from .attention import FlowAttention, with_flow_attention, with_target_maps
 from .correspondence import FLOW_METHOD, METHODS
 from .matching import (
     FLOW_TIMESTEP,
@@ -67,12 +69,13 @@ class Settings:
     """Share at which it ends."""
 
     def __post_init__(self):
-        if self.flow_mode not in FLOW_MODES:
-            raise UserError(f"Unknown flow mode {self.flow_mode!r}; choose one of {', '.join(FLOW_MODES)}.")
-        if self.flow_method not in METHODS:
-            raise UserError(f"Unknown flow method {self.flow_method!r}; choose one of {', '.join(METHODS)}.")
-        if not 0 <= self.flow_timestep <= 999:
-            raise UserError(f"The flow's timestep must lie in 0 .. 999; got {self.flow_timestep}.")
+        check_option("flow_mode", self.flow_mode, FLOW_MODES)
+        check_option("flow_method", self.flow_method, METHODS)
+        check_whole("flow_timestep", self.flow_timestep, 0, 999)
+        check_whole("seed", self.seed, 0, 2**64 - 1)
+        for name in ("strength", "alpha", "beta"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0, 10)
         for name in (
             "start_percent",
             "end_percent",
@@ -80,8 +83,7 @@ class Settings:
             "attention_start_percent",
             "attention_end_percent",
         ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} must lie in 0 .. 1; got {getattr(self, name)}.")
+            check_number(name, getattr(self, name), 0, 1)
 
 
 def check_model(model, nets: PortraitNets | None = None) -> None:
@@ -225,6 +227,8 @@ class _Run:
     hints: dict[str, torch.Tensor] = field(default_factory=dict)
     flow: tuple[torch.Tensor, torch.Tensor] | None = None
     flow_of: tuple[float, torch.Tensor] | None = None  # (sigma, x) the flow was computed from, in 'each step'
+    calls: int = 0  # of `apply_model`
+    unet_ran: bool = False  # with the pair
 
 
 class PortraitPatch:
@@ -272,6 +276,14 @@ class PortraitPatch:
         """`WrappersMP.PREPARE_SAMPLING`: the UNet will see twice the width, so the memory estimate must."""
         return executor(model, [*noise_shape[:-1], 2 * noise_shape[-1]], *args, **kwargs)
 
+    def calc_cond_batch(self, executor, model, conds, x, timestep, model_options, *args, **kwargs):
+        """`WrappersMP.CALC_COND_BATCH`: another node's `model_function_wrapper` stands before `apply_model`, and must get there."""
+        function = model_options.get("model_function_wrapper")
+        if function is not None:
+            checked = watched(function, lambda: self.run.calls, lambda sigma: self._active(model, sigma))
+            model_options = {**model_options, "model_function_wrapper": checked}
+        return executor(model, conds, x, timestep, model_options, *args, **kwargs)
+
     def apply_model(
         self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, *args, **kwargs
     ):
@@ -286,9 +298,10 @@ class PortraitPatch:
         comfy.model_management.throw_exception_if_processing_interrupted()
         transformer_options = {} if transformer_options is None else transformer_options
         base = executor.class_obj
+        self.run.calls += 1
         if not self._active(base, float(t[0])):
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, *args, **kwargs)
-        self._check(x, c_concat)
+        self._check(x, c_concat, transformer_options)
         self._prepare(base, x)
 
         rows, _, height, width = x.shape
@@ -313,10 +326,18 @@ class PortraitPatch:
                 confidence if self.gate else None,
             )
             residuals = [residual * self.settings.strength for residual in residuals]
-        if attending:
-            transformer_options = with_flow_attention(transformer_options, offsets, confidence, self.settings.attention)
         merged = merge_control(residuals, control, rows, shapes)
-        return executor(pair, t, c_concat, c_crossattn, merged, transformer_options, *args, **kwargs)[..., :width]
+        arrival = Arrival(merged)
+        transformer_options = arrival.patched(with_target_maps(transformer_options))
+        attention = FlowAttention(offsets, confidence, self.settings.attention) if attending else None
+        if attention is not None:
+            transformer_options = with_flow_attention(transformer_options, attention)
+        result = executor(pair, t, c_concat, c_crossattn, merged, transformer_options, *args, **kwargs)[..., :width]
+        if arrival.check(self.run.unet_ran):
+            self.run.unet_ran = True
+            if attention is not None:
+                attention.check()
+        return result
 
     # Steps of apply_model
 
@@ -330,7 +351,7 @@ class PortraitPatch:
             base, sigma, settings.attention_start_percent, settings.attention_end_percent
         )
 
-    def _check(self, x, c_concat) -> None:
+    def _check(self, x, c_concat, transformer_options: dict) -> None:
         height, width = self.profile.latent.shape[-2:]
         if x.shape[-2:] != self.profile.latent.shape[-2:]:
             raise UserError(
@@ -341,6 +362,11 @@ class PortraitPatch:
         if c_concat is not None:
             raise UserError(
                 "IC-Portrait: the conditioning carries an extra latent (inpainting model); use a plain SD1.5 model instead."
+            )
+        if transformer_options.get("patches", {}).get("middle_patch"):
+            raise UserError(
+                "IC-Portrait: the conditioning carries GLIGEN's boxes, which are shares of a picture half as wide as what the UNet sees "
+                "here; take 'GLIGENTextBoxApply' away."
             )
 
     def _prepare(self, base, x) -> None:
@@ -444,6 +470,7 @@ def apply_portrait(
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, patch.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, patch.prepare_sampling)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, patch.calc_cond_batch)
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, patch.apply_model)
     patched.set_additional_models(KEY, [net.patcher for net in patch.used_nets])
     return patched

@@ -177,7 +177,7 @@ def estimate_flow(
         method: one of `correspondence.METHODS`.
 
     Raises:
-        UserError: sizes that do not fit.
+        UserError: sizes that do not fit, or NaN.
     """
     net = nets.matching
     check_style_latent(style_latent, profile)
@@ -190,4 +190,6 @@ def estimate_flow(
     offsets, confidence = flow_at_timestep(
         model.model, net, profile, style_latent, hint_features, timestep, method, seed
     )
+    if not (torch.isfinite(offsets).all() and torch.isfinite(confidence).all()):
+        raise UserError("The matching net made NaN values; run it in full precision, or load its file anew.")
     return Flow(offsets.cpu(), confidence.cpu(), *profile.image.shape[1:3])

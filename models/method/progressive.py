@@ -12,13 +12,25 @@ import numpy
 import torch
 
 from ..errors import UserError
+from ..values import check_number, check_option, check_whole
+
+MOST_INDICES = 65536
+LEAST_NOISE = 0.01
 
 
 def seeded_noise(samples: torch.Tensor, seed: int, batch_index: list[int] | None = None) -> torch.Tensor:
-    """The noise a stock KSampler draws for this seed, `[B, 4, h, w]`, without touching the global generator."""
+    """The noise a stock KSampler draws for this seed, `[B, 4, h, w]`, without touching the global generator.
+
+    Raises:
+        UserError: a `batch_index` that is not one whole number below `MOST_INDICES` for each picture; every number up to it is drawn.
+    """
     generator = torch.Generator().manual_seed(seed)
     if batch_index is None:
         return torch.randn(samples.shape, dtype=samples.dtype, generator=generator)
+    if not isinstance(batch_index, list | tuple) or len(batch_index) != len(samples):
+        raise UserError(f"The latent's batch_index must be a list of {len(samples)} numbers, one for each picture.")
+    for index in batch_index:
+        check_whole("batch_index", index, 0, MOST_INDICES - 1)
     wanted, inverse = numpy.unique(batch_index, return_inverse=True)
     draws = [
         torch.randn((1, *samples.shape[1:]), dtype=samples.dtype, generator=generator) for _ in range(wanted[-1] + 1)
@@ -32,16 +44,12 @@ def progressive_sigmas(
     """The last `steps` steps of a schedule that starts at the chosen strength: float32 `[steps + 1]`, ending at 0.
 
     Raises:
-        UserError: strength outside (0, 1], or an unknown scheduler or sampler.
+        UserError: strength outside 0.01 .. 1, steps outside 1 .. 10,000, or an unknown scheduler or sampler.
     """
-    if not 0 < noise_strength <= 1:
-        raise UserError(f"The noise strength must lie above 0 and not above 1; got {noise_strength}.")
-    for name, value, known in (
-        ("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS),
-        ("sampler", sampler, comfy.samplers.KSampler.SAMPLERS),
-    ):
-        if value not in known:
-            raise UserError(f"Unknown {name} {value!r}; choose one of {', '.join(known)}.")
+    check_number("noise_strength", noise_strength, LEAST_NOISE, 1)
+    check_option("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS)
+    check_option("sampler_name", sampler, comfy.samplers.KSampler.SAMPLERS)
+    check_whole("steps", steps, 1, 10_000)
     return comfy.samplers.KSampler(
         model, steps=steps, device=torch.device("cpu"), sampler=sampler, scheduler=scheduler, denoise=noise_strength
     ).sigmas
@@ -94,11 +102,11 @@ def progressive_rounds(
         `[B, 4, h, w]`, VAE scale.
 
     Raises:
-        UserError: see `progressive_sigmas`.
+        UserError: see `progressive_sigmas` and `seeded_noise`; NaN in the result.
         InterruptProcessingException: Cancel was pressed.
     """
     sigmas = progressive_sigmas(model, steps, scheduler, noise_strength, sampler)
-    samples = latent["samples"]
+    samples = latent["samples"].float()
     total = steps * rounds
     for number in range(rounds):
         offset = number * steps
@@ -123,4 +131,9 @@ def progressive_rounds(
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=round_seed,
         )
+        if not torch.isfinite(samples).all():
+            raise UserError(
+                "The sampler's result holds NaN values: the MODEL, or a patch on it, made them; run the model in full precision, or load "
+                "its file anew."
+            )
     return samples

@@ -5,6 +5,7 @@ A bundle is a folder with `base.safetensors` (UNet, ldm keys), `vae.safetensors`
 rebuilds its model; nothing is guessed from tensor shapes.
 """
 
+import json
 from pathlib import Path
 
 import comfy.clip_vision
@@ -15,12 +16,14 @@ import comfy.utils
 
 from ..errors import UserError
 from ..types import PortraitNets
-from .files import read_tensors
-from .loading import SUPPORTED_DTYPES, check_keys, load_portrait_nets, load_strictly, patcher_class
+from .files import check_tensors, read_tensors
+from .loading import SUPPORTED_DTYPES, built, check_keys, load_portrait_nets, load_strictly, patcher_class
+from .portrait_config import AUTOENCODER, DDCONFIG, VISION, check_fields, check_unet_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "bundle"
 BASE_FORMAT = "icportrait-base-1"
 VAE_FORMAT = "icportrait-vae-1"
+VISION_FORMAT = "icportrait-vision-1"
 FILES = (
     "base.safetensors",
     "vae.safetensors",
@@ -38,11 +41,20 @@ def check_bundle(folder: Path) -> None:
         raise UserError(f"The demo bundle in {folder} lacks {', '.join(missing)}; restore the pack's `bundle` folder.")
 
 
-def _config(path: Path, metadata: dict) -> dict:
-    config = metadata.get("config")
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not part of an IC-Portrait bundle: its metadata hold no config.")
-    return config
+def _read(path: Path, wanted: str, what: str) -> tuple[dict, dict]:
+    """(tensors, metadata) of a file of this format. Raises UserError for another format, or tensors that cannot be weights."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != wanted:
+        raise UserError(f"{path} is not an IC-Portrait {what} (its metadata lack format {wanted}).")
+    check_tensors(tensors, metadata, path)
+    return tensors, metadata
+
+
+def read_base(path: Path) -> tuple[dict, dict]:
+    """(tensors, metadata) of the bundle's UNet, checked whole. Raises UserError for no or a damaged base file."""
+    tensors, metadata = _read(path, BASE_FORMAT, "base model")
+    check_unet_config(metadata.get("config"), path)
+    return tensors, metadata
 
 
 def load_base(path: Path):
@@ -53,10 +65,8 @@ def load_base(path: Path):
     Raises:
         UserError: not a readable base file, or tensors that do not fit its config.
     """
-    tensors, metadata = read_tensors(path)
-    if metadata.get("format") != BASE_FORMAT:
-        raise UserError(f"{path} is not an IC-Portrait base model (its metadata lack format {BASE_FORMAT}).")
-    unet = _config(path, metadata)
+    tensors, metadata = read_base(path)
+    unet = metadata["config"]
     config = comfy.supported_models.SD15(dict(unet))
     # The class sets SD1.5's own 8 heads; ours are in the file.
     config.unet_config["num_heads"] = unet["num_heads"]
@@ -68,7 +78,7 @@ def load_base(path: Path):
         model_params=-1, supported_dtypes=SUPPORTED_DTYPES, weight_dtype=weight_dtype
     )
     config.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, load_device, SUPPORTED_DTYPES))
-    base = config.get_model(tensors, "", device=offload_device)
+    base = built(lambda: config.get_model(tensors, "", device=offload_device), path)
     load_strictly(lambda: base.diffusion_model.load_state_dict(tensors, strict=False), path)
     base.diffusion_model.eval()
     return patcher_class()(base, load_device=load_device, offload_device=offload_device)
@@ -80,17 +90,13 @@ def load_vae(path: Path):
     Raises:
         UserError: not a readable file, or tensors that do not fit its config.
     """
-    tensors, metadata = read_tensors(path)
-    if metadata.get("format") != VAE_FORMAT:
-        raise UserError(f"{path} is not an IC-Portrait autoencoder (its metadata lack format {VAE_FORMAT}).")
+    tensors, metadata = _read(path, VAE_FORMAT, "autoencoder")
     # TAESD's structure is known by its keys; an AutoencoderKL of unusual width needs its config.
-    config = {"params": _config(path, metadata)} if "config" in metadata else None
-    try:
-        vae = comfy.sd.VAE(sd=dict(tensors), config=config)
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} does not fit the configuration in its own metadata: {str(error).strip().splitlines()[-1].strip()}"
-        ) from error
+    config = {"params": metadata["config"]} if "config" in metadata else None
+    if config is not None:
+        check_fields(metadata["config"], AUTOENCODER, path)
+        check_fields(metadata["config"]["ddconfig"], DDCONFIG, path, "ddconfig")
+    vae = built(lambda: comfy.sd.VAE(sd=dict(tensors), config=config), path)
     # ComfyUI loads what it finds and only logs the rest.
     wanted = vae.first_stage_model.state_dict().keys()
     check_keys(wanted - tensors.keys(), tensors.keys() - wanted, path)
@@ -103,8 +109,16 @@ def load_vision(path: Path):
     Raises:
         UserError: not a readable file, or tensors that do not fit its config.
     """
-    tensors, _ = read_tensors(path)
-    vision = comfy.clip_vision.ClipVisionModel(str(path.with_suffix(".json")))
+    tensors, metadata = _read(path, VISION_FORMAT, "image encoder")
+    check_fields(metadata.get("config"), VISION, path)
+    beside = path.with_suffix(".json")
+    try:
+        same = json.loads(beside.read_text("utf-8")) == metadata["config"]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{beside} cannot be read: {error}") from error
+    if not same:
+        raise UserError(f"{beside} is not the configuration of {path.name}; put back the one that came with it.")
+    vision = built(lambda: comfy.clip_vision.ClipVisionModel(str(beside)), path)
     load_strictly(lambda: vision.load_sd(tensors), path)
     return vision
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import safetensors
@@ -10,8 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from ..errors import UserError
+from ..writing import replacing
+from .portrait_config import check_net_config
 
 FORMAT = "icportrait-net-1"
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+"""Of weights in files."""
 
 
 def digest(tensors: dict[str, torch.Tensor]) -> str:
@@ -26,27 +29,44 @@ def digest(tensors: dict[str, torch.Tensor]) -> str:
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict) -> None:
     """Write a safetensors file atomically: a reader sees the old file or the new one, never half of one.
 
+    Equal tensors and metadata give equal files, byte for byte.
+
     Args:
-        metadata: JSON-ready; each value is stored as a JSON string, as safetensors allows only strings.
+        metadata: JSON-ready; each value is stored as a JSON string, as safetensors allows only strings. Where all tensors are of one
+            dtype, `dtype` names it, so that a reader knows a relabelled file.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; a file that was there is kept.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
+    dtypes = {_name(tensor.dtype) for tensor in tensors.values()}
+    if len(dtypes) == 1:
+        metadata = {**metadata, "dtype": dtypes.pop()}
     try:
-        save_file(
-            {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
-            temporary,
-            metadata={name: json.dumps(value) for name, value in metadata.items()},
-        )
-    except safetensors.SafetensorError as error:  # how it reports a full disk
+        with replacing(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # the library's own files are for their owner alone
+            save_file(  # from the tensors' own memory: the bytes of a whole checkpoint would be gigabytes more
+                {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
+                temporary,
+                {name: json.dumps(value) for name, value in metadata.items()},
+            )
+            temporary.chmod(mode)
+            _order_metadata(temporary)
+    except (OSError, safetensors.SafetensorError) as error:  # the latter is how it reports a full disk
         raise OSError(f"{path} could not be written: {error}") from error
-    else:
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _order_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into the order of their names; the library's order changes each time."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # the same text in another order: always so
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -71,7 +91,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
 def _parse(value: str):
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return value  # files of other programs hold plain strings
 
 
@@ -121,8 +141,43 @@ def load_net_file(path: str | Path, role: str | None = None) -> tuple[dict[str, 
             f"{path} is not an IC-Portrait net (its metadata lack format {FORMAT}); load a file made by `icportrait export`."
         )
     config = metadata["config"]
+    check_net_config(config, path)
+    check_tensors(tensors, metadata, path)
     if role is not None and config["role"] != role:
         raise UserError(
             f"{path} holds the {config['role']} net, but the {role} net is wanted here; swap the two files."
         )
-    return tensors, config, metadata.get("training", {})
+    training = metadata.get("training", {})
+    return tensors, config, training if isinstance(training, dict) else {}
+
+
+def check_tensors(tensors: dict[str, torch.Tensor], metadata: dict, source: str | Path) -> None:
+    """Whether these can be weights: floating-point numbers of one kind, none of them NaN or infinite.
+
+    Args:
+        metadata: the file's; `dtype` in it must be the tensors'.
+
+    Raises:
+        UserError: they cannot, naming the file and a tensor.
+    """
+    if not tensors:
+        raise UserError(f"{source} holds no tensors.")
+    kind = next(iter(tensors.values())).dtype
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES or tensor.dtype != kind:
+            raise UserError(
+                f"{source} does not hold weights of one kind (float16, bfloat16 or float32): {name} is {_name(tensor.dtype)}; it is "
+                "damaged or was changed, so get or make it anew."
+            )
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{source} holds NaN or infinite weights (in {name}); it is damaged, so get or make it anew."
+            )
+    if metadata.get("dtype", _name(kind)) != _name(kind):
+        raise UserError(
+            f"{source} was written as {metadata['dtype']}, but its tensors are labelled {_name(kind)}; it was changed, so get or make it anew."
+        )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -33,6 +33,15 @@ def check_keys(missing: Iterable[str], unexpected: Iterable[str], source: str | 
         raise UserError(f"{source} does not hold the tensors its metadata describe: {', '.join(problems)}.")
 
 
+def built(build: Callable[[], object], source: str | Path):
+    """What `build` makes from a file's metadata. Raises UserError naming the file where the values contradict each other."""
+    try:
+        return build()
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{source} does not fit the configuration in its own metadata: {lines[-1].strip()}") from error
+
+
 def load_strictly(load: Callable[[], tuple[list[str], list[str]]], source: str | Path) -> None:
     """Load a state dict that must fit exactly.
 
@@ -42,11 +51,7 @@ def load_strictly(load: Callable[[], tuple[list[str], list[str]]], source: str |
     Raises:
         UserError: missing, unexpected or wrongly shaped tensors; the message names the file and the first ones.
     """
-    try:
-        missing, unexpected = load()
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"{source} does not fit the configuration in its own metadata: {first}") from error
+    missing, unexpected = built(load, source)
     check_keys(missing, unexpected, source)
 
 
@@ -65,10 +70,11 @@ def load_net(path: str | Path, role: str) -> LoadedNet:
     offload_device = comfy.model_management.unet_offload_device()
     cast_dtype = comfy.model_management.unet_manual_cast(dtype, load_device)
     operations = comfy.ops.pick_operations(dtype, cast_dtype)
-    net = build_net(config, dtype=dtype, device=offload_device, operations=operations).eval()
+    net = built(lambda: build_net(config, dtype=dtype, device=offload_device, operations=operations), path).eval()
     load_strictly(lambda: net.load_state_dict(tensors, strict=False), path)
     patcher = patcher_class()(net, load_device=load_device, offload_device=offload_device)
-    return LoadedNet(patcher, config, cast_dtype or dtype, training.get("data", ""))
+    data = training.get("data", "")
+    return LoadedNet(patcher, config, cast_dtype or dtype, data if isinstance(data, str) else "")
 
 
 def load_portrait_nets(matching_path: str | Path, appearance_path: str | Path) -> PortraitNets:

@@ -13,8 +13,7 @@ import torch.nn.functional as functional
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 
 from ..errors import UserError
-
-ROLES = ("matching", "appearance")
+from .portrait_config import ROLES
 
 # The UNet settings that decide a net's structure; ComfyUI's own names.
 UNET_KEYS = (

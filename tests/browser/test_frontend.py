@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sync_playwright is None, reason="playwright is not installed (requirements-test.txt)"),
     pytest.mark.skipif(
-        CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set ICPORTRAIT_CHROMIUM"
+        CHROMIUM in (None, "none"), reason="no Chromium here: apt-get install chromium, or set ICPORTRAIT_CHROMIUM"
     ),
 ]
 

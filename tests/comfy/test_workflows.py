@@ -51,6 +51,22 @@ def test_all_examples_are_there():
     assert needed <= {path.stem for path in WORKFLOWS}
 
 
+@pytest.mark.parametrize("path", [*WORKFLOWS, *sorted((PACK / "subgraphs").glob("*.json"))], ids=lambda path: path.stem)
+def test_the_editor_can_say_where_each_node_comes_from(path):
+    saved = load(path)
+    inner = [node for graph in saved.get("definitions", {}).get("subgraphs", []) for node in graph["nodes"]]
+    project = (PACK / "pyproject.toml").read_text("utf-8")
+    for node in inner or saved["nodes"]:
+        if node["type"] in ("MarkdownNote", "Note", "Reroute", "PrimitiveNode"):
+            continue
+        found = node["properties"]
+        ours = node["type"].startswith("ICPortrait_")
+        assert found["cnr_id"] == ("ic-portrait" if ours else "comfy-core"), node["type"]
+        assert f'name = "{found["cnr_id"]}"\nversion = "{found["ver"]}"' in project or not ours
+    for graph in saved.get("definitions", {}).get("subgraphs", []):
+        assert graph["description"] and graph["category"] == "IC-Portrait"
+
+
 @pytest.mark.parametrize("name", workflow_examples.EXAMPLES)
 def test_a_drawn_workflow_is_what_its_drawing_says(name, server):
     committed = workflow_api.to_api(load(PACK / "workflows" / f"{name}.json"), server.object_info)

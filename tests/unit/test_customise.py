@@ -20,7 +20,7 @@ from icportrait.training.core.lora import Lora
 from icportrait.training.core.settings import LoopSettings
 from icportrait.training.data.samples import SampleSet
 from icportrait.training.stages import customise
-from icportrait.training.stages.base_models import load_bundle_base
+from icportrait.training.stages.base_models import load_bundle_base, load_sd15_base
 from icportrait.training.stages.customise import prepare, save_person
 from icportrait.training.tasks.customise import PAPER, CustomiseSettings, CustomiseTask, photo_samples
 
@@ -291,3 +291,11 @@ def test_from_a_photograph_by_command(bundle, astronaut_path, tmp_path, capsys):
     moved = max((after[name] - before[name]).abs().max().item() for name in before)
     assert 0 < moved < 1e-5  # two steps of at most 2e-6, and a little decay
     assert dataclasses.asdict(PAPER)["batch"] == 1
+
+
+def test_a_base_that_would_be_unpickled_is_refused(tmp_path):
+    """torch.load runs what a pickle says; only safetensors are read."""
+    for name in ("model.ckpt", "model.safetensors", "model.pt"):
+        torch.save({"state_dict": {}}, tmp_path / name)
+        with pytest.raises(ValueError, match=rf"{name} is not a (readable )?\.?safetensors file"):
+            load_sd15_base(tmp_path / name, tmp_path / "vision.safetensors")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from face_photos import GROUP_CENTRES_X, astronaut, group
 
+from icportrait.models.errors import UserError
 from icportrait.models.faces import detection, dlib_backend, given, insightface_backend
 from icportrait.models.faces.alignment import head_of
 from icportrait.models.faces.detection import DetectionSettings, find_faces, no_face_sentence, overlap
@@ -282,9 +283,9 @@ class TestGivenFaces:
         ("value", "sentence"),
         [
             ([[{"x": 1, "y": 2}]], "needs x, y, width and height"),
-            ([[[1, 2, 3]]], "4 numbers, 3 came"),
+            ([[[1, 2, 3]]], "4 finite numbers"),
             ([[{"x": 1, "y": 2, "width": 0, "height": 5}]], "smaller than a pixel"),
-            ([[{"x": 1, "y": 2, "width": float("nan"), "height": 5}]], "smaller than a pixel"),
+            ([[{"x": 1, "y": 2, "width": float("nan"), "height": 5}]], "4 finite numbers"),
             ([[{"x": 500, "y": 2, "width": 5, "height": 5}]], "outside the 100x100 picture"),
             ([[], [], []], "3 frames, the picture batch has 2"),
         ],
@@ -292,6 +293,43 @@ class TestGivenFaces:
     def test_bad_boxes(self, value, sentence):
         with pytest.raises(ValueError, match=sentence):
             given.from_boxes(value, 2 if len(value) == 3 else 1, 100, 100)
+
+    GARBAGE = (
+        None,
+        7,
+        "text",
+        b"x",
+        [None],
+        [[None]],
+        [["x"]],
+        [[[1, 2]]],
+        [[{}]],
+        [[{"x": None}]],
+        {},
+        [{}],
+        [[[[1]]]],
+    )
+
+    @pytest.mark.parametrize("value", GARBAGE, ids=repr)
+    def test_garbage_is_one_sentence(self, value):
+        with pytest.raises(UserError, match="BOUNDING_BOX"):
+            given.from_boxes(value, 1, 100, 100)
+        with pytest.raises(UserError, match="FACE_LANDMARKS"):
+            given.from_face_landmarks(value, 1, 100, 100)
+        with pytest.raises(UserError, match="FACE_LANDMARKS"):
+            given.from_face_landmarks({"frames": value}, 1, 100, 100)
+
+    @pytest.mark.parametrize("name", ["bbox_xyxy", "landmarks_xy", "score"])
+    @pytest.mark.parametrize("value", [None, "x", [1], float("nan"), [[float("inf")] * 2] * 478])
+    def test_garbage_in_a_face(self, name, value):
+        value = {"frames": [[self.face_landmarks()["frames"][0][0] | {name: value}]], "image_size": (200, 400)}
+        with pytest.raises(UserError, match=f"{name} of FACE_LANDMARKS"):
+            given.from_face_landmarks(value, 1, 100, 200)
+
+    @pytest.mark.parametrize("size", [None, 5, (0, 0), (float("nan"), 3), ("a", "b"), (1, 2, 3)])
+    def test_garbage_as_picture_size(self, size):
+        with pytest.raises(UserError, match="FACE_LANDMARKS"):
+            given.from_face_landmarks(self.face_landmarks(size=size), 1, 100, 200)
 
     def face_landmarks(self, count=478, size=(200, 400)):
         points = np.random.default_rng(0).uniform(50, 90, (count, 2))
@@ -349,3 +387,25 @@ def test_types_are_frozen_and_hashable():
     with pytest.raises(AttributeError):
         face.score = 2.0
     assert hash(Faces(1, 1, ((face,),))) == hash(Faces(1, 1, ((Face((0, 0, 1, 1)),),)))
+
+
+class TestWhatThePictureLooksLike:
+    """The sentence about a picture without a face says what it looks like, and what would be needed."""
+
+    @pytest.mark.parametrize(
+        "picture, words",
+        [
+            (torch.ones(1, 256, 256, 3), "all but white (so looks a file of 16 bits"),
+            (torch.zeros(1, 256, 256, 3), "all but black"),
+            (torch.full((1, 256, 256, 3), 0.4), "of one colour"),
+            (torch.rand(1, 40, 30, 3, generator=torch.Generator().manual_seed(0)), "only 30x40 px"),
+        ],
+    )
+    def test_it_is_said(self, picture, words):
+        found = find_faces(picture, DetectionSettings(backend="mediapipe", effort="fast"))
+        assert words in no_face_sentence(found, 0, 0)
+
+    def test_the_size_that_would_be_needed(self):
+        noise = torch.rand(1, 100, 1000, 3, generator=torch.Generator().manual_seed(0))
+        sentence = find_faces(noise, DetectionSettings(backend="mediapipe")).message
+        assert "faces from about 30 px on are seen, with effort small faces from 20" in sentence

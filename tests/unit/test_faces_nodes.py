@@ -174,11 +174,51 @@ class TestAlignAndStitch:
             ({"canvas": torch.zeros(2, 886, 1280, 3)}, "2 canvases came for 1 crops"),
             ({"canvas": torch.zeros(1, 9, 9, 3)}, "the canvas is 9x9"),
             ({"stitch": None}, "stitch must come from Align Face"),
-            ({"occlusion_mask": torch.zeros(1, 9, 9)}, "occlusion mask is 9x9"),
-            ({"color_match": "zzz"}, "color match must be one of"),
+            ({"occlusion_mask": torch.ones(1, 9, 9)}, "occlusion_mask is 9x9"),
+            ({"color_match": "zzz"}, "color_match must be one of"),
         ):
             with pytest.raises(ValueError, match=f"^Stitch Face: .*{sentence}"):
                 run(StitchFace, **({"canvas": image, "crop": crop, "stitch": stitch} | change))
+
+
+class TestMasks:
+    """ComfyUI's Load Image gives 64 x 64 zeros for a picture without alpha."""
+
+    EMPTY = torch.zeros(1, 64, 64)
+
+    def test_an_empty_one_is_none(self):
+        image, faces = group()
+        _, count, _, message = run(DetectFaces, image=image, mask=self.EMPTY)
+        assert count == 6 and "MediaPipe" in message
+        crop, stitch, *_ = run(AlignFace, image=image, faces=faces, crop_size=64)
+        inputs = {"canvas": image, "crop": 1 - crop, "stitch": stitch}
+        plain = run(StitchFace, **inputs)
+        for name in ("face_mask", "occlusion_mask", "hair_mask"):
+            assert all(map(torch.equal, run(StitchFace, **inputs, **{name: self.EMPTY}), plain)), name
+        bald = run(StitchFace, **inputs, hair_mask=self.EMPTY, hair="keep the picture's")
+        assert all(map(torch.equal, bald, plain))
+
+    def test_one_of_the_same_proportions_is_scaled(self):
+        image, faces = group()
+        small = torch.zeros(1, 443, 640)
+        small[0, 100:200, 300:400] = 1
+        found, *_ = run(DetectFaces, image=image, mask=small)
+        ((face,),) = found.frames
+        assert face.box == (600, 200, 800, 400)
+        crop, stitch, *_ = run(AlignFace, image=image, faces=faces, crop_size=64)
+        inputs = {"canvas": image, "crop": 1 - crop, "stitch": stitch}
+        _, pasted = run(StitchFace, **inputs, occlusion_mask=torch.ones(1, 443, 640))
+        assert not pasted.any()
+        _, half = run(StitchFace, **inputs, face_mask=(torch.arange(16) < 8).float().expand(1, 16, 16))
+        _, same = run(StitchFace, **inputs, face_mask=(torch.arange(64) < 32).float().expand(1, 64, 64))
+        assert (half - same).abs().mean() < 1e-3 and same.any()
+
+    @pytest.mark.parametrize("size", [(640, 443), (64, 64)])
+    def test_one_of_other_proportions_is_refused_with_both_sizes(self, size):
+        image, _ = group()
+        sentence = f"^Detect Faces: mask is {size[1]}x{size[0]}, its picture 1280x886"
+        with pytest.raises(ValueError, match=sentence):
+            run(DetectFaces, image=image, mask=torch.ones(1, *size))
 
 
 class TestSimilarity:

@@ -241,8 +241,8 @@ class TestGroupPortrait:
             ({"on_error": ["x"]}, "on_error must be one of"),
             ({"color_match": ["x"]}, "color_match must be one of"),
             ({"strengths": ["a"]}, '"a" is not a number'),
-            ({"strength": [1, 99]}, "strengths: face 1 has 99"),
-            ({"crop_size": [100]}, "multiple of 64"),
+            ({"strength": [1, 99]}, "strength must be a number between 0 and 10; 99 came"),
+            ({"crop_size": [200]}, "multiple of 64"),
             ({"steps": [1, 2]}, "steps came as a list of 2"),
         ],
     )

@@ -470,7 +470,7 @@ class TestAttention:
 
     @pytest.mark.parametrize("wrong", [-0.1, 1.1])
     def test_out_of_range(self, wrong):
-        with pytest.raises(ValueError, match="attention must lie in 0 .. 1"):
+        with pytest.raises(ValueError, match="attention must be a number between 0 and 1"):
             Settings(attention=wrong)
 
 

@@ -11,7 +11,7 @@ MAY_IMPORT = {
     "models": {"models"},
     "nodes": {"nodes", "models"},
     "training": {"training", "models"},
-    "tools": {"tools", "training", "models", "run"},
+    "tools": {"tools", "training", "nodes", "models", "run"},
 }
 FLOORS = ("core", "data", "tasks", "stages", "evaluation", "commands", "cli")  # each may import those before it
 

@@ -13,6 +13,7 @@ from child import child_environment
 from safetensors.torch import save_file
 from tiny_models import UNET, random_net
 
+from icportrait.models import writing
 from icportrait.models.nets import files as net_files
 from icportrait.models.nets import portrait_net as nets
 
@@ -71,7 +72,8 @@ class TestRoundTrip:
 
     def test_metadata_can_be_read_alone(self, path):
         metadata = net_files.read_metadata(path)
-        assert metadata == {"format": net_files.FORMAT, "config": CONFIG, "training": FACTS, "license": "CC0-1.0"}
+        expected = {"format": net_files.FORMAT, "config": CONFIG, "training": FACTS, "license": "CC0-1.0"}
+        assert metadata == expected | {"dtype": "float32"}
 
     def test_is_a_plain_safetensors_file(self, path):
         """Any program can read the header: its length, then JSON whose metadata values are strings."""
@@ -150,16 +152,47 @@ class TestAtomicWrite:
     def test_a_failure_keeps_the_old_file(self, path, monkeypatch):
         before = path.read_bytes()
 
-        def fails(tensors, filename, metadata):
-            with open(filename, "wb") as file:
-                file.write(b"half a file")
+        def fails(*_):
             raise OSError("the disk went away")
 
-        monkeypatch.setattr(net_files, "save_file", fails)
+        monkeypatch.setattr(writing.os, "replace", fails)
         with pytest.raises(OSError, match="went away"):
             net_files.save_tensors(path, {"a": torch.zeros(1)}, {})
         assert path.read_bytes() == before
         assert files(path.parent) == ["matching.safetensors"]
+
+    def test_equal_files_are_equal_byte_for_byte(self, tmp_path):
+        """safetensors itself writes metadata in another order each time."""
+        metadata = {name: {"value": name} for name in "format config training license base data steps".split()}
+        for number in range(8):
+            net_files.save_tensors(tmp_path / f"{number}", {"b": torch.ones(3), "a": torch.zeros(2, 2)}, metadata)
+        assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+        tensors, found = net_files.read_tensors(tmp_path / "0")
+        assert set(found) == {*metadata, "dtype"} and torch.equal(tensors["b"], torch.ones(3))
+
+    @pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
+    def test_others_may_read_it_as_any_new_file(self, path):
+        (path.parent / "plain").touch()
+        assert path.stat().st_mode == (path.parent / "plain").stat().st_mode
+
+    def test_what_a_killed_writer_left_is_removed_by_the_next(self, path, tmp_path_factory):
+        code = (
+            "import os, pathlib\n"
+            "from icportrait.models.writing import replacing\n"
+            f"with replacing({str(path)!r}) as temporary:\n"
+            "    temporary.write_bytes(b'half a file')\n"
+            "    os._exit(9)\n"
+        )
+        environment = child_environment(tmp_path_factory.mktemp("pack"))
+        assert subprocess.run([sys.executable, "-c", code], timeout=120, env=environment).returncode == 9
+        alive = path.parent / f".other.safetensors.{writing._MACHINE}-{os.getppid()}.part"
+        elsewhere = path.parent / ".other.safetensors.another_machine-999999999.part"
+        older = path.parent / ".index.json.999999999.part"
+        for left in (alive, elsewhere, older):
+            left.touch()
+        assert len(files(path.parent)) == 5
+        net_files.save_tensors(path, {"a": torch.ones(1)}, {})
+        assert set(files(path.parent)) == {alive.name, elsewhere.name, path.name}
 
     def test_metadata_that_are_no_json_fail_before_anything_is_written(self, path):
         before = path.read_bytes()

@@ -1,5 +1,6 @@
 """Promises every node keeps, walked over all nodes of the pack."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -119,3 +120,45 @@ def test_choices_hold_their_default(node):
     for entry in node.GET_SCHEMA().inputs:
         if isinstance(entry, io.Combo.Input) and entry.default is not None:
             assert entry.default in entry.options
+
+
+def outside(entry):
+    """Values that this widget cannot have; a link, a subgraph or another client may bring them all the same."""
+    if isinstance(entry, io.Int.Input):
+        return [entry.min - 1, entry.max + 1, 1.5, float("nan"), None, "1", [1], True]
+    if isinstance(entry, io.Float.Input):
+        return [entry.min - 1, entry.max + 1, float("nan"), float("inf"), None, "1", {}, True]
+    if isinstance(entry, io.Combo.Input):
+        return ["no such choice", None, 0, ["x"]] if entry.options else []
+    if isinstance(entry, io.Boolean.Input):
+        return [None, "yes", 2]
+    return [None, 7, ["x"]] if isinstance(entry, io.String.Input) else []
+
+
+@each_node
+def test_widgets_refuse_what_lies_outside_their_range(node):
+    schema = node.GET_SCHEMA()
+    wrap = (lambda value: [value]) if schema.is_input_list else (lambda value: value)
+    usual = {
+        entry.id: wrap(getattr(entry, "default", None) or (entry.options[:1] or [""])[0])
+        if isinstance(entry, io.Combo.Input)
+        else wrap(getattr(entry, "default", None))
+        for entry in schema.inputs
+    }
+    for entry in schema.inputs:
+        for value in outside(entry):
+            if entry.optional and value is None:
+                continue
+            with pytest.raises(ValueError, match=f"^{schema.display_name}: {entry.id} must be"):
+                node.execute(**{**usual, entry.id: wrap(value)})
+
+
+@each_node
+def test_the_search_knows_artists_words_where_it_can(node, monkeypatch):
+    @dataclasses.dataclass
+    class Newer(io.Schema):
+        search_aliases: list = dataclasses.field(default_factory=list)
+
+    monkeypatch.setattr(io, "Schema", Newer)
+    aliases = node.define_schema().search_aliases
+    assert len(aliases) >= 2 and all(word == word.lower() for word in aliases)

@@ -7,6 +7,7 @@ import torch
 from tiny_models import portrait_setup
 
 from icportrait.models import portrait as whole
+from icportrait.models.faces import detection
 from icportrait.nodes import portrait
 
 
@@ -75,6 +76,18 @@ class TestNoFace:
         with pytest.raises(ValueError, match=r"^Portrait: In the profile, no face was found"):
             run(blank, blank)
 
+    def test_effort_reaches_the_search_of_both_pictures(self, blank, monkeypatch):
+        efforts, real = [], detection.find_faces
+
+        def watched(image, settings, **options):
+            efforts.append((settings.effort, settings.enlarge))
+            return real(image, settings, **options)
+
+        monkeypatch.setattr(detection, "find_faces", watched)
+        with pytest.raises(ValueError, match="effort small faces|no face"):
+            run(blank, blank, effort="fast")
+        assert efforts == [("fast", False)]
+
     def test_pass_through(self, blank):
         result = run(blank, blank, no_face="pass through")
         assert torch.equal(result["image"], blank)
@@ -90,7 +103,7 @@ class TestBadInput:
             ({"no_face": "x"}, "no_face must be one of"),
             ({"color_match": "x"}, "color_match must be one of"),
             ({"flow_method": "x"}, "flow_method must be one of"),
-            ({"crop_size": 100}, "multiple of 64"),
+            ({"crop_size": 200}, "multiple of 64"),
         ],
     )
     def test_choices(self, blank, changes, part):

@@ -111,12 +111,13 @@ class TestSamplePixels:
 
     def test_bad_inputs(self):
         image = picture(1)
-        empty = sentence(conditioning.SamplePixels, image, 0.2, 0, "random", torch.zeros(1, 64, 64))
-        assert "mask is empty" in empty
+        faint = sentence(conditioning.SamplePixels, image, 0.2, 0, "random", torch.full((1, 64, 64), 0.3))
+        assert "region is nowhere above half" in faint
         wrong = sentence(conditioning.SamplePixels, image, 0.2, 0, "random", torch.ones(1, 32, 64))
-        assert "64 x 32" in wrong
+        assert "64x32" in wrong
+        assert "NaN or infinite pixels" in sentence(conditioning.SamplePixels, image / 0, 0.2, 0, "random")
         assert "pattern must be one of" in sentence(conditioning.SamplePixels, image, 0.2, 0, "spiral")
-        assert "[0, 1]" in sentence(conditioning.SamplePixels, image, 1.2, 0, "random")
+        assert "between 0 and 1" in sentence(conditioning.SamplePixels, image, 1.2, 0, "random")
 
 
 class TestEncodeProfile:
@@ -242,7 +243,7 @@ class TestApply:
         assert torch.equal(self.result(setup, **off), self.result(setup))
 
     def test_bad_inputs(self, setup):
-        assert "flow mode" in sentence(apply.Apply, **self.apply(setup, flow_mode="x"))
+        assert "flow_mode" in sentence(apply.Apply, **self.apply(setup, flow_mode="x"))
         assert "connect `flow`" in sentence(apply.Apply, **self.apply(setup, flow=None))
         assert "one picture" in sentence(apply.Apply, **self.apply(setup, sampled_image=torch.zeros(2, 64, 64, 3)))
         assert "one size" in sentence(apply.Apply, **self.apply(setup, sampled_image=torch.zeros(1, 64, 128, 3)))
@@ -255,7 +256,7 @@ class TestApply:
         assert "profile must come from" in sentence(apply.Apply, **self.apply(setup, profile=None))
         assert "nets must come from" in sentence(apply.Apply, **self.apply(setup, nets="x"))
         assert "connect `sampled_image`" in sentence(apply.Apply, **self.apply(setup, sampled_image=None))
-        assert "attention must lie in 0 .. 1" in sentence(apply.Apply, **self.apply(setup, attention=2.0))
+        assert "attention must be a number between 0 and 1" in sentence(apply.Apply, **self.apply(setup, attention=2.0))
 
 
 class TestSampling:
@@ -267,6 +268,46 @@ class TestSampling:
         )
         assert torch.equal(out["samples"], sample(setup.model, setup))
         assert out["other"] == 1 and latent["samples"] is setup.style_latent
+
+    def sampler(self, setup, latent, model=None):
+        model = model or setup.model
+        return model, setup.positive, setup.negative, latent, 7, 2, 3.0, "euler", "normal", 0.7, 1
+
+    def test_a_latent_in_half_precision_gives_numbers(self, setup):
+        half = {"samples": setup.style_latent.half()}
+        (out,) = run(sampling.ProgressiveSampler, *self.sampler(setup, half))
+        (full,) = run(sampling.ProgressiveSampler, *self.sampler(setup, {"samples": half["samples"].float()}))
+        assert out["samples"].dtype == torch.float32 and torch.equal(out["samples"], full["samples"])
+        assert torch.isfinite(out["samples"]).all()
+        noisy, _ = run(sampling.ProgressiveNoise, setup.model, half, 4, "normal", 0.5, 1, True)
+        assert torch.isfinite(noisy["samples"]).all()
+
+    @pytest.mark.parametrize(
+        "latent, words",
+        [
+            (None, "LATENT"),
+            ({}, "LATENT"),
+            ({"samples": None}, "LATENT"),
+            ({"samples": torch.zeros(1, 4, 8)}, "SD1.5's"),
+            ({"samples": torch.zeros(0, 4, 8, 8)}, "SD1.5's"),
+            ({"samples": torch.full((1, 4, 8, 8), float("nan"))}, "NaN"),
+            ({"samples": torch.zeros(1, 4, 8, 8), "batch_index": [10_000_000]}, "batch_index"),
+            ({"samples": torch.zeros(1, 4, 8, 8), "batch_index": [-1]}, "batch_index"),
+            ({"samples": torch.zeros(1, 4, 8, 8), "batch_index": "x"}, "batch_index"),
+            ({"samples": torch.zeros(1, 4, 8, 8), "batch_index": [0, 1]}, "batch_index"),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_latents_that_are_none(self, setup, latent, words):
+        assert words in sentence(sampling.ProgressiveSampler, *self.sampler(setup, latent))
+        assert words in sentence(sampling.ProgressiveNoise, setup.model, latent, 4, "normal", 0.5, 1, True)
+
+    def test_a_model_that_makes_nan_is_no_picture(self, setup):
+        model = setup.model.clone()
+        model.set_model_sampler_post_cfg_function(lambda arguments: arguments["denoised"] * float("nan"))
+        assert "NaN" in sentence(
+            sampling.ProgressiveSampler, *self.sampler(setup, {"samples": setup.style_latent}, model)
+        )
 
     def test_noise_node_hands_a_clean_latent_on_when_asked(self, setup):
         latent = {"samples": setup.style_latent}
@@ -282,3 +323,22 @@ class TestSampling:
         assert "SD1.5's" in sentence(sampling.ProgressiveNoise, setup.model, flat, 4, "normal", 0.5, 1, True)
         arguments = (setup.model, setup.positive, setup.negative, latent, 7, 2, 3.0, "magic", "normal", 0.7, 1)
         assert "sampler_name" in sentence(sampling.ProgressiveSampler, *arguments)
+
+
+class TestEncodersThatMakeNan:
+    """A VAE or image encoder in half precision may; nothing after it would say so."""
+
+    def test_each_is_named(self, setup):
+        class Broken:
+            def __init__(self, real):
+                self.real = real
+
+            def encode(self, image):
+                return self.real.encode(image) * float("nan")
+
+            def encode_image(self, image, crop):
+                return {"image_embeds": self.real.encode_image(image, crop=crop)["image_embeds"] * float("nan")}
+
+        image, good = picture(1), (setup.vae, setup.clip_vision)
+        assert "The VAE made NaN" in sentence(conditioning.EncodeProfile, image, Broken(good[0]), good[1])
+        assert "The CLIP vision made NaN" in sentence(conditioning.EncodeProfile, image, good[0], Broken(good[1]))

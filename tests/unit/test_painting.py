@@ -55,6 +55,14 @@ class TestPaintFace:
             marks = placement.landmarks
             assert len(marks) and marks.min() > 0 and marks.max() < SIZE
 
+    def test_faces_of_few_pixels_come_with_a_warning(self):
+        profile, style = self.painted().crop.notes
+        assert profile.startswith("The face of the profile is only ") and "200 or more are better" in profile
+        assert style.startswith("The face of the style reference is only ")
+        canvas, photo = noise(600, 600), noise(600, 600, 1)
+        large = upright_face(300, 300, 120)
+        assert paint_face(canvas, large, photo, large, to_profile, FRAME).crop.notes == ()
+
     def test_half_precision_is_accepted(self):
         result = self.painted(lambda pair: CropResult(pair.profile.half()))
         assert result.crop.image.dtype == torch.float32 and result.canvas.dtype == torch.float32

@@ -246,8 +246,13 @@ class TestSetUp:
             (tmp_path / name / "ready.json").touch()
             then = time.time() - age * 86400
             os.utime(tmp_path / name / "ready.json", (then, then))
+        for name, age in (("env-killed", 2), ("env-being-made", 0), ("comfyui-1.part", 2), ("comfyui-2.part", 0)):
+            (tmp_path / name).mkdir()
+            then = time.time() - age * 86400
+            os.utime(tmp_path / name, (then, then))
         run.remove_unused(tmp_path, keep=tmp_path / "env-kept")
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["env-kept", "env-new"]
+        left = ["comfyui-2.part", "env-being-made", "env-kept", "env-new"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == left
 
 
 class TestBrowser:
@@ -270,11 +275,24 @@ class TestBrowser:
         assert steps == []
 
     @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Debian only")
-    def test_root_on_debian_installs_it(self, steps, monkeypatch, tmp_path):
+    def test_root_on_debian_is_told_before_it_is_installed(self, steps, monkeypatch, tmp_path, capsys):
         self.found(monkeypatch, "apt-get")
         monkeypatch.setattr(os, "geteuid", lambda: 0)
+        said = []
+        monkeypatch.setattr(
+            run, "run_step", lambda title, command, log: (said.append(capsys.readouterr().out), steps.append(command))
+        )
         run.provide_browser(tmp_path / "log")
+        assert "You are root" in said[0] and "apt-get install" in said[0] and "ICPORTRAIT_CHROMIUM=none" in said[0]
         assert [command[-1] for command in steps] == ["update", "chromium"]
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Debian only")
+    def test_root_can_refuse(self, steps, monkeypatch, tmp_path):
+        self.found(monkeypatch, "apt-get")
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setenv("ICPORTRAIT_CHROMIUM", "none")
+        run.provide_browser(tmp_path / "log")
+        assert steps == []
 
     @pytest.mark.parametrize("programs", [(), ("apt-get",)])
     def test_elsewhere_it_says_what_will_be_skipped(self, steps, monkeypatch, tmp_path, capsys, programs):

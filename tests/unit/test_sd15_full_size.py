@@ -18,7 +18,7 @@ from comfy.ldm.modules.attention import BasicTransformerBlock
 from tiny_models import picture, randomise
 
 from icportrait.models.method import encoding, injection, matching
-from icportrait.models.method.attention import with_flow_attention
+from icportrait.models.method.attention import FlowAttention, with_flow_attention
 from icportrait.models.method.pixel_sampling import sample_pixels
 from icportrait.models.nets import files as net_files
 from icportrait.models.nets import loading
@@ -73,7 +73,7 @@ def test_attention_along_the_flow_needs_no_square_of_the_tokens():
     tokens, context = torch.randn(rows, 64 * 128, 320, generator=generator), torch.zeros(rows, 1, 768)
     plain = {"original_shape": [rows, 4, 64, 128]}
     offsets, confidence = torch.zeros(rows, 2, 512, 512), torch.ones(rows, 1, 512, 512)
-    attending = with_flow_attention(plain, offsets, confidence, 1.0)
+    attending = with_flow_attention(plain, FlowAttention(offsets, confidence, 1.0))
     results = {}
     peaks = [
         peak_bytes(lambda name=name, options=options: results.update({name: block(tokens.clone(), context, options)}))

@@ -3,16 +3,14 @@
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import torch
+
+from ...models.pictures import files
 
 
 def read_picture(path: Path) -> torch.Tensor:
-    """A picture file as float32 `[1, H, W, 3]` in [0, 1]."""
-    from PIL import Image, ImageOps
-
-    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    return torch.from_numpy(np.array(picture)).float()[None] / 255
+    """A picture file as float32 `[1, H, W, 3]` in [0, 1]. Raises UserError as `files.read_picture` does."""
+    return torch.from_numpy(files.read_picture(path).copy()).float()[None] / 255
 
 
 def group_photograph() -> torch.Tensor | None:

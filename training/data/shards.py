@@ -14,6 +14,7 @@ import numpy as np
 import webdataset
 
 from ...models.errors import UserError
+from ...models.writing import replacing
 
 FORMAT_VERSION = 1
 FLOW_UNIT = 64  # flow is stored as int16 in 1/64 px
@@ -100,21 +101,15 @@ def write_shard(path: Path | str, samples: Iterable[dict]) -> int:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
-    try:
-        with webdataset.TarWriter(str(temporary), encoder=False, mtime=0) as writer:
-            for sample in samples:
-                sample = dict(sample)
-                if not isinstance(sample["meta.json"], bytes):
-                    text = json.dumps(sample["meta.json"], separators=(",", ":"), sort_keys=True)
-                    sample["meta.json"] = text.encode()
-                writer.write(sample)
-                count += 1
-        os.replace(temporary, path)
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    with replacing(path) as temporary, webdataset.TarWriter(str(temporary), encoder=False, mtime=0) as writer:
+        for sample in samples:
+            sample = dict(sample)
+            if not isinstance(sample["meta.json"], bytes):
+                text = json.dumps(sample["meta.json"], separators=(",", ":"), sort_keys=True)
+                sample["meta.json"] = text.encode()
+            writer.write(sample)
+            count += 1
     return count
 
 

@@ -12,6 +12,7 @@ import torch
 from ...models.errors import UserError
 from ...models.faces import alignment, detection
 from ...models.faces.types import Face
+from ..data.photographs import read_picture
 from ..data.shards import read_shards
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -126,25 +127,9 @@ def held_out_cases(data: Path | None, work: Path, identities: int, styles: int =
     return heads_cases(sorted(data.glob("*.tar")), identities, styles)
 
 
-def load_photo(path: Path) -> torch.Tensor:
-    """A photograph as float32 `[1, H, W, 3]`, turned as its EXIF says.
-
-    Raises:
-        UserError: not a readable picture.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a picture: {error}") from error
-    return torch.from_numpy(np.asarray(upright, dtype=np.float32) / 255)[None]
-
-
 def aligned(path: Path, size: int) -> Shot | None:
-    """The largest face of a photograph as an FFHQ crop of `size` px, or None when no face is found."""
-    picture = load_photo(path)
+    """The largest face of a photograph as an FFHQ crop of `size` px, or None when no face is found. Raises UserError for no picture."""
+    picture = read_picture(path)
     found = detection.find_faces(picture, detection.DetectionSettings(order="large-small", max_faces=1)).frames[0]
     if not found:
         return None

@@ -36,11 +36,12 @@ def read_validation(folder: Path) -> dict[str, Line]:
     if not path.exists():
         raise UserError(f"{folder} holds no {FILE}; train with --validation to have one.")
     looks: dict[int, dict] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             look = json.loads(text)
-            looks[int(look.pop("step"))] = look
-        except (ValueError, KeyError, AttributeError) as error:
+            step = int(look.pop("step"))
+            looks[step] = {name: float(value) for name, value in look.items()}
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
             raise UserError(f"Line {number} of {path} is not a look at held-out samples: {error}") from error
     lines: dict[str, Line] = {}
     for step in sorted(looks):

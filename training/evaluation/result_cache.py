@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from ...models.faces.pixels import to_bytes
+from ...models.writing import replacing
 
 
 def fingerprint(facts: dict) -> str:
@@ -25,10 +25,8 @@ def picture_hash(picture: torch.Tensor) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """A reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, value) -> None:

@@ -53,7 +53,7 @@ def load_bundle_base(folder: Path) -> Base:
         UserError: a missing or unfitting file.
     """
     bundles.check_bundle(folder)
-    tensors, metadata = read_tensors(folder / "base.safetensors")
+    tensors, metadata = bundles.read_base(folder / "base.safetensors")
     unet = build_unet(metadata["config"])
     unet.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     vae = bundles.load_vae(folder / "vae.safetensors").first_stage_model.float()

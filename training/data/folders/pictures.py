@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ....models.errors import UserError
+from ....models.pictures.files import check_picture_size
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
@@ -65,9 +66,10 @@ def pictures_of(folder: Path, frame_seconds: float = 0.5, max_frames: int = 200)
 
 def _picture(path: Path, name: str) -> Picture:
     try:
+        check_picture_size(path)
         # Turned as the camera's EXIF says; 8 bits, three channels, no alpha.
         bgr = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
+    except (OSError, UserError, cv2.error) as error:
         return Picture(name, None, f"cannot be read: {error}")
     if bgr is None:
         return Picture(name, None, "is not a readable picture (damaged, or another format)")

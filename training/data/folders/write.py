@@ -1,7 +1,6 @@
 """Folders of people to shards: the pairs of each person, and a report of what was dropped and why."""
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ....models.errors import UserError
+from ....models.writing import replacing
 from ..shards import FORMAT_VERSION, encode_picture, write_shard
 from ..workers import run_tasks
 from .faces import AlignedFace, Drop, FilterSettings, counts, usable_faces
@@ -112,9 +112,8 @@ def _write_identity(task) -> None:
         "pairs": len(pairs),
         "dropped": [asdict(drop) for drop in drops],
     }
-    temporary = report.with_name(f".{report.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(facts, indent=1), "utf-8")
-    os.replace(temporary, report)
+    with replacing(report) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1), "utf-8")
 
 
 def _settings(filters: FilterSettings, pairing: PairSettings) -> dict:

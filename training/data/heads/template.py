@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from ....models.writing import replacing
 from .template_build import build_arrays
 
 TEMPLATE_VERSION = 3  # of the cache file: raise it when what template_build.py makes changes
@@ -59,10 +60,8 @@ def load_template() -> Template:
     """
     path = _cache_folder() / f"head_template_v{TEMPLATE_VERSION}.npz"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-        np.savez(temporary, **build_arrays())
-        os.replace(temporary, path)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **build_arrays())
     with np.load(path, allow_pickle=False) as z:
         a = {k: z[k] for k in z.files}
     matrix = sparse.csr_matrix((a["s_data"], a["s_indices"], a["s_indptr"]), (len(a["fine"]), len(a["cage"])))
