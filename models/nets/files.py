@@ -6,7 +6,7 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from ..errors import UserError
 from ..writing import replacing
@@ -42,26 +42,31 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: d
     dtypes = {_name(tensor.dtype) for tensor in tensors.values()}
     if len(dtypes) == 1:
         metadata = {**metadata, "dtype": dtypes.pop()}
-    data = save(
-        {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
-        {name: json.dumps(value) for name, value in metadata.items()},
-    )
     try:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            size = 8 + int.from_bytes(data[:8], "little")
-            file.write(_in_order(data[:size]))
-            file.write(memoryview(data)[size:])
-    except OSError as error:
+        with replacing(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # the library's own files are for their owner alone
+            save_file(  # from the tensors' own memory: the bytes of a whole checkpoint would be gigabytes more
+                {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
+                temporary,
+                {name: json.dumps(value) for name, value in metadata.items()},
+            )
+            temporary.chmod(mode)
+            _order_metadata(temporary)
+    except (OSError, safetensors.SafetensorError) as error:  # the latter is how it reports a full disk
         raise OSError(f"{path} could not be written: {error}") from error
 
 
-def _in_order(start: bytes) -> bytes:
-    """A safetensors file's size and header with the metadata in the order of their names; the library's order changes each time."""
-    header = json.loads(start[8:])
-    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    return len(text).to_bytes(8, "little") + text
+def _order_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into the order of their names; the library's order changes each time."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # the same text in another order: always so
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:

@@ -185,5 +185,6 @@ def print_figures(figures: dict) -> None:
     """The figures for people."""
     print(f"SD1.5's shapes, random weights, {figures['size_px']} px, {figures['threads']} threads")
     for name, part in figures["parts"].items():
-        print(f"  {name:22s} {part['seconds']:8.1f} s {part.get('peak_gb', float('nan')):8.2f} GB")
+        memory = f"{part['peak_gb']:8.2f} GB" if "peak_gb" in part else ""
+        print(f"  {name:22s} {part['seconds']:8.1f} s {memory}")
     print(f"  {'all':22s} {figures['seconds']:8.1f} s {figures['peak_gb']:8.2f} GB")
