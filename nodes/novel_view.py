@@ -15,8 +15,8 @@ from ..models.views.photograph import FOV, lift_photograph
 from ..models.views.relight import MOST_INTENSITY, light_on, relight, relit_photograph
 from ..models.views.render import Lifted, View, render
 from ..models.views.volume import lift_volume, render_with_volume
-from .common import CATEGORY, FacesType, naming, progress
-from .inputs import check_choice, check_type
+from .common import CATEGORY, FacesType, naming, progress, search_aliases
+from .inputs import check_type
 from .loaders import FOLDER
 from .portrait import one_picture
 
@@ -112,6 +112,7 @@ class NovelView(io.ComfyNode):
             node_id="ICPortrait_NovelView",
             display_name="Novel View",
             category=CATEGORY,
+            **search_aliases("turn head", "3d portrait", "camera orbit", "depth of face"),
             description="Shows a portrait from another side and, with an environment map, in another light. A dense face mesh gives the depth, no "
             "model is needed. Best within 20 degrees; what the photo does not show is stretched. About a second a picture on a CPU.",
             inputs=[
@@ -217,17 +218,15 @@ class NovelView(io.ComfyNode):
         cameras="",
         faces=None,
     ) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             image = one_picture(image, "image").clamp(0, 1)
-            files = folder_paths.get_filename_list(FOLDER)
-            check_choice("geometry", geometry, [FACE_MESH, *files])
             (face,) = faces_of(image, faces)
             if face is None:
                 raise ValueError("no face was found in the image; one face, seen from the front half, is needed")
             lifted, _ = lift_photograph(image, face, size)
             targets = camera_math.checked_cameras(
                 camera_math.parse_cameras(cameras)
-                if cameras.strip()
+                if cameras and cameras.strip()
                 else orbit_cameras(lifted, frames, (yaw, pitch), (yaw_end, pitch_end), distance, fov)
             )
             lights = [None]
@@ -285,6 +284,7 @@ class Relight(io.ComfyNode):
             node_id="ICPortrait_Relight",
             display_name="Relight",
             category=CATEGORY,
+            **search_aliases("environment light", "hdri", "change lighting"),
             description="Takes the photo's light from a person and lays that of an environment map on: soft light only, no new shadows or "
             "highlights. No model is needed. About a second a picture on a CPU.",
             inputs=[
@@ -304,7 +304,7 @@ class Relight(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, environment, rotation, intensity, faces=None) -> io.NodeOutput:
-        with naming(cls):
+        with naming(cls, locals()):
             image = checked_image(image, "the image").clamp(0, 1)
             maps = checked_environment(environment)
             found = faces_of(image, faces)
