@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from ..faces.alignment import AlignmentSettings, crop, placement_of
+from ..faces.alignment import AlignmentSettings, placement_of
 from ..faces.mediapipe import topology
+from ..faces.resampling import resample
 from ..faces.types import Face, Placement
 from ..mesh import light as mesh_light
 from ..mesh import regions
@@ -74,7 +75,8 @@ def lift_photograph(
         raise UserError(f"size must be a multiple of 64 between {SIZES[0]} and {SIZES[1]}, {size} came")
     wide = int(size * margin) // 64 * 64
     placement = placement_of(face, *image.shape[1:3], AlignmentSettings(crop_size=wide, scale=wide / size))
-    picture = crop(image.movedim(-1, 1), placement).movedim(1, -1)
+    # Not `alignment.crop`: what it paints beyond the photograph's edge takes minutes where most of the picture lies beyond.
+    picture = resample(image.movedim(-1, 1), placement.matrix, wide, wide).clamp(0, 1).movedim(1, -1)
     mesh = crop_mesh(placement, picture, "picture")
     return lift_crop(picture[0], mesh, wide / size), placement
 
