@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torchvision.transforms.functional import gaussian_blur
 
 from ..errors import UserError
 from ..values import check_number, check_option, check_whole
@@ -148,7 +147,9 @@ def crop(canvas_bchw: torch.Tensor, placement: Placement) -> torch.Tensor:
     if not beyond.any():
         return picture
     reach = min(round(3 * _SOFT * size), size - 1)  # mirrored borders cannot be wider than the picture
-    soft = gaussian_blur(picture, [2 * reach + 1] * 2, [_SOFT * size] * 2)
+    from kornia.filters import gaussian_blur2d  # torchvision's is one square kernel: minutes for a large crop
+
+    soft = gaussian_blur2d(picture, (2 * reach + 1,) * 2, (_SOFT * size,) * 2)
     share = (beyond / (_SOFT * size)).clamp(0, 1)
     return torch.where(beyond > 0, picture + share * (soft - picture), picture)
 

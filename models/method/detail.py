@@ -9,7 +9,6 @@ import math
 
 import torch
 import torch.nn.functional as functional
-from torchvision.transforms.functional import gaussian_blur
 
 from ..errors import UserError
 from ..types import Flow
@@ -77,7 +76,9 @@ def transfer_detail(
 def _coarse(x: torch.Tensor, sigma: float) -> torch.Tensor:
     """What is coarser than a Gaussian of this sigma in pixels."""
     reach = min(max(1, round(3 * sigma)), min(x.shape[-2:]) - 1)  # mirrored borders cannot be wider than the picture
-    return gaussian_blur(x, [2 * reach + 1] * 2, [sigma] * 2)
+    from kornia.filters import gaussian_blur2d  # torchvision's is one square kernel: minutes for a wide one
+
+    return gaussian_blur2d(x, (2 * reach + 1,) * 2, (sigma,) * 2)
 
 
 def _agreement(painted: torch.Tensor, moved: torch.Tensor, sigma: float, tolerance: float) -> torch.Tensor:
