@@ -116,7 +116,7 @@ def _parts() -> dict:
         "profile_image": aligned[0][0], "sampled_image": sampled, "latent": {"samples": style_latent},
         "style_latent": {"samples": style_latent}, "positive": positive, "negative": negative,
         "profiles": people, "images": profile_picture, "assignment": assignment, "image_a": aligned[0][0],
-        "image_b": aligned[1][0],
+        "image_b": aligned[1][0], "environment": torch.full((1, 16, 32, 3), 0.5),
         "bounding_boxes": [[{"x": 8.0, "y": 8.0, "width": 90.0, "height": 90.0}]],
         "face_landmarks": {"frames": [[]], "image_size": tuple(style_picture.shape[1:3])},
         "mask": torch.ones(1, *style_picture.shape[1:3]), "occlusion_mask": torch.ones(1, *style_picture.shape[1:3]),
