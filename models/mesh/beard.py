@@ -64,10 +64,8 @@ def shaved(image: np.ndarray, profile: np.ndarray, style: np.ndarray, skin: np.n
     # Below the jaw, not beside it: what is dark there may be the background.
     jaw = mesh[list(_JAW), :2]
     down = mesh[152, :2] - mesh[[61, 291], :2].mean(axis=0)
-    to_neck = (mesh[list(_EARS), :2].mean(axis=0) - mesh[152, :2]) * (
-        1,
-        0,
-    )  # of a turned head it is no longer under the chin
+    # The neck of a turned head lies no longer under its chin.
+    to_neck = np.array([mesh[list(_EARS), 0].mean() - mesh[152, 0], 0])
     below = regions.polygon(np.concatenate([jaw, jaw[::-1] + 0.5 * down + to_neck]), size)
     inner = 1 - regions.grown(1 - face, 0.03 * size)
     zone = blur(np.maximum(below, face * regions.hull(mesh, regions.LOWER_FACE, size)) * (1 - inner), 0.01 * size)

@@ -6,13 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..faces.mediapipe import topology
 from . import regions
 from .correspondence import MeshMatch
 from .numerics import blur, sampled
 
-CORNERS = ((33, 133), (362, 263))
-"""Of the eye on the viewer's left and of the other, left corner first."""
 _MOST = 0.3
 """An iris is moved by no more than this share of the eye's width: farther it would lie under the lids."""
 
@@ -33,10 +30,9 @@ def looking_as(
     size, places = len(match.near), match.places.copy()
     y, x = np.mgrid[:size, :size] + 0.5
     here = np.stack([x, y], axis=-1)
-    for eye, corners in enumerate(CORNERS):
-        ring = topology.LEFT_EYE if eye == 0 else topology.RIGHT_EYE
-        wanted = _in_eye(style[eye], style_mesh[list(corners), :2], target[list(corners), :2])
-        now = here[np.unravel_index(np.linalg.norm(places - profile[eye], axis=-1).argmin(), (size, size))]
+    for ring, corners, own, theirs in zip(regions.EYES, regions.EYE_CORNERS, profile, style):
+        wanted = _in_eye(theirs, style_mesh[list(corners), :2], target[list(corners), :2])
+        now = here[np.unravel_index(np.linalg.norm(places - own, axis=-1).argmin(), (size, size))]
         width = np.linalg.norm(np.diff(target[list(corners), :2], axis=0))
         shift = wanted - now
         shift *= min(1.0, _MOST * width / max(np.linalg.norm(shift), 1e-6))

@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 
 from . import regions
-from .numerics import blur, blurred_within, resized, sampled, smoothstep, to_lab
+from .numerics import blur, blurred_within, joined, resized, sampled, smoothstep, to_lab
 
 _BRIDGE = (9, 8, 168, 6, 197, 195, 5)
-_EYES = ((33, 133), (263, 362))
 # How much lighter or darker (CIE Lab) than the skin on both sides a line is. Of 87 portraits 8 wear glasses: 7 are above both limits,
 # as are none of the others (wrinkles up to 15, brows that meet up to 27 on the bridge alone); what is missed has thin rims and tinted glass.
 _LINE_ON_BRIDGE, _LINE_BELOW_EYES = 8.0, 17.0
@@ -25,11 +24,7 @@ def wears_glasses(crop: np.ndarray, mesh: np.ndarray) -> bool:
         crop: `[S, S, 3]`, sRGB in [0, 1].
         mesh: `[468, 3]`, crop pixels.
     """
-    bridge, below = _found_lines(crop, mesh)
-    if not len(bridge):
-        return False
-    strength = max(np.median(eye[:, 2]) for eye in below)
-    return bool(bridge[:, 2].mean() > _LINE_ON_BRIDGE and strength > _LINE_BELOW_EYES)
+    return _are_rims(*_found_lines(crop, mesh))
 
 
 def rims(crop: np.ndarray, mesh: np.ndarray, skin: np.ndarray) -> np.ndarray:
@@ -41,9 +36,9 @@ def rims(crop: np.ndarray, mesh: np.ndarray, skin: np.ndarray) -> np.ndarray:
         skin: of `skin.skin_mask`, `[S, S]`.
     """
     size, nothing = len(crop), np.zeros(skin.shape, np.float32)
-    if not wears_glasses(crop, mesh):
-        return nothing
     bridge, below = _found_lines(crop, mesh)
+    if not _are_rims(bridge, below):
+        return nothing
     points = np.concatenate([bridge, *below])
     points = points[points[:, 2] > _LINE_ON_BRIDGE]
     x, y = np.clip(points[:, :2].astype(int), 0, size - 1).T
@@ -59,17 +54,23 @@ def rims(crop: np.ndarray, mesh: np.ndarray, skin: np.ndarray) -> np.ndarray:
     zone = zone * regions.grown(regions.oval(mesh, size), 0.02 * size)
     zone = zone * (1 - regions.grown(regions.hulls(mesh, regions.EYES, size), 0.01 * size))
     likely = (apart > 0.5 * contrast) & (zone > 0.5)
-    _, parts = cv2.connectedComponents(likely.astype(np.uint8), connectivity=8)
-    joined = likely & np.isin(parts, np.setdiff1d(parts[y, x], [0]))
-    near = cv2.dilate(joined.astype(np.float32), np.ones((3, 3)))
+    near = cv2.dilate(joined(likely, (y, x), 8).astype(np.float32), np.ones((3, 3)))
     return blur(near * smoothstep(apart, 0.25 * contrast, 0.6 * contrast), 0.0012 * size)
+
+
+def _are_rims(bridge: np.ndarray, below: list[np.ndarray]) -> bool:
+    """Whether lines of `_found_lines` are strong enough on the bridge and below one eye."""
+    if not len(bridge):
+        return False
+    strength = max(np.median(eye[:, 2]) for eye in below)
+    return bool(bridge[:, 2].mean() > _LINE_ON_BRIDGE and strength > _LINE_BELOW_EYES)
 
 
 def _found_lines(crop: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """The strongest line on each of nine ways down the bridge of the nose, `[9, 3]` (x, y, strength), and down from each eye."""
     scale = len(crop) / _SIDE  # lines are as strong as they look at one size
     crop, mesh = resized(crop, _SIDE), mesh / scale
-    left, right = (mesh[list(eye), :2].mean(axis=0) for eye in _EYES)
+    left, right = (mesh[list(eye), :2].mean(axis=0) for eye in regions.EYE_CORNERS)
     across = right - left
     apart = float(np.linalg.norm(across))
     path = mesh[list(_BRIDGE), :2]

@@ -31,6 +31,12 @@ def blurred_within(x: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarra
     return blur(x * weight[..., None], sigma) / (blur(weight, sigma) + 1e-4)[..., None]
 
 
+def joined(mask: np.ndarray, seeds: np.ndarray | tuple[np.ndarray, np.ndarray], connectivity: int = 4) -> np.ndarray:
+    """The parts of a mask `[S, S]` in which a seed lies, bool `[S, S]`; `seeds` index the mask, `connectivity` is 4 or 8."""
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=connectivity)
+    return np.isin(parts, np.setdiff1d(parts[seeds], [0]))
+
+
 def mean_within(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Weighted mean `[C]` of `x` `[S, S, C]`."""
     return (x * weight[..., None]).sum(axis=(0, 1)) / max(float(weight.sum()), 1e-6)

@@ -11,6 +11,7 @@ from scipy import ndimage
 from ..errors import UserError
 from ..faces.mediapipe import finder, topology
 from ..faces.pixels import to_bytes
+from ..faces.resampling import transform
 from ..faces.types import Placement
 from ..painting import CropPair, CropResult
 from . import light, regions
@@ -67,12 +68,9 @@ def crop_mesh(placement: Placement, crop: torch.Tensor, what: str) -> np.ndarray
     """
     points = placement.face.points_3d
     if points is not None and placement.face.layout == "mediapipe":
-        matrix = placement.matrix
-        points = np.column_stack([points[:, :2] @ matrix[:, :2].T + matrix[:, 2], points[:, 2] * placement.scale])
-        return points[: topology.POINTS]
-    corners = (
-        np.array([placement.face.box[:2], placement.face.box[2:]]) @ placement.matrix[:, :2].T + placement.matrix[:, 2]
-    )
+        places = transform(points[:, :2], placement.matrix)
+        return np.column_stack([places, points[:, 2] * placement.scale])[: topology.POINTS]
+    corners = transform(np.array([placement.face.box[:2], placement.face.box[2:]]), placement.matrix)
     found = finder.read_in_box(to_bytes(crop[0]), (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()))
     if found is None:
         raise UserError(
@@ -86,7 +84,7 @@ def _irises(placement: Placement) -> np.ndarray | None:
     points = placement.face.points_3d
     if placement.face.layout != "mediapipe" or points is None or len(points) < topology.POINTS_WITH_IRISES:
         return None
-    return points[[topology.POINTS, topology.POINTS + 5], :2] @ placement.matrix[:, :2].T + placement.matrix[:, 2]
+    return transform(points[[topology.POINTS, topology.POINTS + 5], :2], placement.matrix)
 
 
 def mesh_match(
@@ -235,8 +233,11 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     image = blended(content[tuple(nearest)], around, mask).clip(0, 1)
     image = shaved(image, faces.profile, faces.style, style_parts.skin, target)
     image, _ = light.toned(image, style)
-    kept = rims(style, style_mesh, style_parts.skin) * (not profile_parts.glasses)
-    image = image + kept[..., None] * (style - image)
+    lost_glasses = False
+    if style_parts.glasses and not profile_parts.glasses:
+        kept = rims(style, style_mesh, style_parts.skin)
+        lost_glasses = not kept.any()
+        image = image + kept[..., None] * (style - image)
 
     changed = np.maximum(np.abs(around - style), np.abs(image - around)).max(axis=-1) > 1 / 512
     reach = smoothstep(blur(np.maximum(mask > 0, changed), 0.012 * size), 0.02, 0.5).astype(np.float32)
@@ -245,8 +246,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
         flow=as_flow(match),
         mask=torch.from_numpy(reach)[None],
         warped=_tensor(np.where(faces.inside[..., None] > 0, faces.profile, style)),
-        notes=notes_about(pair, profile_mesh, style_mesh)
-        + _about_glasses(profile_parts.glasses, style_parts.glasses and not profile_parts.glasses and not kept.any()),
+        notes=notes_about(pair, profile_mesh, style_mesh) + _about_glasses(profile_parts.glasses, lost_glasses),
     )
 
 

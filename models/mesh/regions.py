@@ -13,6 +13,7 @@ from ..faces.mediapipe import topology
 LEFT_CHEEK = (50, 101, 36, 205, 118, 117, 123, 187)
 RIGHT_CHEEK = (280, 330, 266, 425, 347, 346, 352, 411)
 NOSE = (1, 4, 5, 195, 197, 6, 98, 327)
+SURELY_SKIN = (LEFT_CHEEK, RIGHT_CHEEK, NOSE)
 FOREHEAD = (9, 8, 107, 336, 66, 296, 151, 108, 337)
 LOWER_FACE = (61, 291, 152, 148, 176, 149, 150, 136, 172, 377, 400, 378, 379, 365, 397, 0, 17, 205, 425)
 """Where a beard grows."""
@@ -20,6 +21,8 @@ MIDDLE = (9, 107, 336, 33, 263, 101, 330, 205, 425, 61, 291, 148, 152, 377)
 """From the brows to the chin, as wide as the eyes and the mouth: what no hair hangs over."""
 EYE_LEVEL = (127, 34, 227, 137, 118, 6, 347, 366, 447, 264, 356, 283, 8, 53)
 """From brows to cheekbones, temple to temple."""
+EYE_CORNERS = ((33, 133), (362, 263))
+"""Of the eye on the viewer's left and of the other, left corner first."""
 EYES = (topology.LEFT_EYE, topology.RIGHT_EYE)
 BROWS = (topology.LEFT_BROW, topology.RIGHT_BROW)
 CENTRE = (*LEFT_CHEEK, *RIGHT_CHEEK, *NOSE, *topology.LIPS_OUTER, *topology.LEFT_EYE, *topology.RIGHT_EYE)

@@ -14,7 +14,7 @@ import numpy as np
 from . import regions
 from .beard import bearded
 from .glasses import wears_glasses
-from .numerics import blur, resized, smoothstep, to_lab
+from .numerics import blur, joined, resized, smoothstep, to_lab
 
 _SIDE = 256
 # Distance from the cheeks' colour, in their own spread, up to which a pixel looks like skin. Darker counts more than lighter: hair is
@@ -37,7 +37,7 @@ def skin_mask(crop: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     small = resized(crop, _SIDE)
     mesh = mesh * (_SIDE / len(crop))
     oval = regions.oval(mesh, _SIDE) > 0.5
-    surely = regions.hulls(mesh, (regions.LEFT_CHEEK, regions.RIGHT_CHEEK, regions.NOSE), _SIDE) > 0.5
+    surely = regions.hulls(mesh, regions.SURELY_SKIN, _SIDE) > 0.5
     if not surely.any():  # a face that lies outside its crop
         return np.zeros(crop.shape[:2], np.float32)
     distance = _distance(to_lab(blur(small, 1.2)), surely)
@@ -114,17 +114,14 @@ def uncovered(crop: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarra
     cv2.watershed(np.repeat((1.5 * heights).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2), labels)
     # Not through a gap in the border.
     flat = cv2.erode((core | (inside & (edges < _FAINT))).astype(np.uint8), np.ones((5, 5)))
-    _, parts = cv2.connectedComponents(np.maximum(flat, core).astype(np.uint8), connectivity=4)
-    reached = cv2.dilate(np.isin(parts, np.unique(parts[core])).astype(np.uint8), np.ones((5, 5))) > 0
+    reached = cv2.dilate(joined(flat | core, core).astype(np.uint8), np.ones((5, 5))) > 0
     face = cv2.morphologyEx(((labels == 1) | reached).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5)))
     face = np.where(inside, face, 1).astype(np.float32)
     # A strand's edge is a part of it, and what lies beyond it is no face either. At the eyes it is mostly the end of a brow.
     narrow = np.where(
         regions.grown(regions.hulls(mesh, regions.BROWS, _SIDE), 7) > 0.5, face, cv2.erode(face, np.ones((7, 7)))
     )
-    narrow = np.maximum(narrow * inside, core)
-    _, parts = cv2.connectedComponents((narrow > 0).astype(np.uint8), connectivity=4)
-    narrow = np.isin(parts, np.unique(parts[core])) | ~inside
+    narrow = joined((narrow > 0) & inside | core, core) | ~inside
     return tuple(resized(mask.astype(np.float32), len(crop)) for mask in (narrow, face))
 
 
@@ -148,7 +145,7 @@ def _colourful(crop: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     """What is of quite another colour than the skin, but for eyes, nose and mouth, float32 `[S, S]` in 0 .. 1: a collar, dyed hair."""
     size = len(crop)
     colour = to_lab(blur(crop, 0.004 * size))[..., 1:]
-    surely = regions.hulls(mesh, (regions.LEFT_CHEEK, regions.RIGHT_CHEEK, regions.NOSE), size) > 0.5
+    surely = regions.hulls(mesh, regions.SURELY_SKIN, size) > 0.5
     if not surely.any():
         return np.zeros((size, size), np.float32)
     apart = np.linalg.norm(colour - np.median(colour[surely], axis=0), axis=-1)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import UserError
+from ..harmonics import harmonic_terms
 
 LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])
 _LAMBERT = torch.tensor([1.0] + [2 / 3] * 3 + [1 / 4] * 5)
@@ -36,21 +37,7 @@ def to_srgb(x: torch.Tensor) -> torch.Tensor:
 
 def harmonics(directions: torch.Tensor) -> torch.Tensor:
     """The nine real spherical harmonics of order 0 to 2 of unit vectors `[..., 3]`: `[..., 9]`."""
-    x, y, z = directions.unbind(-1)
-    return torch.stack(
-        [
-            torch.full_like(x, 0.282095),
-            0.488603 * y,
-            0.488603 * z,
-            0.488603 * x,
-            1.092548 * x * y,
-            1.092548 * y * z,
-            0.315392 * (3 * z * z - 1),
-            1.092548 * x * z,
-            0.546274 * (x * x - y * y),
-        ],
-        dim=-1,
-    )
+    return torch.stack(harmonic_terms(*directions.unbind(-1)), dim=-1)
 
 
 def shading(light: torch.Tensor, normals: torch.Tensor, least: float = DARKEST) -> torch.Tensor:

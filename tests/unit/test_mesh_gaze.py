@@ -4,13 +4,14 @@ import numpy as np
 from mesh_faces import SIZE, face
 
 from icportrait.models.mesh import correspondence
-from icportrait.models.mesh.gaze import CORNERS, looking_as
+from icportrait.models.mesh.gaze import looking_as
 from icportrait.models.mesh.numerics import sampled
+from icportrait.models.mesh.regions import EYE_CORNERS
 
 
 def irises(mesh: np.ndarray, aside: float) -> np.ndarray:
     """In the middle of each eye, moved by a share of its width: `[2, 2]`."""
-    eyes = np.array([mesh[list(corners), :2] for corners in CORNERS])
+    eyes = np.array([mesh[list(corners), :2] for corners in EYE_CORNERS])
     return eyes.mean(axis=1) + aside * (eyes[:, 1] - eyes[:, 0])
 
 

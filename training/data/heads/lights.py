@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ....models.harmonics import harmonic_terms
+
 DIRECTIONS = 64  # of the environment
 KINDS = ("studio", "side", "rim", "sky", "coloured", "soft", "hard")
 _SHARES = [0.26, 0.13, 0.1, 0.17, 0.1, 0.14, 0.1]
@@ -33,21 +35,7 @@ def sh9(directions: np.ndarray) -> np.ndarray:
 
     Order and factors as in Ramamoorthi and Hanrahan (2001).
     """
-    x, y, z = directions[..., 0], directions[..., 1], directions[..., 2]
-    return np.stack(
-        [
-            np.full_like(x, 0.282095),
-            0.488603 * y,
-            0.488603 * z,
-            0.488603 * x,
-            1.092548 * x * y,
-            1.092548 * y * z,
-            0.315392 * (3 * z * z - 1),
-            1.092548 * x * z,
-            0.546274 * (x * x - y * y),
-        ],
-        -1,
-    )
+    return np.stack(harmonic_terms(*np.moveaxis(directions, -1, 0)), axis=-1)
 
 
 @dataclass(frozen=True)

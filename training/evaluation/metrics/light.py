@@ -6,6 +6,8 @@ x to the subject's left, y up, z forward.
 
 import numpy as np
 
+from ....models.harmonics import harmonic_terms
+
 # Lambertian transfer of radiance to irradiance / pi by degree 0, 1, 2: Ramamoorthi and Hanrahan, 2001 (pi, 2 pi / 3, pi / 4).
 LAMBERT = np.array([1.0] + [2 / 3] * 3 + [1 / 4] * 5)
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # Rec. 709
@@ -38,11 +40,7 @@ def scale_invariant_shading_error(shading: np.ndarray, truth: np.ndarray) -> flo
 
 def sh_basis(directions: np.ndarray) -> np.ndarray:
     """Real spherical harmonics to degree 2 of unit vectors `[N, 3]`: `[N, 9]` (Ramamoorthi and Hanrahan, 2001)."""
-    x, y, z = np.asarray(directions, np.float64).T
-    one = np.ones_like(x)
-    rows = [0.282095 * one, 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z]
-    rows += [0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y)]
-    return np.stack(rows, axis=1)
+    return np.stack(harmonic_terms(*np.asarray(directions, np.float64).T), axis=1)
 
 
 def fit_light(shading: np.ndarray, normals: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
