@@ -29,7 +29,7 @@ def picture(which=astronaut):
 class TestNetworks:
     """Reference numbers: the published files, run by LiteRT on parts of the astronaut (`tools/mediapipe_references.py`)."""
 
-    @pytest.mark.parametrize("name", list(NETWORKS))
+    @pytest.mark.parametrize("name", sorted({*NETWORKS} - {"segmenter"}))
     def test_same_numbers_as_the_published_files(self, name):
         known = {key.split("/")[1]: value for key, value in REFERENCES.items() if key.startswith(name)}
         x, y, side = known["part"].tolist()
@@ -39,6 +39,14 @@ class TestNetworks:
             first = first[:, torch.from_numpy(known["anchors"])]
         assert np.abs(first.numpy().ravel() - known["0"]).max() < 1e-3  # pixels of the network's square
         assert np.abs(second.numpy().ravel() - known["1"]).max() < 1e-3
+
+    def test_segmenter_gives_the_same_shares_but_for_its_rounded_weights(self):
+        x, y, side = REFERENCES["segmenter/part"].tolist()
+        part = torch.from_numpy(picture()[y : y + side, x : x + side]).permute(2, 0, 1)[None].float() / 255
+        (logits,) = weights.run("segmenter", part)
+        shares = logits.softmax(dim=1)[0].permute(1, 2, 0)[::16, ::16]
+        known = torch.from_numpy(REFERENCES["segmenter/0"]).softmax(dim=-1)
+        assert (shares - known).abs().max() < 0.03 and (shares - known).abs().mean() < 1e-3
 
     def test_loaded_once_whatever_the_number_of_threads(self):
         weights._LOADED.clear()
@@ -197,7 +205,7 @@ def test_every_weights_file_names_its_origin_and_licence():
         with safe_open(str(path), "pt") as file:
             told = file.metadata()
         assert told["licence"] == "Apache-2.0" and len(told["source_sha256"]) == 64 and "mediapipe" in told["origin"]
-    assert sum(path.stat().st_size for path in weights.FOLDER.iterdir()) < 8 * 2**20
+    assert sum(path.stat().st_size for path in weights.FOLDER.iterdir()) < 14 * 2**20
     assert "Apache License" in (weights.FOLDER / "LICENSE").read_text("utf-8")
 
 

@@ -1,10 +1,12 @@
-"""The four networks, in torch: two face detectors, the face mesh and the iris.
+"""The networks, in torch: two face detectors, the face mesh, the iris and the segmenter.
 
 Sources of the architectures:
 - short range: V. Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, 2019;
 - full range: MediaPipe's face_detection_full_range, double blocks and a feature pyramid;
 - mesh: Y. Kartynnik et al., Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs, 2019;
-- iris: A. Ablavatski et al., Real-time Pupil Tracking from Monocular Video for Digital Puppetry, 2020.
+- iris: A. Ablavatski et al., Real-time Pupil Tracking from Monocular Video for Digital Puppetry, 2020;
+- segmenter: MediaPipe's selfie_multiclass_256x256, after S. Mehta and M. Rastegari, Separable Self-attention for Mobile Vision
+  Transformers, 2022.
 Channel counts are those of the published model files. `tools/convert_mediapipe.py` fills in the weights layer by layer, in the
 order in which the layers are defined here.
 """
@@ -231,9 +233,114 @@ class Iris(nn.Module):
         return self.eye(x).reshape(-1, 71, 3), self.iris(x).reshape(-1, 5, 3)
 
 
+class Inverted(nn.Module):
+    """Pointwise to more channels, depthwise, pointwise back; added to its input where the shape stays."""
+
+    def __init__(self, channels_in: int, between: int, channels_out: int, stride: int = 1):
+        super().__init__()
+        self.body = nn.Sequential(
+            Convolution(channels_in, between),
+            nn.ReLU(),
+            depthwise(between, stride),
+            nn.ReLU(),
+            Convolution(between, channels_out),
+        )
+        self.added = stride == 1 and channels_in == channels_out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x) + x if self.added else self.body(x)
+
+
+def affine(channels: int) -> Convolution:
+    """A normalisation as it is when nothing is trained any more: a factor and a shift for each channel."""
+    return Convolution(channels, channels, groups=channels)
+
+
+class SeparableAttention(nn.Module):
+    """Self-attention at linear cost: one score a place weighs what all places say to each. `[B, C, positions in a patch, patches]`."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = affine(channels)
+        self.mixed = nn.Sequential(Convolution(channels, 2 * channels), Convolution(2 * channels, channels))
+        self.score, self.key = Convolution(channels, 1), Convolution(channels, channels)
+        self.value, self.result = Convolution(channels, channels), Convolution(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed = self.norm(x)
+        context = (self.key(normed) * self.score(normed).softmax(dim=-1)).sum(dim=-1, keepdim=True)
+        return x + self.result(F.relu(self.value(normed)) * context) + self.mixed(normed)
+
+
+class Attending(nn.Module):
+    """Blocks of attention between the patches of 4 x 4 cells, each cell with those at its place in the other patches."""
+
+    PATCH = 4
+
+    def __init__(self, channels: int, between: int, blocks: int):
+        super().__init__()
+        self.near = nn.Sequential(Convolution(channels, between, 3), nn.ReLU(), Convolution(between, between), nn.ReLU())
+        self.far = nn.Sequential(*(SeparableAttention(between) for _ in range(blocks)))
+        self.back = Convolution(between, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x, p = self.near(x), self.PATCH
+        batch, channels, height, width = x.shape
+        cells = x.reshape(batch, channels, height // p, p, width // p, p).permute(0, 1, 3, 5, 2, 4)
+        attended = self.far(cells.reshape(batch, channels, p * p, -1)).reshape(cells.shape)
+        return self.back(attended.permute(0, 1, 4, 2, 5, 3).reshape(x.shape))
+
+
+class Segmenter(nn.Module):
+    """A portrait, float `[B, 3, 256, 256]` in [0, 1], to logits `[B, 6, 256, 256]` of `CLASSES`."""
+
+    SIZE = 256
+    CLASSES = ("background", "hair", "body", "face", "clothes", "other")
+    """`body` and `face` are bare skin, the face with its eyes, mouth and beard; `other` is what is worn: glasses, hats, jewellery."""
+
+    def __init__(self):
+        super().__init__()
+
+        def across(channels: int) -> nn.Sequential:
+            return nn.Sequential(affine(channels), Convolution(channels, 64))
+
+        def smoothed() -> nn.Sequential:
+            return nn.Sequential(depthwise(64), Convolution(64, 64))
+
+        def separable(channels_in: int) -> tuple[nn.Module, ...]:
+            return depthwise(channels_in), nn.ReLU(), Convolution(channels_in, 32), nn.ReLU()
+
+        self.to_128 = nn.Sequential(Convolution(3, 16, 3, 2), nn.ReLU())
+        self.across_128 = across(16)
+        self.to_64 = nn.Sequential(Inverted(16, 96, 64), Inverted(64, 384, 128, 2), Inverted(128, 768, 128))
+        self.across_64 = across(128)
+        self.to_32 = nn.Sequential(Inverted(128, 768, 256, 2), Attending(256, 128, 2))
+        self.across_32 = across(256)
+        self.to_16 = nn.Sequential(Inverted(256, 1536, 384, 2), Attending(384, 192, 4))
+        self.across_16 = across(384)
+        self.smoothed = nn.ModuleList(smoothed() for _ in range(4))
+        self.result = nn.Sequential(
+            *separable(64), *(layer for _ in range(4) for layer in separable(32)),
+            nn.ConvTranspose2d(32, 32, 2, 2), Convolution(32, len(self.CLASSES)),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        at_128 = self.to_128(x)
+        at_64 = self.to_64(at_128)
+        at_32 = self.to_32(at_64)
+        x = self.across_16(self.to_16(at_32))
+        total = F.interpolate(self.smoothed[0](x), scale_factor=8, mode="bilinear")
+        levels = ((self.across_32, at_32, 4), (self.across_64, at_64, 2), (self.across_128, at_128, 1))
+        for (across, finer, factor), smoothed in zip(levels, self.smoothed[1:]):
+            x = F.interpolate(x, scale_factor=2) + across(finer)
+            total = total + F.interpolate(smoothed(x), scale_factor=factor, mode="bilinear")
+        return (self.result(total),)
+
+
 NETWORKS: dict[str, type[nn.Module]] = {
     "short_range": ShortRange,
     "full_range": FullRange,
     "mesh": Mesh,
     "iris": Iris,
+    "segmenter": Segmenter,
 }

@@ -42,8 +42,8 @@ def network(name: str, on: torch.device) -> nn.Module:
 
 
 @torch.inference_mode()
-def run(name: str, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """One network on a batch `[B, 3, S, S]`; its two outputs, float32 on the CPU.
+def run(name: str, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """One network on a batch `[B, 3, S, S]`; its outputs, float32 on the CPU.
 
     Goes to the CPU when the device fails, for instance for lack of memory.
     """
