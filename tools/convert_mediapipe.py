@@ -80,7 +80,12 @@ class Graph:
         first, *others = (self.needed_by(self.graph.Outputs(i)) for i in range(self.graph.OutputsLength()))
         second = others[0] if others else first
         groups = (first & second, first - second, second - first)
-        return [number for group in groups for number in sorted(group) if self.kind(number) in _LEARNED or self.scales(number)]
+        return [
+            number
+            for group in groups
+            for number in sorted(group)
+            if self.kind(number) in _LEARNED or self.scales(number)
+        ]
 
     def scales(self, number: int) -> bool:
         """Whether the operator multiplies by a constant; a normalisation does, and the next operator adds one."""

@@ -19,7 +19,6 @@ from .beard import shaved
 from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts, without_shadow_side
 from .gaze import looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
-from .glasses import rims
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
 from .skin import FaceParts, face_parts
 
@@ -136,17 +135,11 @@ def _on_target(
     warped = match.warped(profile.crop).clip(0, 1)
     style_places = match.drawn.interpolated(style.mesh[:, :2])
     style_face = sampled(style.crop, style_places).clip(0, 1)
-    bare_profile = (match.warped(profile.skin) > 0.5) * (match.visible > 0.3) * inside
+    bare_profile = (match.warped(profile.clear) > 0.5) * (match.visible > 0.3) * inside
     bare_style = (sampled(style.skin, style_places) > 0.5) * inside
-    face = match.warped(profile.face)
-    own = face * inside * smoothstep(match.visible, 0.3, 0.8) * light.exposed(warped, inside)
-    size = len(inside)
-    # At the eyes' height no style's skin is filled in where it is not plain: the ends of its glasses would stay.
+    own = match.warped(profile.clear) * inside * smoothstep(match.visible, 0.3, 0.8) * light.exposed(warped, inside)
     bare_style = light.bare_skin(style_face, bare_style, target)
     plain = bare_style * light.calm(style_face)
-    unplain = 1 - smoothstep(blur(plain, 0.01 * size), 0.3, 0.7)
-    own = 1 - (1 - own) * (1 - _at_eyes(target, size) * face * unplain)
-    own = own * (1 - _hair_at_rim(warped, target))
     return _OnTarget(
         match,
         target,
@@ -163,17 +156,6 @@ def _on_target(
 
 def _at_eyes(target: np.ndarray, size: int) -> np.ndarray:
     return blur(regions.hull(target, regions.EYE_LEVEL, size), 0.02 * size)
-
-
-def _hair_at_rim(warped: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Strands in the colour of the skin: what is not plain near the outline, but for the jaw (beards) and the eyes' height (glasses)."""
-    size = len(warped)
-    inner = 1 - regions.grown(1 - regions.oval(target, size), 0.1 * size)
-    rim = blur((1 - inner) * (1 - regions.hull(target, regions.LOWER_FACE, size)), 0.02 * size)
-    rim = rim * (1 - _at_eyes(target, size))
-    for brow in regions.BROWS:
-        rim = rim * (1 - regions.grown(regions.hull(target, brow, size), 0.02 * size))
-    return rim * (1 - smoothstep(blur(light.calm(warped), 0.015 * size), 0.3, 0.8))
 
 
 def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> np.ndarray:
@@ -217,6 +199,10 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
     both = faces.own * faces.profile_skin * faces.style_skin
     filling = light.harmonised(faces.style, relit, both, settings.light * faces.inside)
+    # Neither ends where it is used, or a pyramid's coarse levels would mix hair and the void beyond the face into its rim.
+    relit = filling + smoothstep(faces.own, 0.4, 0.8)[..., None] * (relit - filling)
+    nearest = tuple(ndimage.distance_transform_edt(faces.inside == 0, return_distances=False, return_indices=True))
+    relit, filling = relit[nearest], filling[nearest]
     content = blended(relit, filling, smoothstep(blur(faces.own, 0.008 * size), 0.2, 0.9), levels=4)
 
     # Beside the face the style's picture, its outline moved to the person's and its skin to the person's tone.
@@ -229,15 +215,11 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     around = np.where(skin_around[..., None] > 0, harmonised, around)
 
     mask = _mask(faces)
-    nearest = ndimage.distance_transform_edt(faces.inside == 0, return_distances=False, return_indices=True)
-    image = blended(content[tuple(nearest)], around, mask).clip(0, 1)
+    image = blended(content, around, mask).clip(0, 1)
     image = shaved(image, faces.profile, faces.style, style_parts.skin, target)
     image, _ = light.toned(image, style)
-    lost_glasses = False
-    if style_parts.glasses and not profile_parts.glasses:
-        kept = rims(style, style_mesh, style_parts.skin)
-        lost_glasses = not kept.any()
-        image = image + kept[..., None] * (style - image)
+    if not profile_parts.wears_glasses:
+        image = image + smoothstep(style_parts.glasses, 0.05, 0.6)[..., None] * (style - image)
 
     changed = np.maximum(np.abs(around - style), np.abs(image - around)).max(axis=-1) > 1 / 512
     reach = smoothstep(blur(np.maximum(mask > 0, changed), 0.012 * size), 0.02, 0.5).astype(np.float32)
@@ -246,7 +228,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
         flow=as_flow(match),
         mask=torch.from_numpy(reach)[None],
         warped=_tensor(np.where(faces.inside[..., None] > 0, faces.profile, style)),
-        notes=notes_about(pair, profile_mesh, style_mesh) + _about_glasses(profile_parts.glasses, lost_glasses),
+        notes=notes_about(pair, profile_mesh, style_mesh) + _about_glasses(profile_parts),
     )
 
 
@@ -281,19 +263,10 @@ def notes_about(pair: CropPair, profile: np.ndarray, style: np.ndarray) -> tuple
     return tuple(notes)
 
 
-def _about_glasses(worn: bool, lost: bool) -> tuple[str, ...]:
-    """`worn`: by the photograph's person; `lost`: the style reference's, whose rims are too faint to be cut out."""
-    notes = []
-    if worn:
-        notes.append(
-            "The profile wears glasses: they come along, without their arms. A photograph without glasses is better."
-        )
-    if lost:
-        notes.append(
-            "The style reference wears glasses with thin or clear rims: only their ends stay beside the face. Another style reference, or "
-            "a refining checkpoint, mends that."
-        )
-    return tuple(notes)
+def _about_glasses(profile: FaceParts) -> tuple[str, ...]:
+    if not profile.wears_glasses:
+        return ()
+    return ("The profile wears glasses: they come along, without their arms. A photograph without glasses is better.",)
 
 
 def _tensor(picture: np.ndarray) -> torch.Tensor:

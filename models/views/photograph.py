@@ -24,7 +24,7 @@ from ..mesh.geometry import similarity_3d
 from ..mesh.numerics import blur, blurred_within, resized, smoothstep
 from ..mesh.painter import crop_mesh
 from ..mesh.raster import draw
-from ..mesh.skin import skin_mask
+from ..mesh.skin import face_parts
 from .cameras import PIVOT, camera, project, unproject
 from .light import DARKEST, fit_light, shading, to_linear
 from .render import Lifted
@@ -228,6 +228,6 @@ def _masks(picture: np.ndarray, mesh: np.ndarray, pose: np.ndarray, shift: np.nd
     person = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     person = cv2.morphologyEx(person, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
     person = cv2.morphologyEx(person, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
-    skin = skin_mask(small, mesh * factor)
+    skin = face_parts(small, mesh * factor).skin
     skin = mesh_light.bare_skin(small, skin, mesh * factor) * regions.oval(mesh * factor, _SIDE)
     return resized(blur(person, 1.5), side), resized(skin, side)

@@ -3,7 +3,6 @@
 import functools
 from dataclasses import replace
 
-import cv2
 import face_photos
 import numpy as np
 import pytest
@@ -12,11 +11,11 @@ from mesh_faces import face
 
 from icportrait.models.errors import UserError
 from icportrait.models.faces import identity
-from icportrait.models.faces.alignment import AlignmentSettings
-from icportrait.models.mesh import glasses, light, painter, regions
+from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
+from icportrait.models.mesh import light, painter, regions
 from icportrait.models.mesh.numerics import blended, to_lab, to_linear, to_srgb
 from icportrait.models.mesh.painter import MeshSettings, crop_mesh, paint_by_mesh
-from icportrait.models.mesh.skin import face_parts, skin_mask, uncovered
+from icportrait.models.mesh.skin import FaceParts, face_parts
 from icportrait.models.painting import identity_change, paint_face
 
 SIZE = 256
@@ -43,70 +42,57 @@ def skin_of(result) -> tuple[np.ndarray, np.ndarray]:
     """(style crop, its bare skin)."""
     style = result.pair.style[0].numpy()
     mesh = crop_mesh(result.pair.style_placement, result.pair.style, "style reference")
-    return style, skin_mask(style, mesh) * (1 - regions.features(mesh, SIZE)) * regions.oval(mesh, SIZE)
+    return style, face_parts(style, mesh).clear * (1 - regions.features(mesh, SIZE)) * regions.oval(mesh, SIZE)
 
 
-class TestSkin:
+@functools.cache
+def parts(name: str) -> FaceParts:
+    """What belongs to the first face of one of `face_photos`."""
+    canvas, faces = getattr(face_photos, name)()
+    found = faces.frames[0][0]
+    placement = placement_of(found, *canvas.shape[1:3], AlignmentSettings(crop_size=SIZE))
+    crop_bchw = crop(canvas.permute(0, 3, 1, 2), placement)
+    picture = crop_bchw.permute(0, 2, 3, 1)
+    return face_parts(picture[0].numpy(), crop_mesh(placement, picture, "picture"))
+
+
+class TestFaceParts:
     def test_cheeks_are_and_a_fringe_is_not(self):
-        result, _, _ = painted()
-        profile = result.pair.profile
-        mesh = crop_mesh(result.pair.profile_placement, profile, "profile")
-        skin = skin_mask(profile[0].numpy(), mesh)
-        assert skin[regions.hull(mesh, regions.LEFT_CHEEK, SIZE) > 0.5].mean() > 0.95
-        x, y = mesh[10, :2].astype(int)  # the outline's top lies in her hair
-        assert skin[y - 2 : y + 3, x - 15 : x + 15].mean() < 0.2
+        astronaut = parts("astronaut")
+        x, y = astronaut.mesh[10, :2].astype(int)  # the outline's top lies in her hair
+        for mask in (astronaut.skin, astronaut.face):
+            assert mask[regions.hull(astronaut.mesh, regions.LEFT_CHEEK, SIZE) > 0.5].mean() > 0.95
+            assert mask[y - 2 : y + 3, x - 15 : x + 15].mean() < 0.2
+
+    def test_what_hair_shades_is_not_clear(self):
+        astronaut = parts("astronaut")
+        lost = (astronaut.face > 0.9) & (astronaut.clear < 0.1) & (regions.oval(astronaut.mesh, SIZE) > 0.5)
+        assert lost[: int(astronaut.mesh[9, 1])].sum() > 100 and not lost[int(astronaut.mesh[2, 1]) :].any()
 
     def test_eyes_and_mouth_belong_to_the_face(self):
-        result, _, _ = painted()
-        mesh = crop_mesh(result.pair.profile_placement, result.pair.profile, "profile")
-        grey = np.full((SIZE, SIZE, 3), 0.5, np.float32)  # nothing in the picture says where skin is
-        face = face_parts(grey, mesh).face
-        for ring in (*regions.EYES, regions.topology.LIPS_INNER):
-            assert face[regions.hull(mesh, ring, SIZE) > 0.5].min() > 0.9
+        for name in ("astronaut", "officer"):
+            found = parts(name)
+            for ring in (*regions.EYES, regions.topology.LIPS_INNER):
+                assert found.face[regions.hull(found.mesh, ring, SIZE) > 0.5].mean() > 0.9
 
-    def test_a_lock_in_the_colour_of_skin_is_found_by_its_edge(self):
-        mesh = face(side=0.7 * SIZE) * (SIZE / 128)
-        mesh[:, :2] += SIZE / 2 - mesh[:, :2].mean(axis=0)
-        picture = np.full((SIZE, SIZE, 3), (0.75, 0.6, 0.5), np.float32)
-        left, right = mesh[:, 0].min(), mesh[:, 0].max()
-        edge = int(left + 0.2 * (right - left))
-        picture[:, :edge] *= (1 + 0.08 * np.sin(np.arange(edge) * 1.5))[None, :, None]
-        picture[:, edge - 2 : edge + 2] *= 0.7
-        free, _ = uncovered(picture, mesh)
-        inside = regions.oval(mesh, SIZE) > 0.5
-        beside = np.arange(SIZE)[None] < edge - 6
-        assert free[inside & beside].mean() < 0.1
-        assert free[inside & ~(np.arange(SIZE)[None] < edge + 12)].mean() > 0.95
+    def test_the_neck_is_skin_and_no_face(self):
+        astronaut = parts("astronaut")
+        x, y = (astronaut.mesh[152, :2] + (0, 0.06 * SIZE)).astype(int)
+        assert astronaut.skin[y, x] > 0.8 and astronaut.face[y, x] < 0.3
 
+    def test_glasses(self):
+        officer, astronaut = parts("officer"), parts("astronaut")
+        assert officer.wears_glasses and not astronaut.wears_glasses
+        assert officer.glasses[: int(officer.mesh[10, 1])].max() < 0.05  # her cap is worn, too
+        bridge = officer.mesh[168, :2].astype(int)
+        assert officer.glasses[bridge[1] - 12 : bridge[1] + 12, bridge[0]].max() > 0.5
+        assert officer.face[officer.glasses > 0.5].min() > 0.5  # they go where the face goes
+        assert officer.skin[officer.glasses > 0.8].mean() < 0.3
 
-class TestGlasses:
-    def picture(self, rim):
-        mesh = face(side=0.7 * SIZE)
-        mesh[:, :2] += SIZE / 2 - mesh[:, :2].mean(axis=0)
-        picture = np.full((SIZE, SIZE, 3), (0.75, 0.6, 0.5), np.float32)
-        drawn = np.zeros((SIZE, SIZE), np.uint8)
-        centres = [mesh[list(eye), :2].mean(axis=0) for eye in ((33, 133), (263, 362))]
-        apart = np.linalg.norm(centres[1] - centres[0])
-        for centre in centres:
-            cv2.circle(drawn, tuple(int(c) for c in centre), int(0.36 * apart), 1, 4)
-        ends = [(int(c[0] + s * 0.36 * apart), int(c[1])) for c, s in zip(centres, (1, -1))]
-        cv2.line(drawn, *ends, 1, 4)
-        picture[drawn > 0] = rim
-        return picture, mesh, drawn > 0
-
-    def test_dark_rims_are_found_and_cut_out(self):
-        picture, mesh, drawn = self.picture((0.05, 0.05, 0.06))
-        assert glasses.wears_glasses(picture, mesh)
-        found = glasses.rims(picture, mesh, np.ones((SIZE, SIZE), np.float32) * ~drawn)
-        assert (
-            found[drawn].mean() > 0.8
-            and found[~cv2.dilate(drawn.astype(np.uint8), np.ones((9, 9))).astype(bool)].max() < 0.05
-        )
-
-    def test_a_bare_face_wears_none(self):
-        picture, mesh, drawn = self.picture((0.75, 0.6, 0.5))
-        assert not glasses.wears_glasses(picture, mesh)
-        assert glasses.rims(picture, mesh, np.ones((SIZE, SIZE), np.float32)).max() == 0
+    def test_where_no_face_is_seen_the_mesh_alone_says_where_it_is(self):
+        mesh = parts("astronaut").mesh
+        grey = np.full((SIZE, SIZE, 3), 0.5, np.float32)
+        np.testing.assert_array_equal(face_parts(grey, mesh).face, regions.oval(mesh, SIZE))
 
 
 class TestLight:
@@ -203,7 +189,16 @@ class TestPaint:
         first, second = (officer, worn.frames[0][0]), (astronaut, bare.frames[0][0])
         settings = AlignmentSettings(crop_size=SIZE)
         assert "The profile wears glasses" in paint_face(*second, *first, paint_by_mesh, settings).crop.notes[-1]
-        assert "style reference wears glasses" in paint_face(*first, *second, paint_by_mesh, settings).crop.notes[-1]
+
+    def test_the_styles_glasses_stay(self):
+        (officer, worn), (astronaut, bare) = face_photos.officer(), face_photos.astronaut()
+        result = paint_face(
+            officer, worn.frames[0][0], astronaut, bare.frames[0][0], paint_by_mesh, AlignmentSettings(crop_size=SIZE)
+        )
+        rims = torch.from_numpy(parts("officer").glasses) > 0.8
+        beside = torch.from_numpy(regions.oval(parts("officer").mesh, SIZE)) * ~rims > 0
+        apart = (result.crop.image - result.pair.style)[0].abs().amax(dim=-1)
+        assert rims.sum() > 50 and apart[rims].mean() < 0.06 < apart[beside].mean()
 
     @pytest.mark.parametrize("bad", [{"skin_tone": 2}, {"light": -1}, {"shape": float("nan")}, {"expression": "x"}])
     def test_bad_settings(self, bad):

@@ -279,7 +279,9 @@ class Attending(nn.Module):
 
     def __init__(self, channels: int, between: int, blocks: int):
         super().__init__()
-        self.near = nn.Sequential(Convolution(channels, between, 3), nn.ReLU(), Convolution(between, between), nn.ReLU())
+        self.near = nn.Sequential(
+            Convolution(channels, between, 3), nn.ReLU(), Convolution(between, between), nn.ReLU()
+        )
         self.far = nn.Sequential(*(SeparableAttention(between) for _ in range(blocks)))
         self.back = Convolution(between, channels)
 
