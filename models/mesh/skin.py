@@ -35,6 +35,8 @@ class FaceParts:
     """float32 `[S, S, 3]`, sRGB in [0, 1]."""
     mesh: np.ndarray
     """`[468, 3]`, crop pixels."""
+    person: np.ndarray
+    """All but the background, other people too."""
     skin: np.ndarray
     """Skin of the whole person, with eyes, lips, brows and beard."""
     face: np.ndarray
@@ -54,9 +56,15 @@ def face_parts(crop: np.ndarray, mesh: np.ndarray) -> FaceParts:
     """The parts of the face in a crop `[S, S, 3]`, sRGB in [0, 1], whose mesh `[468, 3]` lies in its pixels."""
     segments, size = segmented(crop), len(crop)
     guide = crop @ LUMINANCE
-    skin, face, hair, glasses = (
+    person, skin, face, hair, glasses = (
         _along_edges(part, guide)
-        for part in (segments.face + segments.body, segments.face, segments.hair, _glasses(segments.other, mesh))
+        for part in (
+            1 - segments.background,
+            segments.face + segments.body,
+            segments.face,
+            segments.hair,
+            _glasses(segments.other, mesh),
+        )
     )
     face = (face + glasses + hair * regions.hull(mesh, regions.AROUND_MOUTH, size)).clip(0, 1)
     middle = regions.hull(mesh, regions.MIDDLE, size)
@@ -65,7 +73,7 @@ def face_parts(crop: np.ndarray, mesh: np.ndarray) -> FaceParts:
     inner = 1 - regions.grown(1 - regions.oval(mesh, size), 0.03 * size)
     covered = np.maximum(hair * (1 - face), (1 - face) * inner)
     shaded = regions.grown(covered > 0.4, _SHADE * size) * (1 - regions.features(mesh, size))
-    return FaceParts(crop, mesh, skin, face, face * (1 - blur(shaded, 0.004 * size)), glasses)
+    return FaceParts(crop, mesh, person, skin, face, face * (1 - blur(shaded, 0.004 * size)), glasses)
 
 
 def _glasses(other: np.ndarray, mesh: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""A photograph lifted without any trained net: the dense face mesh, and an average head, neck and chest around it.
+"""A photograph lifted without any trained net: the dense face mesh, and a rounded body behind and around it as wide as the person's outline.
 
-What is known and what is not: the face's depth is the mesh's, up to its rim. Skull, ears, neck and shoulders are ellipsoids of average size
-posed as the face is, moved along depth so that they meet its rim; hair lies on them; the background is a plane through the head's middle,
-which moves with the head like a relief. So the surface has no holes, and its errors grow with distance from the face.
+What is known and what is not: the face's depth is the mesh's, up to its rim. Hair, ears, neck and shoulders are as deep as they lie inside
+the outline, rounded before and behind the head's middle, and meet the face's rim; the background is a plane behind the head. So the outline
+turns as a round thing does, and errors grow with distance from the face.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..faces.types import Face, Placement
 from ..mesh import light as mesh_light
 from ..mesh import regions
 from ..mesh.geometry import similarity_3d
-from ..mesh.numerics import blur, blurred_within, resized, smoothstep
+from ..mesh.numerics import blur, blurred_within, joined, resized, smoothstep
 from ..mesh.painter import crop_mesh
 from ..mesh.raster import draw
 from ..mesh.skin import face_parts
@@ -37,15 +37,19 @@ SIZES = (64, 2048)
 
 # The average face (centimetres) in the training heads' axes (metres): eyes and mouth of both coincide.
 _SCALE, _SHIFT = 0.0092, np.array([0.0, -0.0273, -0.0244])
-# Centre and half axes in the world, metres: skull, neck, chest. Skull and neck from the training heads' mean, the chest by eye.
-_BODY = (
-    ((0, 0.020, -0.075), (0.068, 0.083, 0.083)),
-    ((0, -0.130, -0.075), (0.056, 0.090, 0.060)),
-    ((0, -0.310, -0.085), (0.230, 0.160, 0.100)),
-)
+_MIDDLE = (0, 0.020, -0.090)
+"""Where the outline lies in the world, metres: a little behind the middle of the training heads' skulls. Of -0.06 to -0.105 m of depth this one
+is nearest to heads seen from 20 degrees to the side."""
+_ROUND = 0.085
+"""Half the depth of what is wide enough, metres: of a head with hair. Narrower parts are as deep as they are wide."""
+_POWER = 0.7
+"""How depth grows from the outline inwards: by a circle 0.5, by a parabola 1. Circles are nearer to heads by 0.15 dB, but draw out ears."""
+_LEAST = 0.004
+"""Half the depth of the thinnest parts, metres."""
 _PLANE = 0.09
-"""How far behind the middle of the head the background lies, metres. Heads rendered from 20 degrees to the side are nearest to the truth with
-0.08 to 0.11, photographs show the stretched rim more the deeper it is."""
+"""How far behind the middle of the head the background lies, metres."""
+_OUTLINE = 0.1
+"""Share of a pixel from which it belongs to the person's solid; how much of it is seen, the mask says."""
 _SMOOTH = 0.008
 """By how much depth and normals are blurred before light is laid on, in picture sides."""
 LEAST_REMOVED = 0.5
@@ -107,28 +111,34 @@ def lift_crop(
         source = frame = taken_by
         distance = float(project(torch.tensor(PIVOT), taken_by)[2])
         scale = float(taken_by[16]) * side / distance
-    depth = distance + (_surface(mesh, pose, shift, pivot[2], side) - pivot[2]) / scale
-    return finish(picture, source, frame, depth, *_masks(picture.numpy(), mesh, pose, shift))
+    person, skin = _masks(picture.numpy(), mesh)
+    middle = float((pose @ np.array(_MIDDLE) + shift)[2])
+    front, back, plane = (
+        distance + (x - pivot[2]) / scale for x in (*_solid(mesh, person, middle, scale), middle + _PLANE * scale)
+    )
+    return finish(picture, source, frame, front, back, float(plane), person, skin)
 
 
 def finish(
     picture: torch.Tensor,
     source: torch.Tensor,
     frame: torch.Tensor,
-    depth: np.ndarray,
+    front: np.ndarray,
+    back: np.ndarray,
+    plane: float,
     person: np.ndarray,
     skin: np.ndarray,
 ) -> Lifted:
-    """The rest of a lifted portrait: normals of the depth, the light fitted on skin, and the albedo without it.
+    """The rest of a lifted portrait: normals of the depth, the light fitted on skin, the albedo without it, and the background.
 
     Args:
         picture: `[S, S, 3]`, sRGB.
         source, frame: `[25]`, see `Lifted`.
-        depth: `[S, S]`, metres.
+        front, back, plane: see `Lifted`.
         person, skin: `[S, S]` in 0 .. 1.
     """
-    normals = smooth_normals(depth, source)
-    mask = torch.from_numpy(person.astype(np.float32))
+    normals = smooth_normals(np.minimum(front, (front + back) / 2), source)
+    mask, front, back = (torch.from_numpy(x.astype(np.float32)) for x in (person, front, back))
     linear = to_linear(picture)
     step = max(1, len(picture) // 256)
     chosen = [
@@ -137,7 +147,19 @@ def finish(
     ]
     light = fit_light(chosen[0], chosen[1], chosen[2][:, 0])
     albedo = linear / lit(light, normals, mask, LEAST_REMOVED)
-    return Lifted(picture, source, frame, torch.from_numpy(depth.astype(np.float32)), normals, albedo, mask, light)
+    background = torch.from_numpy(_without(picture.numpy(), person))
+    return Lifted(picture, source, frame, front, back, background, plane, normals, albedo, mask, light)
+
+
+def _without(picture: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """The picture `[S, S, 3]` with the person filled in from around, ever softer away from the outline."""
+    side = len(picture)
+    known = 1 - regions.grown(person > 0.02, 0.008 * side)
+    filled = picture
+    for sigma in (0.2, 0.06, 0.02, 0.006):
+        there = smoothstep(blur(known, sigma * side), 0.02, 0.3)[..., None] if sigma < 0.2 else 1.0
+        filled = filled + there * (blurred_within(picture, known, sigma * side) - filled)
+    return (filled + known[..., None] * (picture - filled)).clip(0, 1).astype(np.float32)
 
 
 def lit(light: torch.Tensor, normals: torch.Tensor, mask: torch.Tensor, least: float = DARKEST) -> torch.Tensor:
@@ -169,65 +191,49 @@ def _posed_head(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return similarity_3d(world, mesh[stable], np.array(list(topology.STABLE.values())))
 
 
-def _surface(mesh: np.ndarray, pose: np.ndarray, shift: np.ndarray, middle: float, side: int) -> np.ndarray:
-    """The depth of everything in the mesh's unit (pixels), `[side, side]`.
+def _solid(mesh: np.ndarray, person: np.ndarray, middle: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where the person begins and ends along depth, in the mesh's unit (pixels), `[side, side]` each; see `Lifted`.
 
     Args:
+        person: `[side, side]` in 0 .. 1.
         middle: depth of the head's middle in that unit.
+        scale: pixels a metre.
     """
-    factor = _SIDE / side
-    scale = float(np.cbrt(np.linalg.det(pose)))
-    y, x = (np.mgrid[:_SIDE, :_SIDE] + 0.5) / factor
-    around = np.full((_SIDE, _SIDE), middle + _PLANE * scale)
-    for centre, axes in _BODY:
-        around = np.minimum(around, _ellipsoid(x, y, pose, shift, np.array(centre), np.array(axes)))
-    around = blur(around.astype(np.float32), 0.02 * _SIDE)
+    side, factor = len(person), _SIDE / len(person)
+    inwards, outwards = (_away(person > share, sign) for share, sign in ((0.5, 1), (_OUTLINE, -1)))
+    half, thin = _ROUND * scale, _LEAST * scale
+    rounded = np.maximum(half * (1 - (1 - np.clip(inwards / half, 0, 1)) ** 2) ** _POWER, thin)
+    around = middle - resized(rounded.astype(np.float32), _SIDE)
     drawn = draw(mesh * factor, _SIDE)
-    inside = drawn.inside.astype(np.float32)
+    on_face = drawn.inside.astype(np.float32)
     face = drawn.interpolated(mesh[:, 2:])[..., 0]
     # Near its rim the mesh decides where the body lies, less and less with distance.
-    gap = ((face - around) * inside)[..., None]
-    near, wide = (blurred_within(gap, inside, sigma * _SIDE)[..., 0] for sigma in (0.02, 0.08))
-    reach = smoothstep(blur(inside, 0.08 * _SIDE), 0.0, 0.5)
-    share = smoothstep(blur(inside, 0.02 * _SIDE), 0.05, 0.4)
-    around = around + reach * (share * near + (1 - share) * wide)
-    soft = blur(cv2.erode(inside, np.ones((5, 5))), 2.5)
-    return resized(blur((face * soft + around * (1 - soft)).astype(np.float32), 0.8), side).astype(np.float64)
+    gap = ((face - around) * on_face)[..., None]
+    near, far = (blurred_within(gap, on_face, sigma * _SIDE)[..., 0] for sigma in (0.02, 0.08))
+    reach = smoothstep(blur(on_face, 0.08 * _SIDE), 0.0, 0.5)
+    share = smoothstep(blur(on_face, 0.02 * _SIDE), 0.05, 0.4)
+    soft = blur(cv2.erode(on_face, np.ones((5, 5))), 2.5)
+    moved = blur(reach * (share * near + (1 - share) * far), 0.8)
+    face, soft, moved = (resized(x.astype(np.float32), side) for x in (blur(face.astype(np.float32), 0.8), soft, moved))
+    # Nothing is moved at the outline, where before and behind meet.
+    around = middle - rounded + moved * smoothstep(inwards, 0, 0.2 * half)
+    front = face * soft + around * (1 - soft)
+    back = np.maximum(middle + rounded, front + 2 * thin)
+    beyond = outwards > 0
+    return np.where(beyond, middle + outwards, front), np.where(beyond, middle - outwards, back)
 
 
-def _ellipsoid(x, y, pose, shift, centre, axes) -> np.ndarray:
-    """Depth of the near side of an ellipsoid of the world at pixels x, y; infinite beside it."""
-    back = np.linalg.inv(pose)
-    # (back @ (q - shift) - centre) / axes has length 1; q = (x, y, z).
-    start = (np.stack([x - shift[0], y - shift[1], np.full_like(x, -shift[2])], axis=-1) @ back.T - centre) / axes
-    along = back[:, 2] / axes
-    a, b, c = along @ along, start @ along, (start**2).sum(axis=-1) - 1
-    inside = b * b - a * c
-    return np.where(inside > 0, (-b - np.sqrt(np.maximum(inside, 0))) / a, np.inf)
+def _away(person: np.ndarray, sign: int) -> np.ndarray:
+    """Distance of each pixel inside (`sign` 1) or outside (-1) a person bool `[S, S]` to the outline, pixels; the picture's border is none."""
+    pad = len(person) // 2
+    person = np.pad(person == (sign > 0), pad, mode="edge").astype(np.uint8)
+    return np.maximum(cv2.distanceTransform(person, cv2.DIST_L2, 5)[pad:-pad, pad:-pad] - 0.5, 0).astype(np.float64)
 
 
-def _masks(picture: np.ndarray, mesh: np.ndarray, pose: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _masks(picture: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The person and their bare skin, `[S, S]` in 0 .. 1, both soft."""
-    side = len(picture)
-    small, factor = resized(picture, _SIDE), _SIDE / side
-    y, x = (np.mgrid[:_SIDE, :_SIDE] + 0.5) / factor
-    body, core = (
-        np.any([np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), grow * np.array(a))) for c, a in _BODY], axis=0)
-        for grow in (1.0, 0.8)
-    )
-    near = np.any(
-        [np.isfinite(_ellipsoid(x, y, pose, shift, np.array(c), 1.7 * np.array(a))) for c, a in _BODY], axis=0
-    )
-    labels = np.where(body, cv2.GC_PR_FGD, np.where(near, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
-    labels[core] = cv2.GC_FGD
-    labels[regions.oval(mesh * factor, _SIDE) > 0.5] = cv2.GC_FGD
-    cv2.setRNGSeed(0)
-    bytes_ = np.ascontiguousarray((small * 255 + 0.5).clip(0, 255).astype(np.uint8)[..., ::-1])
-    if np.isin(labels, (cv2.GC_BGD, cv2.GC_PR_BGD)).any():
-        cv2.grabCut(bytes_, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
-    person = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    person = cv2.morphologyEx(person, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
-    person = cv2.morphologyEx(person, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
-    skin = face_parts(small, mesh * factor).skin
-    skin = mesh_light.bare_skin(small, skin, mesh * factor) * regions.oval(mesh * factor, _SIDE)
-    return resized(blur(person, 1.5), side), resized(skin, side)
+    parts = face_parts(picture, mesh)
+    face = regions.oval(mesh, len(picture))
+    own = joined(parts.person > 0.1, face > 0.5) | (face > 0.5)  # not somebody else
+    person = np.maximum(parts.person, face) * blur(own, 1.0)
+    return person, mesh_light.bare_skin(picture, parts.skin * face, mesh)

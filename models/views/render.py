@@ -1,7 +1,7 @@
-"""A lifted portrait seen from other cameras: each ray is followed until it is behind the surface that the photograph's camera sees.
+"""A lifted portrait seen from other cameras: a solid person before a plane. Each ray is followed until it is inside the person or meets the plane.
 
-The surface is a depth map, so every place on it has a place in the photograph, whose pixels stay sharp. What the photograph does not show
-(the far side of a nose, behind an ear) is spanned by the surface between its neighbours.
+Where it meets the person is a place in the photograph, whose pixels stay sharp; what the photograph does not show of the person (behind an
+ear, the far side of a cheek) repeats what lies before it. What the person hid of the background was filled in before.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .cameras import project, rays
+from .cameras import position_of, project, rays, rotation_of
+from .light import to_linear
 
 STEPS = 64
-"""Along a ray, over the depth of the surface; about 5 mm each before the crossing is refined."""
+"""Along a ray, over the depth of the person; about 5 mm each before the crossing is refined."""
 _REFINE = 6
+_FRINGE = 0.006
+"""How far colours go on over the outline, in picture sides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +32,14 @@ class Lifted:
     """`[25]`, of the picture."""
     frame: torch.Tensor
     """`[25]`: the same camera framing the head like an aligned crop; the picture shows more, so that views have something at their edges."""
-    depth: torch.Tensor
-    """`[S, S]`, metres."""
+    front: torch.Tensor
+    """`[S, S]`, metres: where the person begins along depth."""
+    back: torch.Tensor
+    """`[S, S]`, metres: where the person ends; before `front` by the distance to the outline where no person is."""
+    background: torch.Tensor
+    """`[S, S, 3]`, sRGB: the picture with the person filled in."""
+    plane: float
+    """Metres: depth of the background."""
     normals: torch.Tensor
     """`[S, S, 3]`, unit, world axes."""
     albedo: torch.Tensor
@@ -39,6 +48,11 @@ class Lifted:
     """`[S, S]` in 0 .. 1: the person."""
     light: torch.Tensor
     """`[9, 3]`: spherical harmonics of the photograph's light, see `light.py`."""
+
+    @property
+    def depth(self) -> torch.Tensor:
+        """Depth of what the picture shows, `[S, S]`, metres."""
+        return torch.where(self.front < self.back, self.front, self.plane)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,53 +79,62 @@ def read(maps: torch.Tensor, places: torch.Tensor, kernel: str = "bilinear") -> 
     ].T
 
 
-def surface(depth: torch.Tensor, source: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
-    """How far along each ray of the target the surface lies, `[size * size]`, metres of depth.
+def person_along(lifted: Lifted, target: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where along each ray of the target the person begins.
 
-    Args:
-        depth: `[S, S]`, of the source's pixels.
-        source, target: `[25]`.
+    Returns:
+        depth in metres, and how much of the ray's pixel the person covers, 0 to 1; `[size * size]` each. Where it is 0, depth means nothing.
     """
     origin, directions = rays(target, size)
+    maps = torch.stack([lifted.front, lifted.back, lifted.mask], dim=-1)
 
-    def behind(t: torch.Tensor) -> torch.Tensor:
-        """How far behind the surface, metres; negative in front of it."""
-        seen = project(origin + directions * t[:, None], source)
-        return seen[:, 2] - read(depth[..., None], seen[:, :2])[:, 0]
+    def look(t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """How far inside the person, metres along the source's depth (outside its outline minus the distance to it), and the mask there."""
+        seen = project(origin + directions * t[:, None], lifted.camera)
+        front, back, mask = read(maps, seen[:, :2]).unbind(dim=-1)
+        return torch.minimum(seen[:, 2] - front, back - seen[:, 2]), mask
 
-    corners = [project_depth(depth, source, target, at) for at in (depth.min(), depth.max())]
-    near, far = min(c.min() for c in corners) - 0.02, max(c.max() for c in corners) + 0.02
-    near = near.clamp_min(0.02)
-    low = torch.full((len(directions),), float(near))
-    high = torch.full_like(low, float(far))
+    solid = lifted.front < lifted.back
+    if not solid.any():
+        return torch.ones(len(directions)), torch.zeros(len(directions))
+    ends = torch.cat([_seen_depths(lifted, target, at) for at in (lifted.front[solid].min(), lifted.back[solid].max())])
+    near, far = float((ends.min() - 0.02).clamp_min(0.02)), float(ends.max() + 0.02)
+    low, high = torch.full((len(directions),), near), torch.full((len(directions),), far)
     found = torch.zeros_like(low, dtype=torch.bool)
-    before = low.clone()
-    for t in torch.linspace(float(near), float(far), STEPS)[1:]:
-        now = torch.full_like(low, float(t))
-        crossed = (behind(now) > 0) & ~found
-        low, high = torch.where(crossed, before, low), torch.where(crossed, now, high)
+    most, at_most = torch.zeros_like(low), low.clone()
+    for before, now in torch.linspace(near, far, STEPS + 1).unfold(0, 2, 1).tolist():
+        t = torch.full_like(low, now)
+        deep, mask = look(t)
+        crossed = (deep > 0) & (mask > 0.5) & ~found
+        low, high = low.masked_fill(crossed, before), high.masked_fill(crossed, now)
         found |= crossed
-        before = now
+        # Soft at the outline's own softness, and where a ray passes the person by less than a pixel.
+        touched = mask * (1 + deep / (t / (target[16] * size))).clamp(0, 1)
+        more = touched > most
+        most, at_most = torch.where(more, touched, most), at_most.masked_fill(more, now)
     for _ in range(_REFINE):
         middle = (low + high) / 2
-        inside = behind(middle) > 0
-        low, high = torch.where(inside, low, middle), torch.where(inside, middle, high)
-    return torch.where(found, (low + high) / 2, float(far))
+        deep, mask = look(middle)
+        within = (deep > 0) & (mask > 0.5)
+        low, high = torch.where(within, low, middle), torch.where(within, middle, high)
+    return torch.where(found, high, at_most), most
 
 
-def project_depth(depth: torch.Tensor, source: torch.Tensor, target: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Depths that the target gives to the corners of the source's picture at one depth, `[4]`."""
+def _seen_depths(lifted: Lifted, target: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Depths that the target gives to the corners of the lifted picture at one depth, `[4]`."""
     corners = torch.tensor([[0.0, 0.0], [1, 0], [0, 1], [1, 1]])
-    local = torch.stack(
-        [
-            (corners[:, 0] - source[18]) / source[16] * at,
-            (corners[:, 1] - source[21]) / source[20] * at,
-            at.expand(4),
-        ],
-        dim=-1,
-    )
-    world = local @ source[:16].view(4, 4)[:3, :3].T + source[:16].view(4, 4)[:3, 3]
-    return project(world, target)[:, 2]
+    local = torch.cat([(corners - lifted.camera[[18, 21]]) / lifted.camera[[16, 20]] * at, at.expand(4, 1)], dim=-1)
+    return project(local @ rotation_of(lifted.camera).T + position_of(lifted.camera), target)[:, 2]
+
+
+def _outwards(picture: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The picture `[S, S, 3]` with the person's colours going on over the outline, where the photograph mixes them with the background."""
+    solid = (mask > 0.95).to(picture)[None, None]
+    reach = 2 * max(1, round(_FRINGE * len(mask))) + 1
+    coloured = torch.cat([picture.movedim(-1, 0)[None] * solid, solid], dim=1)
+    *colours, weight = F.avg_pool2d(coloured, reach, 1, reach // 2)[0]
+    known = (weight > 0) & (solid[0, 0] == 0) & (mask > 0)
+    return torch.where(known[..., None], torch.stack(colours, dim=-1) / weight.clamp_min(1e-6)[..., None], picture)
 
 
 def render(lifted: Lifted, target: torch.Tensor, size: int, picture: torch.Tensor | None = None) -> View:
@@ -123,21 +146,25 @@ def render(lifted: Lifted, target: torch.Tensor, size: int, picture: torch.Tenso
         picture: `[S, S, 3]`, sRGB, instead of the lifted one: the same portrait in another light.
     """
     origin, directions = rays(target, size)
-    distance = surface(lifted.depth, lifted.camera, target, size)
-    places = project(origin + directions * distance[:, None], lifted.camera)[:, :2]
-    colours = [
-        x.clamp_min(0)
-        for x in (read(lifted.picture if picture is None else picture, places, "bicubic"), read(lifted.albedo, places))
-    ]
-    normals = F.normalize(read(lifted.normals, places), dim=-1)
-    mask = read(lifted.mask[..., None], places)
-    square = (size, size)
+    distance, covered = person_along(lifted, target, size)
+    places, alpha = project(origin + directions * distance[:, None], lifted.camera)[:, :2], covered[:, None]
+    # Depth in the source's camera grows evenly along a ray.
+    start, step = project(origin[None], lifted.camera)[0, 2], directions @ rotation_of(lifted.camera)[:, 2]
+    to_plane = (lifted.plane - start) / step.clamp_min(0.05)
+    behind = project(origin + directions * to_plane[:, None], lifted.camera)[:, :2]
+    background = read(lifted.background, behind, "bicubic").clamp(0, 1)
+
+    def over(person: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
+        return (background + alpha * (person - background)).view(size, size, -1)
+
+    own = read(_outwards(lifted.picture if picture is None else picture, lifted.mask), places, "bicubic").clamp(0, 1)
+    facing = -rotation_of(lifted.camera)[:, 2]
     return View(
-        colours[0].clamp_max(1).view(*square, 3),
-        distance.view(square),
-        normals.view(*square, 3),
-        colours[1].view(*square, 3),
-        mask.view(square),
+        over(own, background),
+        torch.where(covered > 0.5, distance, to_plane).view(size, size),
+        F.normalize(over(F.normalize(read(lifted.normals, places), dim=-1), facing), dim=-1),
+        over(read(lifted.albedo, places).clamp_min(0), to_linear(background)),
+        covered.view(size, size),
     )
 
 

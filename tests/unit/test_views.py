@@ -12,7 +12,7 @@ from icportrait.models.views import cameras, light, volume
 from icportrait.models.views.lifter import FORMAT, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
 from icportrait.models.views.photograph import LEAST_REMOVED, depth_normals, lift_photograph, lit
 from icportrait.models.views.relight import light_on, relight, relit_photograph
-from icportrait.models.views.render import Lifted, render, surface
+from icportrait.models.views.render import Lifted, person_along, render
 from icportrait.nodes.novel_view import NovelView, Relight
 from icportrait.training.data.heads.camera import portrait_camera
 from icportrait.training.data.photographs import read_picture
@@ -33,12 +33,19 @@ def sphere_lifted(size: int = 96, radius: float = 0.09) -> Lifted:
     away = origin - torch.tensor(cameras.PIVOT)
     a, b = (directions**2).sum(-1), directions @ away
     inside = b * b - a * (away @ away - radius**2)
-    depth = torch.where(inside > 0, (-b - inside.clamp_min(0).sqrt()) / a, 0.75).view(size, size)
-    points = cameras.unproject(depth, camera)
-    picture = (points[..., :1] * 3 + 0.5).clamp(0, 1).expand(-1, -1, 3).contiguous()
-    mask = (inside > 0).float().view(size, size)
-    normals = depth_normals(depth, camera)
-    return Lifted(picture, camera, camera, depth, normals, light.to_linear(picture), mask, torch.zeros(9, 3))
+    root, ball = inside.clamp_min(0).sqrt() / a, inside > 0
+    # Beside the ball its ends lie the wrong way round, by about the distance to it.
+    beside = ((away @ away - b**2 / a).clamp_min(0).sqrt() - radius).clamp_min(0)
+    front, back = (torch.where(ball, -b / a + sign * root, -b / a - sign * beside).view(size, size) for sign in (-1, 1))
+    depth = torch.where(ball, front.flatten(), 0.75).view(size, size)
+    picture, background = (
+        (cameras.unproject(x, camera)[..., :1] * 3 + 0.5).clamp(0, 1).expand(-1, -1, 3).contiguous()
+        for x in (depth, torch.full_like(depth, 0.75))
+    )
+    return Lifted(
+        picture, camera, camera, front, back, background, 0.75,
+        depth_normals(depth, camera), light.to_linear(picture), ball.float().view(size, size), torch.zeros(9, 3),
+    )  # fmt: skip
 
 
 def test_cameras_of_the_training_heads_are_these():
@@ -92,9 +99,11 @@ def test_cameras_as_text():
 def test_a_ball_is_seen_where_it_is():
     lifted = sphere_lifted()
     target = cameras.orbit(lifted.camera, 15, 0)
-    distance = surface(lifted.depth, lifted.camera, target, 64).view(64, 64)
+    distance, covered = (x.view(64, 64) for x in person_along(lifted, target, 64))
     # The ball's near point lies its radius before the pivot, from everywhere.
     assert float(distance[32, 32]) == pytest.approx(0.7 - 0.09, abs=0.003)
+    # And its outline is a circle of the same size.
+    assert float(covered.sum()) == pytest.approx(float(lifted.mask.mean()) * 64**2, rel=0.02)
     view = render(lifted, target, 64)
     points = cameras.unproject(view.depth, target)
     on_ball = view.mask[..., None].expand(-1, -1, 3) > 0.99
