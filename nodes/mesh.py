@@ -135,10 +135,10 @@ class MeshFlow(io.ComfyNode):
             (pair,) = pairs
             if pair is None:
                 raise ValueError("the style crop has no face: 'Align Face' passed it through")
-            match, profile_mesh, style_mesh, _ = mesh_match(pair, settings)
+            match, profile, style_mesh, _ = mesh_match(pair, settings)
             flow = as_flow(match)
             confidence, warped, picture = flow_pictures(flow, pair.profile)
-            message = "\n".join([*notes, turned(profile_mesh, style_mesh)])
+            message = "\n".join([*notes, turned(profile.mesh, style_mesh)])
             return io.NodeOutput(flow, picture, warped.clamp(0, 1), confidence, message)
 
 

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from ..faces.mediapipe import topology
 from ..types import Flow
+from . import regions
 from .geometry import normals
 from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_linear
 from .raster import Drawn, draw
@@ -41,12 +42,17 @@ class MeshMatch:
     """float64 `[S, S, 2]`: the same for the other half of the face."""
     near: np.ndarray
     """float32 `[S, S]`: share of `places` in 0 .. 1; the rest comes from `mirrored`, where the profile does not show this half."""
-    visible: np.ndarray
-    """float32 `[S, S]` in 0 .. 1: how well the profile shows it; 0 outside the face."""
+    seen: np.ndarray
+    """float32 `[S, S, 2]` in 0 .. 1: how well the profile shows the surface at `places` and at `mirrored`; 0 outside the face."""
     facing: np.ndarray
     """float32 `[S, S]`: cosine between the target's surface and its camera."""
     normals: np.ndarray
     """float64 `[S, S, 3]`: of the target's surface, x to the right, y down, z to the camera; 0 outside."""
+
+    @property
+    def visible(self) -> np.ndarray:
+        """How well the profile shows what is taken from it, float32 `[S, S]` in 0 .. 1; 0 outside the face."""
+        return (self.seen[..., 0] * self.near + self.seen[..., 1] * (1 - self.near)).clip(0, 1)
 
     def warped(self, picture: np.ndarray) -> np.ndarray:
         """The profile's crop `[S, S]` or `[S, S, C]` moved into the target's place; nothing of use outside the face."""
@@ -67,7 +73,6 @@ def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatc
     for eye in _EYES:
         better[eye] = better[eye].mean()
     fields = drawn.interpolated(np.column_stack([seen, seen[other], smoothstep(better, -0.3, -0.1), target_normals]))
-    straight, mirrored = fields[..., 0], fields[..., 1]
     near = blur(fields[..., 2], 0.012 * size).clip(0, 1)
     places = _pulled_in(profile, size)
     return MeshMatch(
@@ -75,7 +80,7 @@ def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatc
         drawn.interpolated(places),
         drawn.interpolated(places[other]),
         near,
-        (straight * near + mirrored * (1 - near)).clip(0, 1).astype(np.float32),
+        fields[..., :2].clip(0, 1).astype(np.float32),
         fields[..., 5].astype(np.float32),
         fields[..., 3:],
     )
@@ -102,6 +107,27 @@ def without_shadow_side(match: MeshMatch, picture: np.ndarray) -> MeshMatch:
     )
     lit = smoothstep(here / np.maximum(there, 1e-4), 0.15, 0.35)
     return replace(match, near=(match.near * lit).astype(np.float32))
+
+
+def without_cover(match: MeshMatch, clear: np.ndarray, target: np.ndarray) -> MeshMatch:
+    """The match for a photograph on whose face hair or a hand lies: what it covers from the other half, mirrored, where that is free.
+
+    Args:
+        clear: where the photograph shows the bare face, `[S, S]` in 0 .. 1.
+        target: the target's mesh, `[468, 3]`.
+    """
+    size = len(match.near)
+    here, there = (sampled(clear, places) for places in (match.places, match.mirrored))
+    covered = (1 - here) * smoothstep(there * match.seen[..., 1], 0.3, 0.8) * match.drawn.inside
+    for part in (*regions.EYES, *regions.BROWS):
+        shape = regions.hull(target, part, size) > 0.5
+        # Two halves of two brows make none; an eye looks the other way when it is mirrored.
+        if shape.any() and covered[shape].mean() > (0.1 if part in regions.BROWS else 0.4):
+            covered = np.maximum(covered, regions.grown(shape, 0.01 * size))
+        elif part in regions.EYES:
+            covered = covered * (1 - regions.grown(shape, 0.01 * size))
+    covered = blur(covered.astype(np.float32), 0.006 * size)
+    return replace(match, near=(match.near * (1 - covered)).astype(np.float32))
 
 
 def _hidden(mesh: np.ndarray, size: int) -> np.ndarray:

@@ -16,7 +16,15 @@ from ..faces.types import Placement
 from ..painting import CropPair, CropResult
 from . import light, regions
 from .beard import shaved
-from .correspondence import MeshMatch, as_flow, match_meshes, moved_outline, outskirts, without_shadow_side
+from .correspondence import (
+    MeshMatch,
+    as_flow,
+    match_meshes,
+    moved_outline,
+    outskirts,
+    without_cover,
+    without_shadow_side,
+)
 from .gaze import looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
@@ -88,8 +96,8 @@ def _irises(placement: Placement) -> np.ndarray | None:
 
 def mesh_match(
     pair: CropPair, settings: MeshSettings = MeshSettings()
-) -> tuple[MeshMatch, np.ndarray, np.ndarray, np.ndarray]:
-    """The correspondence of a pair, and the meshes of profile, style and target, each `[468, 3]` in its crop.
+) -> tuple[MeshMatch, FaceParts, np.ndarray, np.ndarray]:
+    """The correspondence of a pair, the parts of the profile's face, and the meshes of style and target, each `[468, 3]` in its crop.
 
     Raises:
         UserError: a face that has no mesh.
@@ -101,7 +109,9 @@ def mesh_match(
     irises = [_irises(placement) for placement in (pair.profile_placement, pair.style_placement)]
     if settings.expression != EXPRESSIONS[0] and all(found is not None for found in irises):
         match = looking_as(match, *irises, style, target)
-    return without_shadow_side(match, pair.profile[0].numpy()), profile, style, target
+    crop = pair.profile[0].numpy().astype(np.float32)
+    parts = face_parts(crop, profile)
+    return without_cover(without_shadow_side(match, crop), parts.clear, target), parts, style, target
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,11 +198,10 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     Raises:
         UserError: a face that has no mesh.
     """
-    match, profile_mesh, style_mesh, target = mesh_match(pair, settings)
+    match, profile_parts, style_mesh, target = mesh_match(pair, settings)
     size = pair.style.shape[1]
-    profile, style = (crop[0].numpy().astype(np.float32) for crop in (pair.profile, pair.style))
+    style = pair.style[0].numpy().astype(np.float32)
     style_parts = face_parts(style, style_mesh)
-    profile_parts = face_parts(profile, profile_mesh)
     faces = _on_target(match, target, profile_parts, style_parts)
     shift = light.tone_shift(faces.profile, faces.style, faces.profile_skin, faces.style_skin, settings.skin_tone)
     relit = _relit(faces, shift, settings.light)
@@ -228,7 +237,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
         flow=as_flow(match),
         mask=torch.from_numpy(reach)[None],
         warped=_tensor(np.where(faces.inside[..., None] > 0, faces.profile, style)),
-        notes=notes_about(pair, profile_mesh, style_mesh) + _about_glasses(profile_parts),
+        notes=notes_about(pair, profile_parts.mesh, style_mesh) + _about_glasses(profile_parts),
     )
 
 

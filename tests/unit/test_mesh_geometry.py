@@ -6,7 +6,7 @@ import pytest
 from mesh_faces import SIZE, face
 
 from icportrait.models.faces.mediapipe import topology
-from icportrait.models.mesh import correspondence, geometry, raster
+from icportrait.models.mesh import correspondence, geometry, raster, regions
 
 
 @pytest.mark.parametrize("yaw, pitch", [(0, 0), (25, 0), (-25, 0), (0, 15), (20, -10)])
@@ -98,6 +98,23 @@ def test_the_far_side_is_filled_from_the_mirrored_near_side():
     assert match.near[row, left] > 0.9 and match.near[row, right] < 0.5
     warped = match.warped(np.linspace(0, 1, SIZE)[None].repeat(SIZE, 0))
     assert warped[row, right] < 0.6  # its content lies in the profile's left
+
+
+def test_a_lock_over_one_brow_is_replaced_by_the_other_half_and_the_eye_is_not():
+    mesh = face()
+    match = correspondence.match_meshes(mesh, mesh, SIZE)
+    brow, eye, other = (
+        regions.hull(mesh, part, SIZE) > 0.5 for part in (regions.BROWS[1], regions.EYES[1], regions.BROWS[0])
+    )
+    clear = np.ones((SIZE, SIZE), np.float32)
+    rows, columns = np.nonzero(brow)
+    clear[: int(np.median(rows)) + 1, int(np.median(columns)) :] = 0  # a part of the brow is covered
+    without = correspondence.without_cover(match, clear, mesh)
+    assert without.near[brow & ~eye].max() < 0.5 and without.near[eye].min() > 0.9
+    assert without.near[other].min() > 0.9
+    covered = np.ones_like(clear)
+    covered[:, SIZE // 2 :] = 0  # half the face: the eye comes from the other half, too
+    assert correspondence.without_cover(match, covered, mesh).near[eye].max() < 0.5
 
 
 def test_the_outlines_neighbourhood_moves_and_the_border_does_not():

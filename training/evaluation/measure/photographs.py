@@ -210,7 +210,7 @@ def measure_pair(
         lambda: paint_face(style.image, style.face, profile.image, profile.face, paint, alignment)
     )
     pair, size = painted.pair, alignment.crop_size
-    own, profile_mesh, style_mesh, target = mesh_match(pair, settings)
+    own, parts, style_mesh, target = mesh_match(pair, settings)
     flat = mesh_match(pair, replace(settings, shape=0.0))[0]
     landmarks = _landmark_errors(painted, flat, own)
     # Each painted crop with its outline: the result's lies on the target.
@@ -227,7 +227,7 @@ def measure_pair(
         style_crop,
         style_mesh,
         np.min([regions.oval(mesh, size) * (1 - regions.features(mesh, size)) for mesh in (style_mesh, target)], 0),
-        {"profile": skin_colour(profile_crop, profile_mesh), "style": skin_colour(style_crop, style_mesh)},
+        {"profile": skin_colour(profile_crop, parts.mesh), "style": skin_colour(style_crop, style_mesh)},
     )
     judged = {name: judge.figures(*painting) for name, painting in made.items()}
     read_again = next(iter(with_mesh(pair.style)), None)
