@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from scipy import ndimage
@@ -147,7 +148,10 @@ def _on_target(
     style_face = sampled(style.crop, style_places).clip(0, 1)
     bare_profile = (match.warped(profile.clear) > 0.5) * (match.visible > 0.3) * inside
     bare_style = (sampled(style.skin, style_places) > 0.5) * inside
-    own = match.warped(profile.clear) * inside * smoothstep(match.visible, 0.3, 0.8) * light.exposed(warped, inside)
+    # Nostrils and the line between lips look away from every camera: small, and no far side.
+    holes = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.03 * len(inside)) + 1,) * 2)
+    visible = cv2.morphologyEx(match.visible, cv2.MORPH_CLOSE, holes)
+    own = match.warped(profile.clear) * inside * smoothstep(visible, 0.3, 0.8) * light.exposed(warped, inside)
     bare_style = light.bare_skin(style_face, bare_style, target)
     plain = bare_style * light.calm(style_face)
     return _OnTarget(
