@@ -106,7 +106,7 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
                 if cancel:
                     time.sleep(rng.uniform(0.0, 1.5))
                     server.interrupt()
-                status = _finished(server, prompt_id)
+                status = finished(server, prompt_id)
             except WorkflowError as error:
                 counts["tracebacks"] += 1
                 print(f"run {number}: {error}", flush=True)
@@ -135,7 +135,7 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
     }
 
 
-def _finished(server: ComfyServer, prompt_id: str, patience: float = 180) -> dict | None:
+def finished(server: ComfyServer, prompt_id: str, patience: float = 180) -> dict | None:
     """The run's status; None where it does not end."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
