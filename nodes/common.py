@@ -53,7 +53,7 @@ def naming(node: type[io.ComfyNode], values: dict) -> Iterator[None]:
 
 
 def check_widgets(schema: io.Schema, values: dict) -> None:
-    """Raises UserError for a number, choice or text of another kind or outside its widget's range."""
+    """Raises UserError for a number, choice or text of another kind or outside its widget's range, and for an empty wire."""
     for widget in schema.inputs:
         if widget.id not in values or (widget.optional and values[widget.id] is None):
             continue
@@ -69,6 +69,11 @@ def check_widgets(schema: io.Schema, values: dict) -> None:
                 wanted, name = (str, "a text") if isinstance(widget, io.String.Input) else (bool, "true or false")
                 if not isinstance(value, wanted):
                     raise UserError(f"{widget.id} must be {name}; a {type(value).__name__} came")
+    for wire in schema.inputs:
+        if isinstance(wire, io.WidgetInput) or wire.optional or wire.id not in values:
+            continue
+        if values[wire.id] is None or (schema.is_input_list and values[wire.id] == [None]):
+            raise UserError(f"nothing came for {wire.id}; a checkpoint without a VAE, for one, gives an empty one")
 
 
 def progress(steps: int) -> Callable[[int, int], None]:

@@ -164,3 +164,20 @@ def test_the_search_knows_artists_words_where_it_can(node, monkeypatch):
     monkeypatch.setattr(io, "Schema", Newer)
     aliases = node.define_schema().search_aliases
     assert len(aliases) >= 2 and all(word == word.lower() for word in aliases)
+
+
+@each_node
+def test_an_empty_wire_is_one_sentence(node):
+    """A checkpoint without a VAE gives None where a VAE should be."""
+    schema = node.GET_SCHEMA()
+    wires = {entry.id: None for entry in schema.inputs if not isinstance(entry, io.WidgetInput) and not entry.optional}
+    if not wires:
+        return
+    widgets = {}
+    for entry in schema.inputs:
+        if isinstance(entry, io.WidgetInput):
+            value = getattr(entry, "default", None)
+            widgets[entry.id] = entry.options[0] if value is None and isinstance(entry, io.Combo.Input) else value
+    values = {name: [value] for name, value in (wires | widgets).items()} if schema.is_input_list else wires | widgets
+    with pytest.raises(ValueError, match=f"^{schema.display_name}: nothing came for "):
+        node.execute(**values)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from ...models.writing import replacing
 from ...run import cache_folder
+from ...training.core.comfy_runtime import start_comfy
 from ..comfy_server import PACK
 from . import kills, long_use
 
@@ -30,7 +32,7 @@ RUNS, SHORT_RUNS = 300, 12
 """In one server; with the options that say how memory is used."""
 WRITERS = ("saving", "data", "set-up")
 STAGES = ("autoencoder", "base")
-SHARES = {"inputs": 0.55, "kills": 0.25, "runs": 0.2}
+SHARES = {"inputs": 0.4, "kills": 0.3, "runs": 0.3}
 
 
 class Worker:
@@ -108,7 +110,9 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
         fresh: begin anew instead of where the last one ended.
     """
     place = cache_folder() / "campaign" / "state.json"
-    state = _state(place, fresh)
+    if fresh:
+        shutil.rmtree(place.parent, ignore_errors=True)
+    state = _state(place)
     begun = time.monotonic()
     until = {}
     passed = 0.0
@@ -126,13 +130,14 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
         state["next"][kind] += try_inputs(kind, numbers, state["kinds"][kind], state["findings"], end=until["inputs"])
         save()
         print(f"{kind}: {state['kinds'][kind]}", flush=True)
+    start_comfy(cpu=True)
     while time.monotonic() < until["kills"]:
         _kill(state)
         save()
     for options in long_use.OPTIONS:  # most of the time for the first: growth shows late
         with tempfile.TemporaryDirectory(prefix="icportrait-campaign-") as base:
             left = max(60.0, until["runs"] - time.monotonic())
-            runs, seconds = (RUNS, 0.8 * left) if not options else (SHORT_RUNS, left)
+            runs, seconds = (SHORT_RUNS, left) if options else (RUNS, max(60.0, left - 45 * len(long_use.OPTIONS)))
             state["uses"].append(long_use.use(Path(base), runs, seconds, options))
         save()
     state["seconds"] += round(time.monotonic() - begun)
@@ -168,8 +173,8 @@ def _count(state: dict, kind: str, number: int, problems: list[str], kills_made:
     state["findings"] += [f"{kind} {number}: {problem}" for problem in problems]
 
 
-def _state(place: Path, fresh: bool) -> dict:
-    if place.is_file() and not fresh:
+def _state(place: Path) -> dict:
+    if place.is_file():
         return json.loads(place.read_text("utf-8"))
     return {
         "next": dict.fromkeys([*KINDS, "kills"], 0),

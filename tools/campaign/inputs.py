@@ -420,7 +420,7 @@ def training_shards(rng: random.Random) -> Case:
     member, must = rng.choice([name for name in one if name != "__key__"]), True
     if member == "meta.json":
         meta = json.loads(one[member])
-        meta[rng.choice(["format_version", "identity", "scene"])] = rng.choice([None, 99, "x", [], {"target": 3}])
+        meta[rng.choice(["format_version", "identity", "scene"])] = rng.choice([None, 99, "x", [], {"profile": 3}])
         one[member] = rng.choice([json.dumps(meta).encode(), b"null", b"[]", b"{", b"\xff"])
     elif rng.random() < 0.3:
         del one[member]

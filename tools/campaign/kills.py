@@ -286,6 +286,8 @@ def killed_training(stage: str, number: int, work: Path, planted: bool = False) 
     own, wanted = (read_tensors(folder / stage / "checkpoint.safetensors")[0] for folder in (run, alone))
     same = own.keys() == wanted.keys() and all(torch.equal(own[name], wanted[name]) for name in own)
     left = [f"{path.name} stays for ever" for path in (run / stage).iterdir() if path.suffix == ".part"]
+    if same and not left:
+        shutil.rmtree(run)
     return kills, left, same
 
 
