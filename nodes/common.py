@@ -52,6 +52,10 @@ def naming(node: type[io.ComfyNode], values: dict) -> Iterator[None]:
         raise ValueError(f"{name}: {error}") from error
 
 
+_PLAIN = (bool, int, float, str, bytes, list, tuple, dict)
+"""What another client can write where a link belongs."""
+
+
 def check_widgets(schema: io.Schema, values: dict) -> None:
     """Raises UserError for a number, choice or text of another kind or outside its widget's range, and for an empty wire."""
     for widget in schema.inputs:
@@ -70,9 +74,13 @@ def check_widgets(schema: io.Schema, values: dict) -> None:
                 if not isinstance(value, wanted):
                     raise UserError(f"{widget.id} must be {name}; a {type(value).__name__} came")
     for wire in schema.inputs:
-        if isinstance(wire, io.WidgetInput) or wire.optional or wire.id not in values:
+        if isinstance(wire, io.WidgetInput) or wire.id not in values:
             continue
-        if values[wire.id] is None or (schema.is_input_list and values[wire.id] == [None]):
+        came = values[wire.id]
+        value = came[0] if schema.is_input_list and isinstance(came, list) and len(came) == 1 else came
+        if isinstance(wire, io.Model.Input | io.Vae.Input | io.ClipVision.Input) and isinstance(value, _PLAIN):
+            raise UserError(f"{wire.id} must be connected; a {type(value).__name__} came")
+        if value is None and not wire.optional:
             raise UserError(f"nothing came for {wire.id}; a checkpoint without a VAE, for one, gives an empty one")
 
 

@@ -171,13 +171,27 @@ def test_an_empty_wire_is_one_sentence(node):
     """A checkpoint without a VAE gives None where a VAE should be."""
     schema = node.GET_SCHEMA()
     wires = {entry.id: None for entry in schema.inputs if not isinstance(entry, io.WidgetInput) and not entry.optional}
-    if not wires:
+    if wires:
+        with pytest.raises(ValueError, match=f"^{schema.display_name}: nothing came for "):
+            node.execute(**wires_and_usual_widgets(schema, wires))
+
+
+@each_node
+@pytest.mark.parametrize("name", ["model", "vae", "clip_vision"])
+def test_a_number_in_the_place_of_a_model_is_one_sentence(node, name):
+    schema = node.GET_SCHEMA()
+    if name not in [entry.id for entry in schema.inputs]:
         return
+    wires = {entry.id: None for entry in schema.inputs if not isinstance(entry, io.WidgetInput)}
+    wires = {key: 7 if key == name else object() for key in wires}
+    with pytest.raises(ValueError, match=f"^{schema.display_name}: {name} must be connected; a int came"):
+        node.execute(**wires_and_usual_widgets(schema, wires))
+
+
+def wires_and_usual_widgets(schema, wires: dict) -> dict:
     widgets = {}
     for entry in schema.inputs:
         if isinstance(entry, io.WidgetInput):
             value = getattr(entry, "default", None)
             widgets[entry.id] = entry.options[0] if value is None and isinstance(entry, io.Combo.Input) else value
-    values = {name: [value] for name, value in (wires | widgets).items()} if schema.is_input_list else wires | widgets
-    with pytest.raises(ValueError, match=f"^{schema.display_name}: nothing came for "):
-        node.execute(**values)
+    return {name: [value] for name, value in (wires | widgets).items()} if schema.is_input_list else wires | widgets

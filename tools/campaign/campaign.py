@@ -23,7 +23,7 @@ from . import kills, long_use
 FIGURES = PACK / "docs" / "measurements" / "reliability.json"
 KINDS = ("nodes", "net files", "picture folders", "shards", "command line", "face finder", "server")
 """Of `inputs.KINDS`, which this process does not import."""
-CHUNK = 250
+CHUNK = 500
 PATIENCE = 120
 """Seconds after which one input hangs."""
 START = 300
