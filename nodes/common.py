@@ -57,7 +57,7 @@ _PLAIN = (bool, int, float, str, bytes, list, tuple, dict)
 
 
 def check_widgets(schema: io.Schema, values: dict) -> None:
-    """Raises UserError for a number, choice or text of another kind or outside its widget's range, and for an empty wire."""
+    """Raises UserError for a number, choice or text of another kind or outside its widget's range, and for what is no model."""
     for widget in schema.inputs:
         if widget.id not in values or (widget.optional and values[widget.id] is None):
             continue
@@ -74,14 +74,14 @@ def check_widgets(schema: io.Schema, values: dict) -> None:
                 if not isinstance(value, wanted):
                     raise UserError(f"{widget.id} must be {name}; a {type(value).__name__} came")
     for wire in schema.inputs:
-        if isinstance(wire, io.WidgetInput) or wire.id not in values:
-            continue
+        if wire.id not in values or not isinstance(wire, io.Model.Input | io.Vae.Input | io.ClipVision.Input):
+            continue  # wires of the pack's own types, pictures and latents are checked where they are read
         came = values[wire.id]
         value = came[0] if schema.is_input_list and isinstance(came, list) and len(came) == 1 else came
-        if isinstance(wire, io.Model.Input | io.Vae.Input | io.ClipVision.Input) and isinstance(value, _PLAIN):
-            raise UserError(f"{wire.id} must be connected; a {type(value).__name__} came")
         if value is None and not wire.optional:
             raise UserError(f"nothing came for {wire.id}; a checkpoint without a VAE, for one, gives an empty one")
+        if isinstance(value, _PLAIN):
+            raise UserError(f"{wire.id} must be connected; a {type(value).__name__} came")
 
 
 def progress(steps: int) -> Callable[[int, int], None]:

@@ -172,7 +172,7 @@ def test_an_empty_wire_is_one_sentence(node):
     schema = node.GET_SCHEMA()
     wires = {entry.id: None for entry in schema.inputs if not isinstance(entry, io.WidgetInput) and not entry.optional}
     if wires:
-        with pytest.raises(ValueError, match=f"^{schema.display_name}: nothing came for "):
+        with pytest.raises(ValueError, match=f"^{schema.display_name}: "):
             node.execute(**wires_and_usual_widgets(schema, wires))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...models.errors import UserError
 from ..comfy_server import ComfyServer
 from ..demo import copy_samples
-from ..workflow_api import choices, inputs_of, is_widget
+from ..workflow_api import choices, inputs_of, is_widget, usual_widgets
 from . import long_use
 
 SOURCES = {
@@ -58,15 +58,12 @@ def _started(planted: bool) -> ComfyServer:
 
 def _node(name: str) -> dict:
     """A node with which a run works."""
-    values = {}
-    for key, spec in inputs_of(_server().object_info[name]).items():
-        if is_widget(spec):
-            offered, options = choices(spec), spec[1] if len(spec) > 1 else {}
-            wanted = FAST.get(key)
-            usual = options.get("default", offered[0] if offered else "")
-            values[key] = wanted if wanted is not None and (offered is None or wanted in offered) else usual
-        elif key in SOURCES:
-            values[key] = SOURCES[key]
+    description = _server().object_info[name]
+    specs = inputs_of(description)
+    values = usual_widgets(description, optional=True) | {key: SOURCES[key] for key in specs if key in SOURCES}
+    for key, wanted in FAST.items():
+        if key in values and wanted in (choices(specs[key]) or [wanted]):
+            values[key] = wanted
     return {"class_type": name, "inputs": values}
 
 
@@ -114,27 +111,23 @@ def spoiled(rng: random.Random) -> tuple[str, dict, bool]:
     if not specs:
         return spoiled(rng)
     key = rng.choice(sorted(specs))
-    spec, required = specs[key], key in description["input"].get("required", {})
-    options = spec[1] if len(spec) > 1 else {}
+    (kind, options), required = specs[key], key in description["input"].get("required", {})
     must = True
-    if is_widget(spec) and spec[0] in ("INT", "FLOAT"):
+    if is_widget(specs[key]) and kind in ("INT", "FLOAT"):
         low, high = options["min"], options["max"]
         value = rng.choice([low - rng.randint(1, 9), high + rng.randint(1, 9), math.nan, math.inf, "x", None, [], {}])
-    elif is_widget(spec) and choices(spec) is not None:
+    elif is_widget(specs[key]) and choices(specs[key]) is not None:
         value = rng.choice(["zzz", "../../etc/passwd", 3, None, ""])
-    elif is_widget(spec):
+    elif is_widget(specs[key]):
         value, must = rng.choice([7, "x" * 5000, "\x00", "../../etc/passwd"]), False
     else:
-        value = rng.choice([["gone", 0], ["bundle", 99], ["text", 0], 7, "x", None])
+        value = rng.choice([["gone", 0], ["bundle", 99], ["encoded", 2], 7, "x", None])
     must = must and (required or value is not None)
     node["inputs"][key] = value
     if rng.random() < 0.1 and required:
         del node["inputs"][key]
         value, must = "missing", True
-    text = {"class_type": "StringConstant" if "StringConstant" in _server().object_info else "EmptyImage", "inputs": {}}
-    if text["class_type"] == "EmptyImage":
-        text = {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["encoded", 2]}}
-    prompt = _makers() | {"text": text, "spoiled": node}
+    prompt = _makers() | {"spoiled": node}
     prompt["shown"] = {"class_type": "PreviewAny", "inputs": {"source": ["spoiled", 0]}}
     return f"{name}.{key} = {str(value)[:60]!r}", prompt, must
 
