@@ -62,14 +62,14 @@ class Node:
 class Drawing:
     """One workflow. Call `stage` before the nodes that lie in it, and `column` for another column in it."""
 
-    def __init__(self, name: str, object_info: dict, description: str = ""):
+    def __init__(self, name: str, object_info: dict, description: str = "", aliases: tuple[str, ...] = ()):
         """
         Args:
             name: decides the workflow's id, so that drawing it again gives the same file.
             object_info: as ComfyUI's /object_info gives it.
-            description: of a blueprint, for the node search.
+            description, aliases: of a blueprint, for the node search; aliases are words artists type.
         """
-        self.name, self.object_info, self.description = name, object_info, description
+        self.name, self.object_info, self.description, self.aliases = name, object_info, description, aliases
         self.nodes: list[dict] = []
         self.links: list[list] = []
         self.groups: list[dict] = []
@@ -259,6 +259,7 @@ class Drawing:
             "widgets_values": [],
         }
         return inner | {
+            "extra": self.extra | {"BlueprintSearchAliases": list(self.aliases)},
             "last_node_id": 1,
             "last_link_id": 0,
             "nodes": [node],

@@ -830,6 +830,10 @@ DESCRIPTIONS = {
     "IC-Portrait (one face)": "Puts the person of a photo into a picture, with the picture's pose and light: every stage, for one face.",
     "IC-Portrait (group)": "Puts people into a group picture, each onto their face, with the picture's poses and light.",
 }
+ALIASES = {
+    "IC-Portrait (one face)": ("face swap", "portrait", "identity", "same person", "likeness"),
+    "IC-Portrait (group)": ("group photo", "face swap", "several people", "family picture"),
+}
 EXAMPLES: dict[str, Callable[[Drawing], None]] = {
     example.__name__: example
     for example in (
@@ -858,7 +862,7 @@ def draw(name: str, object_info: dict) -> dict:
 
 def draw_blueprint(name: str, object_info: dict) -> dict:
     """One blueprint in the form the editor saves."""
-    drawing = Drawing(name, object_info, DESCRIPTIONS[name])
+    drawing = Drawing(name, object_info, DESCRIPTIONS[name], ALIASES[name])
     BLUEPRINTS[name](drawing)
     return drawing.blueprint()
 

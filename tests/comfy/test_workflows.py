@@ -65,6 +65,7 @@ def test_the_editor_can_say_where_each_node_comes_from(path):
         assert f'name = "{found["cnr_id"]}"\nversion = "{found["ver"]}"' in project or not ours
     for graph in saved.get("definitions", {}).get("subgraphs", []):
         assert graph["description"] and graph["category"] == "IC-Portrait"
+        assert len(saved["extra"]["BlueprintSearchAliases"]) >= 2
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
