@@ -1,6 +1,7 @@
 """Wire types, categories, errors with the node's name before them, progress."""
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def naming(node: type[io.ComfyNode], values: dict) -> Iterator[None]:
         values: what came in, by name; ComfyUI itself checks only what was typed, not what a link or another client brings.
     """
     try:
-        check_widgets(node.define_schema(), values)
+        check_widgets(node, values)
         yield
     except ValueError as error:
         name = node.define_schema().display_name
@@ -56,10 +57,11 @@ _PLAIN = (bool, int, float, str, bytes, list, tuple, dict)
 """What another client can write where a link belongs."""
 
 
-def check_widgets(schema: io.Schema, values: dict) -> None:
+def check_widgets(node: type[io.ComfyNode], values: dict) -> None:
     """Raises UserError for a number, choice or text of another kind or outside its widget's range, and for what is no model."""
+    schema, parameters = node.define_schema(), inspect.signature(node.execute).parameters
     for widget in schema.inputs:
-        if widget.id not in values or (widget.optional and values[widget.id] is None):
+        if widget.id not in values or (values[widget.id] is None and parameters[widget.id].default is None):
             continue
         given = values[widget.id]
         for value in given if schema.is_input_list and isinstance(given, list) else [given]:

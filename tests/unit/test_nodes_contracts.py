@@ -7,6 +7,8 @@ import pytest
 from comfy_api.latest import io
 
 import icportrait.nodes
+from icportrait.models.errors import UserError
+from icportrait.nodes import common
 
 NODES = icportrait.nodes.NODES
 EXPECTED = {
@@ -186,6 +188,16 @@ def test_a_number_in_the_place_of_a_model_is_one_sentence(node, name):
     wires = {key: 7 if key == name else object() for key in wires}
     with pytest.raises(ValueError, match=f"^{schema.display_name}: {name} must be connected; a int came"):
         node.execute(**wires_and_usual_widgets(schema, wires))
+
+
+@each_node
+def test_nothing_in_the_place_of_an_optional_widget_is_one_sentence_or_its_default(node):
+    schema, parameters = node.GET_SCHEMA(), inspect.signature(node.execute).parameters
+    for entry in schema.inputs:
+        if isinstance(entry, io.WidgetInput) and entry.optional and parameters[entry.id].default is not None:
+            values = wires_and_usual_widgets(schema, {}) | {entry.id: None}
+            with pytest.raises(UserError, match=f"^{entry.id} must be "):
+                common.check_widgets(node, values)
 
 
 def wires_and_usual_widgets(schema, wires: dict) -> dict:

@@ -32,7 +32,7 @@ RUNS, SHORT_RUNS = 300, 12
 """In one server; with the options that say how memory is used."""
 WRITERS = ("saving", "data", "set-up")
 STAGES = ("autoencoder", "base")
-SHARES = {"inputs": 0.4, "kills": 0.3, "runs": 0.3}
+SHARES = {"inputs": 0.36, "kills": 0.37, "runs": 0.27}
 
 
 class Worker:
