@@ -134,10 +134,12 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
     while time.monotonic() < until["kills"]:
         _kill(state)
         save()
-    for options in long_use.OPTIONS:  # most of the time for the first: growth shows late
+    for options in long_use.offered_options():  # most of the time for the first: growth shows late
         with tempfile.TemporaryDirectory(prefix="icportrait-campaign-") as base:
             left = max(60.0, until["runs"] - time.monotonic())
-            runs, seconds = (SHORT_RUNS, left) if options else (RUNS, max(60.0, left - 45 * len(long_use.OPTIONS)))
+            runs, seconds = (
+                (SHORT_RUNS, left) if options else (RUNS, max(60.0, left - 45 * len(long_use.offered_options())))
+            )
             state["uses"].append(long_use.use(Path(base), runs, seconds, options))
         save()
     state["seconds"] += round(time.monotonic() - begun)
