@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,10 @@ _LEFT = re.compile(rf"\..+\.(?:{re.escape(_MACHINE)}-)?(\d+)\.part")
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """The path of a hidden file that takes the place of `path` when the block ends without an error, and else is removed.
+    """The path of a file in a hidden folder that takes the place of `path` when the block ends without an error, and else is removed.
 
-    What writers that were killed have left in the folder is removed first.
+    A folder, because libraries write files of other names beside the one they are asked for. What writers that were killed have left is
+    removed first.
 
     Raises:
         OSError: the folder cannot be written.
@@ -28,12 +30,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_left_over(path.parent)
-    temporary = path.with_name(f".{path.name}.{_MACHINE}-{os.getpid()}.part")
+    folder = path.with_name(f".{path.name}.{_MACHINE}-{os.getpid()}.part")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        folder.mkdir(exist_ok=True)
+        yield folder / path.name
+        os.replace(folder / path.name, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_left_over(folder: Path) -> None:
@@ -41,4 +44,4 @@ def remove_left_over(folder: Path) -> None:
     for left in folder.glob(".*.part"):
         found = _LEFT.fullmatch(left.name)
         if found and int(found[1]) != os.getpid() and not psutil.pid_exists(int(found[1])):
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)

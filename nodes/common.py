@@ -1,6 +1,7 @@
 """Wire types, categories, errors with the node's name before them, progress."""
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def naming(node: type[io.ComfyNode], values: dict) -> Iterator[None]:
         values: what came in, by name; ComfyUI itself checks only what was typed, not what a link or another client brings.
     """
     try:
-        check_widgets(node.define_schema(), values)
+        check_widgets(node, values)
         yield
     except ValueError as error:
         name = node.define_schema().display_name
@@ -52,10 +53,15 @@ def naming(node: type[io.ComfyNode], values: dict) -> Iterator[None]:
         raise ValueError(f"{name}: {error}") from error
 
 
-def check_widgets(schema: io.Schema, values: dict) -> None:
-    """Raises UserError for a number, choice or text of another kind or outside its widget's range."""
+_PLAIN = (bool, int, float, str, bytes, list, tuple, dict)
+"""What another client can write where a link belongs."""
+
+
+def check_widgets(node: type[io.ComfyNode], values: dict) -> None:
+    """Raises UserError for a number, choice or text of another kind or outside its widget's range, and for what is no model."""
+    schema, parameters = node.define_schema(), inspect.signature(node.execute).parameters
     for widget in schema.inputs:
-        if widget.id not in values or (widget.optional and values[widget.id] is None):
+        if widget.id not in values or (values[widget.id] is None and parameters[widget.id].default is None):
             continue
         given = values[widget.id]
         for value in given if schema.is_input_list and isinstance(given, list) else [given]:
@@ -69,6 +75,15 @@ def check_widgets(schema: io.Schema, values: dict) -> None:
                 wanted, name = (str, "a text") if isinstance(widget, io.String.Input) else (bool, "true or false")
                 if not isinstance(value, wanted):
                     raise UserError(f"{widget.id} must be {name}; a {type(value).__name__} came")
+    for wire in schema.inputs:
+        if wire.id not in values or not isinstance(wire, io.Model.Input | io.Vae.Input | io.ClipVision.Input):
+            continue  # wires of the pack's own types, pictures and latents are checked where they are read
+        came = values[wire.id]
+        value = came[0] if schema.is_input_list and isinstance(came, list) and len(came) == 1 else came
+        if value is None and not wire.optional:
+            raise UserError(f"nothing came for {wire.id}; a checkpoint without a VAE, for one, gives an empty one")
+        if isinstance(value, _PLAIN):
+            raise UserError(f"{wire.id} must be connected; a {type(value).__name__} came")
 
 
 def progress(steps: int) -> Callable[[int, int], None]:

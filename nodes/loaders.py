@@ -72,7 +72,7 @@ class LoadNets(io.ComfyNode):
             if not folder_paths.get_filename_list(FOLDER):
                 folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
                 raise ValueError(f"No nets were found; put the two .safetensors files into {folders}.")
-            check_widgets(cls.define_schema(), {"matching_file": matching_file, "appearance_file": appearance_file})
+            check_widgets(cls, {"matching_file": matching_file, "appearance_file": appearance_file})
             paths = [folder_paths.get_full_path_or_raise(FOLDER, name) for name in (matching_file, appearance_file)]
             return io.NodeOutput(load_portrait_nets(*paths))
 

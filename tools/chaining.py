@@ -19,7 +19,7 @@ from ..models.writing import replacing
 from ..run import link_folder
 from .comfy_server import PACK, ComfyServer, WorkflowError, prepare_base
 from .demo import copy_samples
-from .workflow_api import inputs_of, is_widget
+from .workflow_api import inputs_of, is_widget, usual_widgets
 
 FIGURES = PACK / "docs" / "measurements" / "chaining.json"
 SIZE = 128
@@ -118,14 +118,6 @@ def _measured(server: ComfyServer, name: str, info: dict, plain: np.ndarray, por
 def _picture(server: ComfyServer, node: dict | None, strength: float | None) -> np.ndarray:
     """Pixels of one picture: with the other node or without, with the portrait at this strength or without (None)."""
     person, style = ["person", 0], ["style", 0]
-    values = {
-        "alpha": -1.0,
-        "beta": -1.0,
-        "flow_mode": "once",
-        "flow_timestep": 100,
-        "flow_method": "window",
-        "seed": 1,
-    }
     model = ["bundle", 0] if node is None else ["other", 0]
     prompt = {
         "bundle": {"class_type": "ICPortrait_LoadDemoBundle", "inputs": {}},
@@ -157,13 +149,11 @@ def _picture(server: ComfyServer, node: dict | None, strength: float | None) -> 
         sampled = {"style_image": style, "share": 0.2, "seed": 1, "pattern": "random"}
         prompt["sampled"] = {"class_type": "ICPortrait_SamplePixels", "inputs": sampled}
         wires = {"model": model, "nets": ["bundle", 3], "profile": ["encoded", 0], "sampled_image": ["sampled", 0]}
-        applied = wires | {
-            "style_latent": ["latent", 0],
-            "strength": strength,
-            "start_percent": 0.0,
-            "end_percent": 1.0,
-        }
-        prompt["applied"] = {"class_type": "ICPortrait_Apply", "inputs": applied | values}
+        usual = usual_widgets(server.object_info["ICPortrait_Apply"])
+        applied = (
+            usual | wires | {"style_latent": ["latent", 0], "strength": strength, "flow_method": "window", "seed": 1}
+        )
+        prompt["applied"] = {"class_type": "ICPortrait_Apply", "inputs": applied}
         prompt["sampler"]["inputs"]["model"] = ["applied", 0]
     run = server.run_workflow(prompt, timeout=300)
     data = server.view(run.outputs["shown"]["images"][0])

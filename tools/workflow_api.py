@@ -36,6 +36,16 @@ def is_widget(spec: tuple) -> bool:
     return (isinstance(kind, list) or kind in WIDGET_TYPES) and not options.get("forceInput")
 
 
+def usual_widgets(description: dict, optional: bool = False) -> dict:
+    """{name: default} of a node's required widgets, and of the optional ones if asked for."""
+    values = {}
+    for name, spec in inputs_of(description).items():
+        if is_widget(spec) and (optional or name in description["input"].get("required", {})):
+            allowed = choices(spec)
+            values[name] = spec[1].get("default", allowed[0] if allowed else "")
+    return values
+
+
 def to_api(workflow: dict, object_info: dict) -> dict:
     """Convert a saved workflow to API format.
 

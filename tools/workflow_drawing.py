@@ -30,6 +30,21 @@ def origin(kind: str) -> dict[str, str]:
     return {"cnr_id": "comfy-core", "ver": CORE_VERSION}
 
 
+# Where ComfyUI's own templates and OpenAI publish these files.
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+CHECKPOINT_URL = f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"
+CLIP_VISION = "clip-vit-large-patch14.safetensors"
+CLIP_VISION_URL = "https://huggingface.co/openai/clip-vit-large-patch14/resolve/main/model.safetensors"
+MODEL_FILES = {CHECKPOINT: (CHECKPOINT_URL, "checkpoints"), CLIP_VISION: (CLIP_VISION_URL, "clip_vision")}
+
+
+def models_of(widgets: list) -> dict[str, list[dict[str, str]]]:
+    """The published files that a node's widgets name, as the editor offers them for download; empty without any."""
+    named = [value for value in widgets if isinstance(value, str) and value in MODEL_FILES]
+    found = [{"name": name, "url": MODEL_FILES[name][0], "directory": MODEL_FILES[name][1]} for name in named]
+    return {"models": found} if found else {}
+
+
 class Node:
     """One node of a drawing; `node["name"]` is that output, to hand to another node's input."""
 
@@ -47,19 +62,20 @@ class Node:
 class Drawing:
     """One workflow. Call `stage` before the nodes that lie in it, and `column` for another column in it."""
 
-    def __init__(self, name: str, object_info: dict, description: str = ""):
+    def __init__(self, name: str, object_info: dict, description: str = "", aliases: tuple[str, ...] = ()):
         """
         Args:
             name: decides the workflow's id, so that drawing it again gives the same file.
             object_info: as ComfyUI's /object_info gives it.
-            description: of a blueprint, for the node search.
+            description, aliases: of a blueprint, for the node search; aliases are words artists type.
         """
-        self.name, self.object_info, self.description = name, object_info, description
+        self.name, self.object_info, self.description, self.aliases = name, object_info, description, aliases
         self.nodes: list[dict] = []
         self.links: list[list] = []
         self.groups: list[dict] = []
         self.taken: Node | None = None
         self.given: list[dict] = []
+        self.extra: dict = {"ds": {"scale": 0.6, "offset": [120, 200]}}  # clear of the editor's bars
         self._x = self._y = 0
 
     def stage(self, title: str) -> None:
@@ -118,6 +134,8 @@ class Drawing:
         }
         for name, spec in specs.items():
             self._input(saved, name, spec, inputs.get(name), name in described["input"].get("required", {}))
+        if not bypassed:  # the editor would ask for files that nobody needs yet
+            saved["properties"] |= models_of(saved["widgets_values"])
         rows = max(sum("widget" not in entry for entry in saved["inputs"]), len(saved["outputs"]))
         height = 40 + 20 * rows + 24 * len(saved["widgets_values"])
         height += 70 * sum(spec[1].get("multiline", False) for spec in specs.values())
@@ -145,6 +163,16 @@ class Drawing:
         }
         self._place(saved, height)
 
+    def app(self, inputs: list[tuple[Node, str]], output: Node) -> None:
+        """What the editor's app mode shows: widgets as (node, name), and the node whose pictures are the result."""
+        for node, name in inputs:
+            if name not in inputs_of(self.object_info[node.saved["type"]]):
+                raise ValueError(f"{node.saved['type']} has no input {name}")
+        self.extra["linearData"] = {
+            "inputs": [[node.saved["id"], name] for node, name in inputs],
+            "outputs": [output.saved["id"]],
+        }
+
     def workflow(self) -> dict:
         """The drawing in the form the editor saves."""
         height = max(group["bounding"][3] for group in self.groups)
@@ -159,7 +187,7 @@ class Drawing:
             "links": self.links,
             "groups": self.groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [120, 200]}},  # clear of the editor's bars
+            "extra": self.extra,
             "version": 0.4,
         }
 
@@ -231,6 +259,7 @@ class Drawing:
             "widgets_values": [],
         }
         return inner | {
+            "extra": self.extra | {"BlueprintSearchAliases": list(self.aliases)},
             "last_node_id": 1,
             "last_link_id": 0,
             "nodes": [node],

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from ..models.portrait import CropSettings
 from .demo import BEFORE_AFTER, PERSON_LORA, PROFILE, REPORT, RESULT, STYLE
-from .workflow_drawing import Drawing, Node, origin, with_current_outputs
+from .workflow_drawing import (
+    CHECKPOINT,
+    CHECKPOINT_URL,
+    CLIP_VISION,
+    CLIP_VISION_URL,
+    Drawing,
+    Node,
+    origin,
+    with_current_outputs,
+)
 
 STAGE_1, STAGE_RESULT = "1 Models and pictures", "3 Result"
 PROFILE_FILE, STYLE_FILE = "icportrait_profile.png", "icportrait_style.png"
@@ -26,11 +35,6 @@ TURN = (
 CONSENT = "Use only pictures of people who agreed to it."
 STEADY = 1.0
 """Frames: on a turning photograph with grain landmarks are nearest to the truth, and the picture trembles least."""
-# Where ComfyUI's own templates and OpenAI publish these files.
-CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
-CHECKPOINT_URL = f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"
-CLIP_VISION = "clip-vit-large-patch14.safetensors"
-CLIP_VISION_URL = "https://huggingface.co/openai/clip-vit-large-patch14/resolve/main/model.safetensors"
 NETS_NOTE = (
     "*Load Portrait Nets* wants a matching and an appearance net trained for SD1.5, in `models/icportrait`. None are published yet: "
     "the pack's training page says how to make them."
@@ -108,15 +112,16 @@ def encode_and_sample(drawing: Drawing, profile, style, models: dict) -> tuple[N
     return encoded, drawing.add("ICPortrait_SamplePixels", style_image=style)
 
 
-def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "", title: str = STAGE_RESULT) -> None:
-    """The last stage of the workflows around one Portrait node."""
+def result_stage(drawing: Drawing, portrait: Node, name: str, note: str = "", title: str = STAGE_RESULT) -> Node:
+    """The last stage of the workflows around one Portrait node; returns the node that saves its picture."""
     drawing.stage(title)
-    drawing.add("SaveImage", RESULT, images=portrait["image"], filename_prefix=f"icportrait/{name}")
+    saved = drawing.add("SaveImage", RESULT, images=portrait["image"], filename_prefix=f"icportrait/{name}")
     drawing.add("PreviewAny", REPORT, source=portrait["report"])
     drawing.add("PreviewImage", BEFORE_AFTER, images=portrait["panel"])
     drawing.add("PreviewImage", "Flow: where each part comes from", images=portrait["flow_picture"])
     if note:
         drawing.note("How to read it", note, 220)
+    return saved
 
 
 def portrait(drawing: Drawing) -> None:
@@ -139,13 +144,15 @@ def portrait(drawing: Drawing) -> None:
         "for each stage.",
         300,
     )
-    result_stage(
+    saved = result_stage(
         drawing,
         node,
         "portrait",
         "The report compares the likeness to the profile before and after: after should be higher. The flow picture should be smooth "
         "in the face.",
     )
+    turned = [(node, name) for name in ("seed", "noise_strength", "strength", "detail")]
+    drawing.app([(profile, "image"), (style, "image"), *turned], saved)
 
 
 def portrait_sd15(drawing: Drawing) -> None:
@@ -577,12 +584,14 @@ def photo_portrait(drawing: Drawing) -> None:
         "the style reference (up to 40 degrees apart).",
         260,
     )
-    result_stage(
+    saved = result_stage(
         drawing,
         node,
         "photo_portrait",
         "The report says what painted, warns when the heads are turned too far apart, and compares the likeness before and after.",
     )
+    turned = [(node, name) for name in ("skin_tone", "light", "shape", "expression")]
+    drawing.app([(profile, "image"), (style, "image"), *turned], saved)
 
 
 def photo_refine(drawing: Drawing) -> None:
@@ -821,6 +830,10 @@ DESCRIPTIONS = {
     "IC-Portrait (one face)": "Puts the person of a photo into a picture, with the picture's pose and light: every stage, for one face.",
     "IC-Portrait (group)": "Puts people into a group picture, each onto their face, with the picture's poses and light.",
 }
+ALIASES = {
+    "IC-Portrait (one face)": ("face swap", "portrait", "identity", "same person", "likeness"),
+    "IC-Portrait (group)": ("group photo", "face swap", "several people", "family picture"),
+}
 EXAMPLES: dict[str, Callable[[Drawing], None]] = {
     example.__name__: example
     for example in (
@@ -849,7 +862,7 @@ def draw(name: str, object_info: dict) -> dict:
 
 def draw_blueprint(name: str, object_info: dict) -> dict:
     """One blueprint in the form the editor saves."""
-    drawing = Drawing(name, object_info, DESCRIPTIONS[name])
+    drawing = Drawing(name, object_info, DESCRIPTIONS[name], ALIASES[name])
     BLUEPRINTS[name](drawing)
     return drawing.blueprint()
 

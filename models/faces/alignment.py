@@ -40,6 +40,8 @@ _ARCFACE_112 = {
 _CROP_PER_BOX, _CROP_ABOVE_BOX = 1.5, 0.05
 # Sigma of the blur that a crop fades into beyond the canvas, in crop sides.
 _SOFT = 0.06
+# Crop sides of the canvas (or of the crop, if larger) a crop may cover at most.
+_LARGEST = 64
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,17 @@ def placement_of(
     """Where this face's crop lies on a canvas. Deterministic; the crop may reach outside the canvas.
 
     Raises:
-        UserError: the face is smaller than 4 px, or its landmarks coincide.
+        UserError: the face is smaller than 4 px or far larger than the canvas, or its landmarks coincide.
     """
     centre, side, angle = _frame(face, settings.template)
     if side < 4:
         raise UserError(f"the face is too small to align: its crop would cover {side:.1f} px of the picture")
+    if side > _LARGEST * max(
+        canvas_height, canvas_width, settings.crop_size
+    ):  # resampling would need memory without end
+        raise UserError(
+            f"the face is too large to align: its crop would cover {side:.3g} px of a {canvas_width}x{canvas_height} picture"
+        )
     limit = np.deg2rad(settings.max_rotation)
     angle = float(np.clip(angle, -limit, limit))
     side *= settings.scale

@@ -34,7 +34,7 @@ def parse_indices(text: str, numbers: int | Sequence[int]) -> list[int]:
             continue
         match = re.fullmatch(r"(-?\d+)(?:\s*-\s*(\d+))?", part)
         if not match:
-            raise UserError(f'"{part}" is not a face number; write for example 0,2 or 1-3 or -1 for the last')
+            raise UserError(f'"{part[:40]}" is not a face number; write for example 0,2 or 1-3 or -1 for the last')
         wanted = range(int(match[1]), int(match[2]) + 1) if match[2] else (int(match[1]),)
         for number in wanted:
             if -len(known) <= number < 0:

@@ -75,13 +75,22 @@ def face_outline(face: Face) -> np.ndarray:
 
 
 def face_mask(placement: Placement) -> torch.Tensor:
-    """The face's shape in its crop: float32 `[S, S]`, 1 inside, antialiased edge about a pixel wide."""
-    from scipy.spatial import ConvexHull
+    """The face's shape in its crop: float32 `[S, S]`, 1 inside, antialiased edge about a pixel wide.
+
+    Raises:
+        UserError: the landmarks lie on one line.
+    """
+    from scipy.spatial import ConvexHull, QhullError
 
     size = placement.crop_size
     points = transform(face_outline(placement.face), placement.matrix)
     # Each facet of a convex hull is a half-plane n.x + d <= 0; the distance to the hull's rim from inside is the least of them.
-    facets = torch.from_numpy(ConvexHull(points).equations).to(torch.float32)
+    try:
+        facets = torch.from_numpy(ConvexHull(points).equations).to(torch.float32)
+    except QhullError as error:
+        raise UserError(
+            "the face's landmarks lie on one line and enclose nothing: give other landmarks, a box instead, or a face mask"
+        ) from error
     y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
     inside = torch.full((size, size), float("inf"))
     for normal_x, normal_y, offset in facets:

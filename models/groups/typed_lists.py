@@ -26,17 +26,17 @@ def parse_pairs(text: str, faces: Sequence[int], names: Sequence[str]) -> dict[i
     for part in parts:
         match = re.fullmatch(r"(\d+)\s*[:=]\s*(.*)", part)
         if not match:
-            raise UserError(f'"{part}" is not a pair; write face:person, for example 0:1, 2:0')
+            raise UserError(f'"{part[:40]}" is not a pair; write face:person, for example 0:1, 2:0')
         face, name = int(match[1]), match[2]
         person = int(name) if re.fullmatch(r"\d+", name) else numbers.get(name.lower())
         if person is None:
-            raise UserError(f'"{part}" names {name!r}, the profiles are: {", ".join(names)}')
+            raise UserError(f'"{part[:40]}" names {name[:40]!r}, the profiles are: {", ".join(names)}')
         if face not in faces:
             known = ", ".join(map(str, sorted(set(faces)))) or "none"
-            raise UserError(f'"{part}" names face {face}, the faces are: {known}')
+            raise UserError(f'"{part[:40]}" names face {face}, the faces are: {known}')
         if person >= len(names):
             known = ", ".join(f"{number} {name}" for number, name in enumerate(names))
-            raise UserError(f'"{part}" names person {person}, there are {len(names)}: {known}')
+            raise UserError(f'"{part[:40]}" names person {person}, there are {len(names)}: {known}')
         if face in wanted:
             raise UserError(f"face {face} is named twice")
         wanted[face] = person

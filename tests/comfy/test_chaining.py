@@ -7,6 +7,9 @@ have to know of all this is in docs/chaining.md.
 import pytest
 import torch
 
+from icportrait.nodes.apply import Apply
+from icportrait.tools.workflow_api import usual_widgets
+
 SIZE = 128
 STEPS = {"steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal"}
 
@@ -50,19 +53,12 @@ def run(comfy):
 
 def graph(**changes) -> dict:
     """{name: (node, inputs)}: a patched MODEL in a stock KSampler. `changes` add or replace nodes."""
-    applied = {
+    applied = usual_widgets({"input": Apply.INPUT_TYPES()}) | {
         "model": ["bundle", 0],
         "nets": ["bundle", 3],
         "profile": ["encoded", 0],
         "sampled_image": ["sampled", 0],
         "style_latent": ["latent", 0],
-        "strength": 1.0,
-        "start_percent": 0.0,
-        "end_percent": 1.0,
-        "alpha": -1.0,
-        "beta": -1.0,
-        "flow_mode": "once",
-        "flow_timestep": 100,
         "flow_method": "window",
         "seed": 1,
     }

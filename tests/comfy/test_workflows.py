@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from icportrait.tools import demo, workflow_api, workflow_examples
+from icportrait.tools import demo, workflow_api, workflow_drawing, workflow_examples
 from icportrait.tools.comfy_server import PACK, WorkflowError
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
@@ -65,6 +65,30 @@ def test_the_editor_can_say_where_each_node_comes_from(path):
         assert f'name = "{found["cnr_id"]}"\nversion = "{found["ver"]}"' in project or not ours
     for graph in saved.get("definitions", {}).get("subgraphs", []):
         assert graph["description"] and graph["category"] == "IC-Portrait"
+        assert len(saved["extra"]["BlueprintSearchAliases"]) >= 2
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_the_editor_can_say_where_published_files_come_from(path):
+    """Only of nodes that are on: the editor asks for the files when it opens the workflow."""
+    for node in load(path)["nodes"]:
+        named = {value for value in node.get("widgets_values", []) if value in workflow_drawing.MODEL_FILES}
+        found = node["properties"].get("models", [])
+        assert {entry["name"] for entry in found} == (named if node["mode"] == 0 else set()), node["type"]
+        assert all(entry["url"].startswith("https://") and entry["directory"] for entry in found)
+
+
+@pytest.mark.parametrize("name", ["photo_portrait", "portrait"])
+def test_app_mode_shows_widgets_that_exist_and_the_result(name):
+    saved = load(PACK / "workflows" / f"{name}.json")
+    nodes = {node["id"]: node for node in saved["nodes"]}
+    shown = saved["extra"]["linearData"]
+    assert [nodes[number]["type"] for number in shown["outputs"]] == ["SaveImage"]
+    assert [nodes[number]["title"] for number, _ in shown["inputs"][:2]] == [
+        workflow_examples.PROFILE,
+        workflow_examples.STYLE,
+    ]
+    assert all(nodes[number]["mode"] == 0 for number, _ in shown["inputs"])
 
 
 @pytest.mark.parametrize("name", workflow_examples.EXAMPLES)

@@ -1,5 +1,6 @@
 """The short version of the campaign, and its oracles: a fault planted into the product is found, of each kind."""
 
+import os
 import sys
 import time
 
@@ -7,9 +8,17 @@ import pytest
 
 from icportrait.tools.campaign import campaign, inputs, kills
 
-FEW = {"nodes": 60, "net files": 40, "picture folders": 60, "shards": 40, "command line": 40, "face finder": 12}
+FEW = {
+    "nodes": 60,
+    "net files": 40,
+    "picture folders": 60,
+    "shards": 40,
+    "command line": 40,
+    "face finder": 12,
+    "server": 20,
+}
 # How many cases a planted fault has to show itself in.
-UNTIL_FOUND = {**dict.fromkeys(FEW, 60), "command line": 120}
+UNTIL_FOUND = {**dict.fromkeys(FEW, 60), "command line": 120, "server": 20}
 
 
 @pytest.mark.parametrize("kind", FEW)
@@ -75,6 +84,20 @@ def test_a_killed_writer_loses_nothing_and_a_planted_one_is_caught(kind, tmp_pat
 def test_a_full_disk_loses_nothing_and_a_planted_loss_is_caught(tmp_path):
     assert kills.full_disk(1, tmp_path / "good") == []
     assert kills.full_disk(1, tmp_path / "bad", planted=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")
+def test_a_read_only_folder_loses_nothing_and_a_planted_write_is_caught(tmp_path):
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+    if os.getuid() == 0:  # others cannot write there whatever the product does
+        assert kills.read_only(1, tmp_path / "bad" / "folder", planted=True)
+    assert kills.read_only(1, tmp_path / "good" / "folder") == []
+
+
+def test_two_writers_of_one_file_lose_nothing_and_planted_ones_are_caught(tmp_path):
+    assert kills.two_writers(0, tmp_path / "good") == []
+    assert any(kills.two_writers(number, tmp_path / "bad", planted=True) for number in range(4))
 
 
 def test_the_summary_counts_every_part():

@@ -23,6 +23,8 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     tiny_training.write_shard(folder / "a.tar", styles=True)
     tiny_training.face_shard(folder / "b.tar")
+    (folder / "small").mkdir()
+    tiny_training.write_shard(folder / "small" / "a.tar", size=32)
     return folder
 
 
@@ -120,11 +122,18 @@ TRAIN = "train matching --run RUN --data DATA"
         ("train matching --preset sd15 --run RUN --data DATA --base FILE", "The sd15 preset needs --base"),
         ("data heads --out OUT --groups 0", "--groups must be at least 1; 0 was given."),
         ("data heads --out OUT --identities 0", "--identities must be at least 1; 0 was given."),
-        ("data heads --out OUT --size 63", "--size must be a multiple of 8; 63 was given."),
+        ("data heads --out OUT --size 63", "--size must be a multiple of 64 from 64 to 4096 px; 63 was given."),
+        ("data heads --out OUT --size 8", "--size must be a multiple of 64 from 64 to 4096 px; 8 was given."),
+        ("data heads --out OUT --size 128000", "--size must be a multiple of 64 from 64 to 4096 px; 128000 was given."),
+        ("train autoencoder --run RUN --data DATA --size 32", "--size must be a multiple of 64 from"),
+        ("train autoencoder --run RUN --data SMALL", "are 32 px: training needs a multiple of 64"),
+        ("data views --out OUT --portraits EMPTY --size 72", "--size must be a multiple of 64 from"),
+        ("evaluate --data DATA --out OUT --size 100", "--size must be a multiple of 64 from"),
+        ("measure faces --crop-size 8", "--crop-size must be a multiple of 64 from"),
         (f"{TRAIN} --batch 0", "--batch must be at least 1; 0 was given."),
         (f"{TRAIN} --steps 0", "--steps must be at least 1; 0 was given."),
-        (f"{TRAIN} --size -64", "--size must be at least 8; -64 was given."),
-        (f"{TRAIN} --size 63", "--size must be a multiple of 8; 63 was given."),
+        (f"{TRAIN} --size -64", "--size must be a multiple of 64 from 64 to 4096 px; -64 was given."),
+        (f"{TRAIN} --size 63", "--size must be a multiple of 64 from 64 to 4096 px; 63 was given."),
         (f"{TRAIN} --schedule zigzag", "Unknown schedule 'zigzag'; choose constant or cosine."),
         (f"{TRAIN} --min-timestep 900", "--min-timestep must lie below --max-timestep"),
         (f"{TRAIN} --init GONE", "--init: there is no file GONE."),
@@ -132,7 +141,7 @@ TRAIN = "train matching --run RUN --data DATA"
         ("train base --run RUN --data GONE", "--data: there is no folder GONE."),
         ("train base --run RUN --data EMPTY", "No .tar shards in EMPTY"),
         ("train appearance --preset sd15 --run RUN --data DATA", "The sd15 preset needs --base"),
-        ("data heads --out OUT --size -64", "--size must be at least 1; -64 was given."),
+        ("data heads --out OUT --size -64", "--size must be a multiple of 64 from 64 to 4096 px; -64 was given."),
         ("data folder GONE --out OUT", "PICTURES: there is no folder GONE."),
         ("data folder EMPTY --out OUT --size 100", "--size must be a multiple of 64"),
         ("data sheet GONE --out OUT", "SHARDS: there is no file GONE."),
@@ -149,7 +158,10 @@ TRAIN = "train matching --run RUN --data DATA"
     ],
 )
 def test_what_people_can_mend_is_one_sentence(command, sentence, data, tmp_path, capsys):
-    places = {name: str(tmp_path / name.lower()) for name in ("RUN", "OUT", "GONE", "EMPTY")} | {"DATA": str(data)}
+    places = {name: str(tmp_path / name.lower()) for name in ("RUN", "OUT", "GONE", "EMPTY")} | {
+        "DATA": str(data),
+        "SMALL": str(data / "small"),
+    }
     (tmp_path / "empty").mkdir()
     places["FILE"] = str(tmp_path / "file.safetensors")
     (tmp_path / "file.safetensors").write_bytes(b"nothing")

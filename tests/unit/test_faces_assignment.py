@@ -154,6 +154,16 @@ class TestOrderAndPairs:
         with pytest.raises(ValueError, match=sentence):
             parse_pairs(text, range(3), ("Anna", "Ben"))
 
+    @pytest.mark.parametrize(
+        "read",
+        [lambda text: parse_pairs(text, range(3), ("Anna",)), lambda text: selection.parse_indices(text, 3)],
+    )
+    @pytest.mark.parametrize("text", ["x" * 5000, "0:" + "x" * 5000])
+    def test_an_endless_text_is_not_repeated_whole(self, read, text):
+        with pytest.raises(ValueError) as error:
+            read(text)
+        assert len(str(error.value)) < 300
+
 
 class TestPhotograph:
     @staticmethod

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from painters import painter_of, to_profile
 
+from icportrait.models.errors import UserError
 from icportrait.models.faces import detection
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
 from icportrait.models.faces.ordering import order_faces
@@ -113,6 +114,19 @@ class TestSizes:
         canvas = torch.rand(1, 1, 1, 3)
         result = painted(canvas)
         assert torch.equal(result.image, canvas) and result.status == "frame 0: no face, passed through unchanged"
+
+    @pytest.mark.parametrize("layout,count", [("mediapipe", 478), ("mediapipe", 468)])
+    def test_landmarks_on_one_line_are_one_sentence(self, layout, count):
+        along = np.linspace(20, 70, count)
+        line = tuple(map(tuple, np.stack([along, along / 2 + 10], axis=1).tolist()))
+        face = Face((10, 10, 80, 80), landmarks=line, layout=layout, backend="FACE_LANDMARKS")
+        placement = placement_of(face, 90, 90, AlignmentSettings(crop_size=64))
+        with pytest.raises(UserError, match="lie on one line"):
+            stitch(torch.rand(3, 90, 90), torch.rand(3, 64, 64), placement)
+
+    def test_a_face_of_a_million_pixels_is_one_sentence(self):
+        with pytest.raises(UserError, match="too large to align"):
+            placement_of(Face((-1e6, -1e6, 1e6, 1e6)), 90, 90, AlignmentSettings(crop_size=64))
 
     def test_one_pixel_with_a_box_on_it_is_one_sentence(self):
         with pytest.raises(ValueError, match="too small to align"):

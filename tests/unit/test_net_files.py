@@ -194,6 +194,20 @@ class TestAtomicWrite:
         net_files.save_tensors(path, {"a": torch.ones(1)}, {})
         assert set(files(path.parent)) == {alive.name, elsewhere.name, path.name}
 
+    def test_what_the_library_itself_leaves_when_killed_is_removed_too(self, path, monkeypatch):
+        """safetensors writes a file of its own name beside the one it is asked for."""
+        left = []
+
+        def killed(tensors, temporary, metadata):
+            left.append(temporary.with_name(".tmpAbCdEf"))
+            left[0].touch()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(net_files, "save_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            net_files.save_tensors(path, {"a": torch.zeros(1)}, {})
+        assert left[0].parent != path.parent and files(path.parent) == [path.name]
+
     def test_metadata_that_are_no_json_fail_before_anything_is_written(self, path):
         before = path.read_bytes()
         with pytest.raises(TypeError):

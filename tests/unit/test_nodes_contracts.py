@@ -7,6 +7,8 @@ import pytest
 from comfy_api.latest import io
 
 import icportrait.nodes
+from icportrait.models.errors import UserError
+from icportrait.nodes import common
 
 NODES = icportrait.nodes.NODES
 EXPECTED = {
@@ -164,3 +166,44 @@ def test_the_search_knows_artists_words_where_it_can(node, monkeypatch):
     monkeypatch.setattr(io, "Schema", Newer)
     aliases = node.define_schema().search_aliases
     assert len(aliases) >= 2 and all(word == word.lower() for word in aliases)
+
+
+@each_node
+def test_an_empty_wire_is_one_sentence(node):
+    """A checkpoint without a VAE gives None where a VAE should be."""
+    schema = node.GET_SCHEMA()
+    wires = {entry.id: None for entry in schema.inputs if not isinstance(entry, io.WidgetInput) and not entry.optional}
+    if wires:
+        with pytest.raises(ValueError, match=f"^{schema.display_name}: "):
+            node.execute(**wires_and_usual_widgets(schema, wires))
+
+
+@each_node
+@pytest.mark.parametrize("name", ["model", "vae", "clip_vision"])
+def test_a_number_in_the_place_of_a_model_is_one_sentence(node, name):
+    schema = node.GET_SCHEMA()
+    if name not in [entry.id for entry in schema.inputs]:
+        return
+    wires = {entry.id: None for entry in schema.inputs if not isinstance(entry, io.WidgetInput)}
+    wires = {key: 7 if key == name else object() for key in wires}
+    with pytest.raises(ValueError, match=f"^{schema.display_name}: {name} must be connected; a int came"):
+        node.execute(**wires_and_usual_widgets(schema, wires))
+
+
+@each_node
+def test_nothing_in_the_place_of_an_optional_widget_is_one_sentence_or_its_default(node):
+    schema, parameters = node.GET_SCHEMA(), inspect.signature(node.execute).parameters
+    for entry in schema.inputs:
+        if isinstance(entry, io.WidgetInput) and entry.optional and parameters[entry.id].default is not None:
+            values = wires_and_usual_widgets(schema, {}) | {entry.id: None}
+            with pytest.raises(UserError, match=f"^{entry.id} must be "):
+                common.check_widgets(node, values)
+
+
+def wires_and_usual_widgets(schema, wires: dict) -> dict:
+    widgets = {}
+    for entry in schema.inputs:
+        if isinstance(entry, io.WidgetInput):
+            value = getattr(entry, "default", None)
+            widgets[entry.id] = entry.options[0] if value is None and isinstance(entry, io.Combo.Input) else value
+    return {name: [value] for name, value in (wires | widgets).items()} if schema.is_input_list else wires | widgets

@@ -8,6 +8,7 @@ from tiny_models import picture, portrait_setup, sample, write_bundle, write_net
 from icportrait.models.method.correspondence import warp
 from icportrait.models.nets import bundle
 from icportrait.nodes import apply, conditioning, loaders, matching, sampling
+from icportrait.tools.workflow_api import usual_widgets
 
 
 @pytest.fixture
@@ -189,22 +190,13 @@ class TestEstimateFlow:
 
 class TestApply:
     def apply(self, setup, **changes):
-        return {
-            "model": setup.model,
-            "nets": setup.nets,
-            "profile": setup.profile,
-            "sampled_image": setup.sampled,
-            "strength": 1.0,
-            "start_percent": 0.0,
-            "end_percent": 1.0,
-            "alpha": -1.0,
-            "beta": -1.0,
-            "flow_mode": "once",
-            "flow_timestep": 100,
-            "flow_method": "window",
-            "seed": 0,
-            "flow": setup.flow,
-        } | changes
+        wires = {"model": setup.model, "nets": setup.nets, "profile": setup.profile, "sampled_image": setup.sampled}
+        return (
+            usual_widgets({"input": apply.Apply.INPUT_TYPES()})
+            | wires
+            | {"flow": setup.flow, "flow_method": "window"}
+            | changes
+        )
 
     def result(self, setup, **changes):
         (model,) = run(apply.Apply, **self.apply(setup, **changes))

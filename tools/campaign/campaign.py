@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import selectors
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,20 +16,23 @@ from pathlib import Path
 
 from ...models.writing import replacing
 from ...run import cache_folder
+from ...training.core.comfy_runtime import start_comfy
 from ..comfy_server import PACK
 from . import kills, long_use
 
 FIGURES = PACK / "docs" / "measurements" / "reliability.json"
-KINDS = ("nodes", "net files", "picture folders", "shards", "command line", "face finder")
+KINDS = ("nodes", "net files", "picture folders", "shards", "command line", "face finder", "server")
 """Of `inputs.KINDS`, which this process does not import."""
-CHUNK = 250
+CHUNK = 500
 PATIENCE = 120
 """Seconds after which one input hangs."""
 START = 300
 COUNTS = ("inputs", "tracebacks", "silent", "hangs", "crashes")
+RUNS, SHORT_RUNS = 300, 12
+"""In one server; with the options that say how memory is used."""
 WRITERS = ("saving", "data", "set-up")
 STAGES = ("autoencoder", "base")
-SHARES = {"inputs": 0.55, "kills": 0.25, "runs": 0.2}
+SHARES = {"inputs": 0.36, "kills": 0.37, "runs": 0.27}
 
 
 class Worker:
@@ -40,7 +47,12 @@ class Worker:
         if self.process is None:
             line = [sys.executable, "-m", "icportrait.tools.campaign.worker", self.kind, *["plant"] * self.planted]
             self.process = subprocess.Popen(
-                line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                line,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,  # so that a server of its own ends with it
             )
             if (said := self._line(START)) != "ready":
                 self.stop()
@@ -63,6 +75,9 @@ class Worker:
     def stop(self) -> None:
         """End the process."""
         if self.process is not None:
+            if hasattr(os, "killpg"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()
             self.process = None
@@ -95,7 +110,9 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
         fresh: begin anew instead of where the last one ended.
     """
     place = cache_folder() / "campaign" / "state.json"
-    state = _state(place, fresh)
+    if fresh:
+        shutil.rmtree(place.parent, ignore_errors=True)
+    state = _state(place)
     begun = time.monotonic()
     until = {}
     passed = 0.0
@@ -113,13 +130,18 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
         state["next"][kind] += try_inputs(kind, numbers, state["kinds"][kind], state["findings"], end=until["inputs"])
         save()
         print(f"{kind}: {state['kinds'][kind]}", flush=True)
+    start_comfy(cpu=True)
     while time.monotonic() < until["kills"]:
         _kill(state)
         save()
-    options = long_use.OPTIONS[len(state["uses"]) % len(long_use.OPTIONS)]
-    with tempfile.TemporaryDirectory(prefix="icportrait-campaign-") as base:
-        left = max(60.0, until["runs"] - time.monotonic())
-        state["uses"].append(long_use.use(Path(base), 300, left, options))
+    for options in long_use.offered_options():  # most of the time for the first: growth shows late
+        with tempfile.TemporaryDirectory(prefix="icportrait-campaign-") as base:
+            left = max(60.0, until["runs"] - time.monotonic())
+            runs, seconds = (
+                (SHORT_RUNS, left) if options else (RUNS, max(60.0, left - 45 * len(long_use.offered_options())))
+            )
+            state["uses"].append(long_use.use(Path(base), runs, seconds, options))
+        save()
     state["seconds"] += round(time.monotonic() - begun)
     save()
     figures = summary(state)
@@ -129,13 +151,15 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
 
 
 def _kill(state: dict) -> None:
-    """One kill of each kind of writer, a full disk, and a training."""
+    """One kill of each kind of writer, two writers of one file, a full disk, a read-only folder, and a training."""
     number, counts = state["next"]["kills"], state["kills"]
     state["next"]["kills"] += 1
     with tempfile.TemporaryDirectory(prefix="icportrait-campaign-") as work:
         for kind in WRITERS:
             _count(state, kind, number, kills.killed_writer(kind, number, Path(work) / kind))
         _count(state, "full disk", number, kills.full_disk(number, Path(work) / "full"), kills_made=0)
+        _count(state, "read-only folder", number, kills.read_only(number, Path(work) / "read-only"), kills_made=0)
+        _count(state, "two writers", number, kills.two_writers(number, Path(work) / "two"), kills_made=2)
     stage = STAGES[number % len(STAGES)]
     work = cache_folder() / "campaign" / "training"
     made, problems, same = kills.killed_training(stage, number, work)
@@ -151,8 +175,8 @@ def _count(state: dict, kind: str, number: int, problems: list[str], kills_made:
     state["findings"] += [f"{kind} {number}: {problem}" for problem in problems]
 
 
-def _state(place: Path, fresh: bool) -> dict:
-    if place.is_file() and not fresh:
+def _state(place: Path) -> dict:
+    if place.is_file():
         return json.loads(place.read_text("utf-8"))
     return {
         "next": dict.fromkeys([*KINDS, "kills"], 0),

@@ -42,6 +42,7 @@ from ...training import cli
 from ...training.data import shards
 from ...training.data.folders.pictures import pictures_of
 from ...training.data.samples import SampleSet
+from . import served
 
 SIDE = 128
 
@@ -419,7 +420,7 @@ def training_shards(rng: random.Random) -> Case:
     member, must = rng.choice([name for name in one if name != "__key__"]), True
     if member == "meta.json":
         meta = json.loads(one[member])
-        meta[rng.choice(["format_version", "identity", "scene"])] = rng.choice([None, 99, "x", [], {"target": 3}])
+        meta[rng.choice(["format_version", "identity", "scene"])] = rng.choice([None, 99, "x", [], {"profile": 3}])
         one[member] = rng.choice([json.dumps(meta).encode(), b"null", b"[]", b"{", b"\xff"])
     elif rng.random() < 0.3:
         del one[member]
@@ -464,7 +465,9 @@ def commands(rng: random.Random) -> Case:
     for word in rng.choice(_COMMANDS).split():
         first, slash, rest = word.partition("/")
         word = str(folder / places[first]) + slash + rest if first in places else word
-        words.append(number if word == "NUMBER" else str(rng.choice([0, -64, "x"])) if word == "SIZE" else word)
+        words.append(
+            number if word == "NUMBER" else str(rng.choice([0, -64, 8, 63, 72, 10**6, "x"])) if word == "SIZE" else word
+        )
 
     def run():
         said = io.StringIO()
@@ -492,6 +495,16 @@ def commands(rng: random.Random) -> Case:
 # ------------------------------------------------------------------------------------------------ face finder
 
 
+def _strange_points(rng: random.Random, count: int, far: float) -> tuple[tuple[float, float], ...]:
+    """Landmarks on a line, in two places, in one, or anywhere."""
+    ends = [(rng.uniform(-far, far), rng.uniform(-far, far)) for _ in range(2)]
+    along = rng.choice([lambda i: i / count, lambda i: round(i / count), lambda i: 0])
+    if rng.random() < 0.3:
+        return tuple((rng.uniform(-far, far), rng.uniform(-far, far)) for _ in range(count))
+    (x0, y0), (x1, y1) = ends
+    return tuple((x0 + along(i) * (x1 - x0), y0 + along(i) * (y1 - y0)) for i in range(count))
+
+
 def faces(rng: random.Random) -> Case:
     """A picture of strange size and content for the face finder, or faces of strange places for what comes after it."""
     height, width = (rng.choice([1, 2, 3, 7, 33, 64, 150, 300]) for _ in range(2))
@@ -506,7 +519,9 @@ def faces(rng: random.Random) -> Case:
     if rng.random() < 0.5:
         far = rng.choice([1e-3, 1.0, 50.0, 1e4, 1e9])
         box = tuple(rng.uniform(-far, far) for _ in range(2))
-        face = Face(box=(*box, box[0] + rng.choice([0.0, 1e-6, 3.0, far]), box[1] + rng.choice([0.0, 1e-6, 3.0, far])))
+        box = (*box, box[0] + rng.choice([0.0, 1e-6, 3.0, far]), box[1] + rng.choice([0.0, 1e-6, 3.0, far]))
+        layout = rng.choice(["none", "mediapipe", "ibug_68"])
+        face = Face(box, _strange_points(rng, {"none": 0, "mediapipe": 478, "ibug_68": 68}[layout], far), layout)
         found = Faces(height, width, ((face,),))
         size = rng.choice([64, 128])
 
@@ -526,7 +541,7 @@ def faces(rng: random.Random) -> Case:
             except ValueError as error:
                 raise UserError(str(error)) from error
 
-        return Case(f"a face at {face.box} of {width}x{height}", refused, judge=whole)
+        return Case(f"a face ({layout}) at {face.box} of {width}x{height}", refused, judge=whole)
 
     def judge(result) -> str:
         for face in (face for frame in result.frames for face in frame):
@@ -541,6 +556,12 @@ def faces(rng: random.Random) -> Case:
     return Case(f"{width}x{height} of strange pixels", lambda: find_faces(picture, settings), judge=judge)
 
 
+def through_server(rng: random.Random) -> Case:
+    """A prompt with one value or link spoiled, queued in a real ComfyUI."""
+    text, prompt, must_refuse = served.spoiled(rng)
+    return Case(text, lambda: served.run(prompt), must_refuse)
+
+
 KINDS: dict[str, Callable[[random.Random], Case]] = {
     "nodes": nodes,
     "net files": net_files,
@@ -548,6 +569,7 @@ KINDS: dict[str, Callable[[random.Random], Case]] = {
     "shards": training_shards,
     "command line": commands,
     "face finder": faces,
+    "server": through_server,
 }
 
 
@@ -593,5 +615,7 @@ def plant(kind: str, set_attribute: Callable[[object, str, object], None]) -> No
             ], looks
 
         set_attribute(detection.finder, "find", far)
+    elif kind == "server":
+        set_attribute(served, "PLANTED", True)
     else:
         raise ValueError(kind)

@@ -1,4 +1,4 @@
-"""Writers and trainings ended by SIGKILL at random times, and a disk that is full: nothing finished may be lost.
+"""Writers and trainings ended by SIGKILL at random times, two writers of one file, a full disk, a read-only folder: nothing may be lost.
 
 Run as a program, this file is the process that is killed: `python -m icportrait.tools.campaign.kills KIND FOLDER NUMBER`.
 """
@@ -145,6 +145,65 @@ def full_disk(number: int, folder: Path, planted: bool = False) -> list[str]:
     return problems
 
 
+def two_writers(number: int, folder: Path, planted: bool = False) -> list[str]:
+    """Two processes save the same file again and again, then both are killed. Returns what was lost or left behind."""
+    rng = random.Random(f"two writers {number}")
+    folder.mkdir(parents=True, exist_ok=True)
+    processes = [_start("saving", folder, planted) for _ in range(2)]
+    problems = []
+    try:
+        for process in processes:
+            if (said := process.stdout.readline().strip()) != "ready":
+                problems.append(f"a writer did not start: {said}")
+        time.sleep(rng.uniform(0.2, 1.0))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(PATIENCE)
+    return problems + _lost("saving", folder)
+
+
+def read_only(number: int, folder: Path, planted: bool = False) -> list[str]:
+    """Save into a folder that may not be written to. Returns what was lost."""
+    import torch
+
+    from ...models.nets.files import read_tensors, save_tensors
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / "net.safetensors", {"a": torch.full((3,), float(number))}, {})
+    folder.chmod(0o555)
+    try:
+        process = _start("read-only", folder, planted)
+        said = process.communicate(timeout=PATIENCE)[0]
+    finally:
+        folder.chmod(0o755)
+    problems = [] if process.returncode == 0 else [f"read-only ended with {process.returncode}: {said[-300:]}"]
+    if not (read_tensors(folder / "net.safetensors")[0]["a"] == number).all():
+        problems.append("the old file is another")
+    return problems + [f"{left.name} was left" for left in folder.iterdir() if left.name != "net.safetensors"]
+
+
+def _save_where_nothing_may_be_written(folder: Path, planted: bool) -> None:
+    import os
+
+    import torch
+
+    from ...models.nets.files import save_tensors
+
+    save = folder.parent / "first.safetensors"
+    save_tensors(save, {"a": torch.zeros(1)}, {})  # everything is imported
+    save.unlink()
+    folder.parent.chmod(0o755)  # a temporary folder is its maker's alone
+    if not planted and hasattr(os, "setuid") and os.getuid() == 0:
+        os.setuid(65534)  # root may write everywhere
+    try:
+        save_tensors(folder / "net.safetensors", {"a": torch.zeros(10)}, {})
+    except OSError as error:
+        if "Permission denied" in str(error):
+            return
+    sys.exit("it was written")
+
+
 def _save_on_a_full_disk(folder: Path, planted: bool) -> None:
     import resource
     import signal
@@ -227,6 +286,8 @@ def killed_training(stage: str, number: int, work: Path, planted: bool = False) 
     own, wanted = (read_tensors(folder / stage / "checkpoint.safetensors")[0] for folder in (run, alone))
     same = own.keys() == wanted.keys() and all(torch.equal(own[name], wanted[name]) for name in own)
     left = [f"{path.name} stays for ever" for path in (run / stage).iterdir() if path.suffix == ".part"]
+    if same and not left:
+        shutil.rmtree(run)
     return kills, left, same
 
 
@@ -253,6 +314,8 @@ def main() -> None:
     kind, folder, planted = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "plant"
     if kind == "full":
         _save_on_a_full_disk(folder, planted)
+    elif kind == "read-only":
+        _save_where_nothing_may_be_written(folder, planted)
     else:
         write_without_end(kind, folder, planted)
 

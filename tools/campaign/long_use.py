@@ -9,15 +9,22 @@ from pathlib import Path
 
 import psutil
 
-from ..comfy_server import ComfyServer, WorkflowError
+from ..comfy_server import ComfyServer, WorkflowError, accelerator_found
 from ..demo import copy_samples
 
-OPTIONS = ((), ("--lowvram",), ("--novram",), ("--force-fp16",))
+OPTIONS = ((), ("--force-fp16",))
+GPU_OPTIONS = (("--lowvram",), ("--novram",))
+"""ComfyUI refuses them together with `--cpu`."""
 WARM = 8
 """Runs before memory is looked at: the first ones load models and fill caches."""
 SETTLED = 30
 """Runs after them that it takes to tell growth from what one run happens to need."""
 LEAK = "leaking_pack"
+
+
+def offered_options() -> tuple[tuple[str, ...], ...]:
+    """Those that this machine's ComfyUI takes."""
+    return OPTIONS + (GPU_OPTIONS if accelerator_found() else ())
 
 
 def portrait(number: int, broken: bool) -> dict:
@@ -92,7 +99,7 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
         _plant(base)
     rng, counts = random.Random(str(options)), {"runs": 0, "cancelled": 0, "failed": 0, "tracebacks": 0, "hangs": 0}
     sizes, end = [], time.monotonic() + seconds
-    with ComfyServer(base, cpu=True, options=options) as server:
+    with ComfyServer(base, cpu=options not in GPU_OPTIONS, options=options) as server:
         process = psutil.Process(server.process.pid)
         before = _plain_picture(server)
         while counts["runs"] < runs and (time.monotonic() < end or counts["runs"] < WARM + 2):
@@ -106,7 +113,7 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
                 if cancel:
                     time.sleep(rng.uniform(0.0, 1.5))
                     server.interrupt()
-                status = _finished(server, prompt_id)
+                status = finished(server, prompt_id)
             except WorkflowError as error:
                 counts["tracebacks"] += 1
                 print(f"run {number}: {error}", flush=True)
@@ -135,7 +142,7 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
     }
 
 
-def _finished(server: ComfyServer, prompt_id: str, patience: float = 180) -> dict | None:
+def finished(server: ComfyServer, prompt_id: str, patience: float = 180) -> dict | None:
     """The run's status; None where it does not end."""
     end = time.monotonic() + patience
     while time.monotonic() < end:

@@ -6,13 +6,12 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ...models.errors import UserError
-from ..core.checks import at_least
+from ..core.checks import at_least, picture_sides
 from ..core.paths import InputFile, InputFolder
 from ..data.contact_sheet import contact_sheet
 from ..data.folders.faces import FilterSettings
 from ..data.folders.write import PairSettings, report_text, write_folders
 from ..data.heads.generate import generate_shards
-from ..data.samples import CELL
 from ..data.shards import validate_shards
 from ..data.views import IDENTITIES, PaintSettings, ViewSettings, descriptions, paint_portraits, write_views
 from .parsing import parse_choice
@@ -47,17 +46,16 @@ class Heads(Workers):
     scenes: int = 4
     """Scenes (camera, light, expression) a group."""
     size: int = 256
-    """Picture side in pixels."""
+    """Picture side in pixels, a multiple of 64."""
     seed: int = 0
     """Decides every person and scene."""
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(1, groups=self.groups, identities=self.identities, size=self.size)
+        at_least(1, groups=self.groups, identities=self.identities)
+        picture_sides(size=self.size)
         at_least(0, first_group=self.first_group, seed=self.seed)
         at_least(2, scenes=self.scenes)
-        if self.size % CELL:
-            raise UserError(f"--size must be a multiple of {CELL}; {self.size} was given.")
 
     def run(self) -> int:
         generate_shards(

@@ -15,10 +15,11 @@ import tyro
 from accelerate import PartialState
 
 from ...models.errors import UserError
-from ..core.checks import at_least
+from ...models.method.encoding import GRID
+from ..core.checks import at_least, picture_sides
 from ..core.paths import InputFile, InputFolder
 from ..core.settings import LoopSettings
-from ..data.samples import CELL, SampleSet
+from ..data.samples import SampleSet
 from ..stages.appearance import train_appearance
 from ..stages.autoencoder import train_autoencoder
 from ..stages.base import train_base
@@ -57,7 +58,7 @@ class Training:
     limit: int | None = None
     """Use only the first so many samples."""
     size: int | None = None
-    """Train on pictures of this side only, in pixels, a multiple of 8; default: the preset's phases."""
+    """Train on pictures of this side only, in pixels, a multiple of 64; default: the preset's phases."""
     threads: int = 0
     """CPU threads; 0 = torch's choice."""
     loop: LoopSettings
@@ -65,9 +66,7 @@ class Training:
     def __post_init__(self):
         at_least(0, threads=self.threads)
         at_least(1, limit=self.limit)
-        at_least(CELL, size=self.size)
-        if self.size is not None and self.size % CELL:
-            raise UserError(f"--size must be a multiple of {CELL}; {self.size} was given.")
+        picture_sides(size=self.size)
 
     def start(self) -> int:
         """Train all phases; returns the exit code."""
@@ -244,8 +243,17 @@ STAGES = {kind.stage: kind for kind in (Autoencoder, BaseStage, Recogniser, Lift
 
 
 def load(run: Path, shards: list[Path], size: int | None, limit: int | None, name: str = "samples") -> SampleSet:
-    """The samples of some shards, decoded in the run's folder, and a line about them."""
+    """The samples of some shards, decoded in the run's folder, and a line about them.
+
+    Raises:
+        UserError: their pictures have a side the nets cannot take.
+    """
     samples = stored_samples(run, shards, size, limit, name)
+    side = next(iter(samples.pictures.values())).shape[0]
+    if side % GRID:
+        raise UserError(
+            f"The pictures of {shards[0].parent} are {side} px: training needs a multiple of {GRID}, see --size."
+        )
     people = len({sample.identity for sample in samples.samples})
     print(
         f"{len(samples)} samples, {len(samples.pictures)} pictures of {size or 'full'} px, {people} identities",

@@ -25,7 +25,7 @@ from ...models.views.photograph import lift_photograph
 from ...models.views.relight import light_on, relight
 from ...models.views.render import Lifted, View, read, render
 from ...models.views.volume import Volume, lift_volume, render_with_volume
-from ..core.checks import at_least
+from ..core.checks import at_least, picture_sides
 from ..core.comfy_runtime import start_comfy
 from .folders.pictures import PICTURES
 from .photographs import read_picture
@@ -56,9 +56,7 @@ class ViewSettings:
 
     def __post_init__(self):
         at_least(1, pairs=self.pairs)
-        at_least(64, size=self.size)
-        if self.size % 64:
-            raise UserError(f"--size must be a multiple of 64; {self.size} was given.")
+        picture_sides(size=self.size)
         if not (0 <= self.yaw <= 45 and 0 <= self.pitch <= 30):
             raise UserError("--yaw must lie between 0 and 45 degrees, --pitch between 0 and 30.")
 
@@ -261,11 +259,11 @@ class PaintSettings:
     scheduler: str = "normal"
     """ComfyUI's name of the scheduler."""
     side: int = 512
-    """Side of the painted pictures in pixels, a multiple of 8: what the checkpoint was trained for."""
+    """Side of the painted pictures in pixels, a multiple of 64: what the checkpoint was trained for."""
 
     def __post_init__(self):
         at_least(1, steps=self.steps)
-        at_least(64, side=self.side)
+        picture_sides(side=self.side)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ import torch
 
 from ...models.errors import UserError
 from ...models.portrait import CropSettings
-from ..core.checks import at_least
+from ..core.checks import at_least, picture_sides
 from ..core.paths import InputFolder
 from ..stages.sample_sets import shards_in
 from . import charts
@@ -92,7 +92,7 @@ class EvaluationSettings(Sampling, ModelFiles):
     def __post_init__(self):
         super().__post_init__()
         at_least(1, identities=self.identities, styles=self.styles)
-        at_least(64, size=self.size)
+        picture_sides(size=self.size)
 
 
 def load_cases(options: EvaluationSettings) -> tuple[list[Case], list[str]]:

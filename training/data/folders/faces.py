@@ -14,6 +14,7 @@ from ....models.faces.detection import DetectionSettings, find_faces
 from ....models.faces.identity import SAME_PERSON_ON_PHOTOGRAPHS, embedding, similarity
 from ....models.faces.landmarks import named_points
 from ....models.faces.pixels import to_bytes
+from ...core.checks import picture_sides
 from .pictures import Picture
 
 SHARPNESS_SIDE = 256  # sharpness is compared at one size
@@ -37,8 +38,7 @@ class FilterSettings:
     """How hard faces are searched for: fast, normal or small faces."""
 
     def __post_init__(self):
-        if self.size < 64 or self.size % 64:
-            raise UserError(f"--size must be a multiple of 64 and at least 64; {self.size} came.")
+        picture_sides(size=self.size)
         if not 0 < self.max_yaw <= 90:
             raise UserError(f"--max-yaw must lie between 0 and 90 degrees; {self.max_yaw} came.")
 

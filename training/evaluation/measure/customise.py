@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ....models.faces import detection, identity
 from ....models.nets import bundle as bundles
 from ....models.portrait import CropSettings, paint_crop
-from ...core.checks import at_least
+from ...core.checks import at_least, picture_sides
 from ...core.settings import LoopSettings
 from ...data.folders.faces import FilterSettings
 from ...data.heads.generate import HELD_OUT, PERSON, SCENE, seed_of
@@ -165,7 +165,7 @@ class CustomiseMeasure(BundleSetting, Measure):
 
     def __post_init__(self):
         at_least(1, identities=self.identities, photos=self.photos, unseen=self.unseen, steps=self.steps)
-        at_least(64, size=self.size)
+        picture_sides(size=self.size)
         at_least(0, rank=self.rank)
 
 

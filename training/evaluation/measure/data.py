@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ...core.checks import at_least
+from ...core.checks import at_least, picture_sides
 from ...data.heads.flow import flow_between, hair_mask
 from ...data.heads.generate import HELD_OUT, PERSON, SCENE, generate_shards, seed_of
 from ...data.heads.identity import make_person
@@ -114,7 +114,8 @@ class DataMeasure(Measure):
     """Decides every person and scene."""
 
     def __post_init__(self):
-        at_least(1, groups=self.groups, identities=self.identities, size=self.size, workers=self.workers)
+        at_least(1, groups=self.groups, identities=self.identities, workers=self.workers)
+        picture_sides(size=self.size)
         at_least(1, flow_people=self.flow_people)
         at_least(2, scenes=self.scenes)
 

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from ....models.errors import UserError
 from ....models.nets.portrait_net import SD15_UNET
 from ....models.portrait import CropSettings, paint_crop
-from ...core.checks import at_least
+from ...core.checks import picture_sides
 from ...core.modules import build_unet, build_vision
 from ...data.shards import read_shards
 from ..models_used import load_models
@@ -96,7 +96,7 @@ class DryRunMeasure(Measure):
     """Folder for what is made; default: a temporary one, removed afterwards."""
 
     def __post_init__(self):
-        at_least(64, size=self.size)
+        picture_sides(size=self.size)
 
 
 def measure_dryrun(options: DryRunMeasure) -> dict:

@@ -24,7 +24,7 @@ from ....models.method.detail import STRENGTH
 from ....models.nets import bundle as bundles
 from ....models.painting import CropResult, paint_face
 from ....models.portrait import CropSettings
-from ...core.checks import at_least
+from ...core.checks import at_least, picture_sides
 from ...core.paths import InputFile, InputFolder
 from ...data.photographs import group_photograph, read_picture
 from ..face_scenes import (
@@ -179,7 +179,8 @@ class FacesMeasure(BundleSetting, Measure):
     """Decides the heads, the kept pixels and all noise."""
 
     def __post_init__(self):
-        at_least(1, identities=self.identities, steps=self.steps, crop_size=self.crop_size)
+        at_least(1, identities=self.identities, steps=self.steps)
+        picture_sides(crop_size=self.crop_size)
 
 
 def measure_faces(options: FacesMeasure) -> dict:

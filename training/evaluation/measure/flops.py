@@ -16,7 +16,7 @@ from ....models.method.aggregation import aggregate_residuals
 from ....models.method.correspondence import match
 from ....models.nets.portrait_net import SD15_UNET, build_net, net_config
 from ...core.acceleration import blocks_of, use_checkpointing
-from ...core.checks import at_least
+from ...core.checks import picture_sides
 from ...core.modules import build_unet, build_vision, embed_images
 from ...tasks.matching import as_control
 from .settings import Measure
@@ -224,7 +224,7 @@ class FlopsMeasure(Measure):
     """Share of a card's peak that is assumed to be reached."""
 
     def __post_init__(self):
-        at_least(64, size=self.size)
+        picture_sides(size=self.size)
 
 
 def measure_flops(options: FlopsMeasure) -> dict:

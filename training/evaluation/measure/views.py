@@ -39,7 +39,7 @@ from ....models.views.photograph import lift_crop, lift_photograph
 from ....models.views.relight import light_on, relight
 from ....models.views.render import Lifted, View, render
 from ....models.views.volume import lift_volume, render_with_volume
-from ...core.checks import at_least
+from ...core.checks import at_least, picture_sides
 from ...core.paths import InputFile
 from ...data.heads.camera import portrait_camera
 from ...data.heads.generate import HELD_OUT, PERSON, SCENE, seed_of
@@ -91,7 +91,7 @@ class ViewsMeasure(Measure):
 
     def __post_init__(self):
         at_least(1, identities=self.identities)
-        at_least(64, size=self.size)
+        picture_sides(size=self.size)
         dlib_backend.require()
 
 
