@@ -15,6 +15,7 @@ import torch.nn.functional as functional
 from comfy.patcher_extension import WrappersMP
 
 from ..errors import UserError
+from ..nets.one_token import with_one_query
 from ..types import Flow, LoadedNet, PortraitNets, Profile
 from ..values import check_number, check_option, check_whole
 from .aggregation import aggregate_residuals
@@ -334,7 +335,7 @@ class PortraitPatch:
         shapes = level_shapes(base.model_config.unet_config, height, view.shape[-1])
         merged = merge_control(residuals or [None] * len(shapes), control, rows, shapes, pair=view is not x)
         arrival = Arrival(merged)
-        transformer_options = arrival.patched(with_target_maps(transformer_options))
+        transformer_options = arrival.patched(with_target_maps(with_one_query(transformer_options)))
         if attention is not None:
             transformer_options = with_flow_attention(transformer_options, attention)
         with context:
@@ -454,7 +455,7 @@ class PortraitPatch:
         )
         net = self.nets.appearance
         inputs = net_inputs(net, base.model_sampling, pair, sigma, context)
-        return net.module.residuals(*inputs, self.run.hints["appearance"])
+        return net.module.residuals(*inputs, self.run.hints["appearance"], with_one_query({}))
 
 
 def apply_portrait(
