@@ -7,7 +7,7 @@ import torch
 from .method import encoding
 from .method.correspondence import METHODS
 from .method.detail import transfer_detail
-from .method.injection import Settings, apply_portrait
+from .method.injection import SPEEDS, Settings, apply_portrait
 from .method.matching import FLOW_TIMESTEP, estimate_flow
 from .method.pixel_sampling import PATTERNS, sample_pixels
 from .method.progressive import LEAST_NOISE, progressive_rounds
@@ -48,13 +48,20 @@ class CropSettings:
     detail: float = 0.0
     """Of the profile's fine detail, 0 .. 1, see `detail.py`. Beyond the paper: 0 here, so that what is measured is the paper's
     method; the nodes' default is `detail.STRENGTH`."""
+    pair_every: int = SPEEDS["exact"]
+    """One evaluation in so many runs the whole pair, see `injection.Settings`."""
 
     def __post_init__(self) -> None:
         check_whole("seed", self.seed, 0, 2**64 - 1)
         for name, low, high in (("share", 0, 1), ("strength", 0, 10), ("cfg", 0, 100), ("detail", 0, 1)):
             check_number(name, getattr(self, name), low, high)
         check_number("noise_strength", self.noise_strength, LEAST_NOISE, 1)
-        for name, low, high in (("steps", 1, 10_000), ("rounds", 1, 16), ("flow_timestep", 0, 999)):
+        for name, low, high in (
+            ("steps", 1, 10_000),
+            ("rounds", 1, 16),
+            ("flow_timestep", 0, 999),
+            ("pair_every", 1, 10_000),
+        ):
             check_whole(name, getattr(self, name), low, high)
         check_option("pattern", self.pattern, PATTERNS)
         check_option("flow_method", self.flow_method, METHODS)
@@ -92,7 +99,13 @@ def paint_crop(
     flow = estimate_flow(
         model, nets, profile, style_latent, sampled, settings.flow_timestep, settings.flow_method, settings.seed
     )
-    apply = Settings(strength=settings.strength, alpha=settings.alpha, beta=settings.beta, seed=settings.seed)
+    apply = Settings(
+        strength=settings.strength,
+        alpha=settings.alpha,
+        beta=settings.beta,
+        seed=settings.seed,
+        pair_every=settings.pair_every,
+    )
     patched = apply_portrait(model, nets, profile, sampled, apply, flow)
     image = vae.decode(sample_crop(patched, profile, style_latent, settings, callback, prompt))
     if settings.detail:

@@ -3,10 +3,11 @@
 from comfy_api.latest import io
 
 from ..models.method.encoding import check_picture
-from ..models.method.injection import FLOW_MODES, Settings, apply_portrait
+from ..models.method.injection import FLOW_MODES, SPEEDS, Settings, apply_portrait
 from ..models.types import Flow, Profile
 from .common import CATEGORY, FlowType, ProfileType, naming, search_aliases
 from .inputs import (
+    SPEED,
     check_latent,
     check_nets,
     check_type,
@@ -15,6 +16,7 @@ from .inputs import (
     net_strength_input,
     nets_input,
     seed_input,
+    speed_input,
 )
 
 AS_TRAINED = -1.0
@@ -139,6 +141,7 @@ class Apply(io.ComfyNode):
                     "Share of the schedule at which `attention` ends, 1 = at the very end.",
                     optional=True,
                 ),
+                speed_input(),
             ],
             outputs=[
                 io.Model.Output(
@@ -172,6 +175,7 @@ class Apply(io.ComfyNode):
         attention=Settings.attention,
         attention_start_percent=Settings.attention_start_percent,
         attention_end_percent=Settings.attention_end_percent,
+        speed=SPEED,
     ) -> io.NodeOutput:
         with naming(cls, locals()):
             if nets is not None:
@@ -193,6 +197,7 @@ class Apply(io.ComfyNode):
                 attention=attention,
                 attention_start_percent=attention_start_percent,
                 attention_end_percent=attention_end_percent,
+                pair_every=SPEEDS[speed],
             )
             sampled_image = None if sampled_image is None else check_picture(sampled_image, "sampled style crop")
             style_latent = None if style_latent is None else check_latent(style_latent)

@@ -14,6 +14,7 @@ from ..models.mesh.painter import MeshSettings, paint_by_mesh
 from ..models.method.correspondence import METHODS as FLOW_METHODS
 from ..models.method.detail import STRENGTH as DETAIL
 from ..models.method.encoding import encode_prompt
+from ..models.method.injection import SPEEDS
 from ..models.method.matching import FLOW_TIMESTEP
 from ..models.method.pixel_sampling import PATTERNS
 from ..models.methods import METHODS, choose_method
@@ -21,6 +22,7 @@ from ..models.painting import CropPair, CropResult
 from ..models.portrait import CropSettings, paint_crop
 from .common import GROUPS_CATEGORY, AssignmentType, FacesBar, naming, search_aliases
 from .inputs import (
+    SPEED,
     cfg_input,
     check_nets,
     check_type,
@@ -38,6 +40,7 @@ from .inputs import (
     scheduler_input,
     seed_input,
     share_input,
+    speed_input,
     steps_input,
     strength_input,
 )
@@ -140,6 +143,7 @@ class GroupPortrait(io.ComfyNode):
                 ),
                 detail_input(optional=True),
                 *mesh_inputs(),
+                speed_input("By the nets: "),
             ],
             outputs=[
                 io.Image.Output(
@@ -202,6 +206,7 @@ class GroupPortrait(io.ComfyNode):
         light=MeshSettings.light,
         shape=MeshSettings.shape,
         expression=MeshSettings.expression,
+        speed=SPEED,
     ) -> io.NodeOutput:
         with naming(cls, locals()):
             model, vae, clip_vision, nets = (
@@ -237,6 +242,7 @@ class GroupPortrait(io.ComfyNode):
                 flow_timestep=_one(flow_timestep, "flow_timestep"),
                 flow_method=flow_method,
                 detail=_one(detail, "detail"),
+                pair_every=SPEEDS[_one(speed, "speed")],
             )
             most = assignment.places
             each = _settings_of_faces(

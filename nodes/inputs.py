@@ -9,12 +9,14 @@ from ..models.mesh.geometry import EXPRESSIONS
 from ..models.mesh.painter import MeshSettings
 from ..models.method.correspondence import METHODS as FLOW_METHODS
 from ..models.method.detail import STRENGTH as DETAIL
+from ..models.method.injection import SPEEDS
 from ..models.method.matching import FLOW_TIMESTEP
 from ..models.methods import METHODS
 from ..models.portrait import CropSettings
 from ..models.types import PortraitNets
 from .common import NetsType
 
+SPEED = next(iter(SPEEDS))
 NETS_MADE_BY = "'Load Portrait Nets' or 'Load Demo Bundle'"
 
 
@@ -272,6 +274,18 @@ def detail_input(optional: bool = False) -> io.Float.Input:
         optional=optional,
         tooltip="Eyelids, hairs, skin and the rims of glasses come from the profile's photo, moved by the flow; light and color stay as "
         "painted. 1 is full likeness, 0 is what the model painted (the paper's method). No cost.",
+    )
+
+
+def speed_input(before: str = "") -> io.Combo.Input:
+    """`speed`, with one default in all nodes; optional."""
+    return io.Combo.Input(
+        "speed",
+        options=list(SPEEDS),
+        default=SPEED,
+        optional=True,
+        tooltip=f"{before}exact: every step works on style crop and profile. fast: every third step does; those between work on the style "
+        "crop alone and reuse what it left of the profile. Half the work, a slightly different picture.",
     )
 
 

@@ -14,6 +14,7 @@ from ..models.mesh.crops import check_pair, own_crop_size
 from ..models.mesh.painter import MeshResult, MeshSettings, paint_by_mesh
 from ..models.method.correspondence import METHODS as FLOW_METHODS
 from ..models.method.detail import STRENGTH as DETAIL
+from ..models.method.injection import SPEEDS
 from ..models.method.matching import FLOW_TIMESTEP
 from ..models.method.pixel_sampling import sample_pixels
 from ..models.methods import METHODS, choose_method
@@ -23,6 +24,7 @@ from ..models.pictures.panels import before_after
 from ..models.portrait import CropSettings, paint_crop
 from .common import CATEGORY, generator, naming, search_aliases
 from .inputs import (
+    SPEED,
     cfg_input,
     check_nets,
     color_match_input,
@@ -38,6 +40,7 @@ from .inputs import (
     scheduler_input,
     seed_input,
     share_input,
+    speed_input,
     steps_input,
     strength_input,
 )
@@ -114,6 +117,7 @@ class Portrait(io.ComfyNode):
                     optional=True,
                     tooltip="As in Detect Faces: how small a face may be. small faces looks longest, above all where there is no face.",
                 ),
+                speed_input("By the nets: "),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The style reference with the person in it."),
@@ -187,6 +191,7 @@ class Portrait(io.ComfyNode):
         shape=MeshSettings.shape,
         expression=MeshSettings.expression,
         effort="normal",
+        speed=SPEED,
     ) -> io.NodeOutput:
         with naming(cls, locals()):
             if nets is not None:
@@ -207,6 +212,7 @@ class Portrait(io.ComfyNode):
                 flow_timestep=flow_timestep,
                 flow_method=flow_method,
                 detail=detail,
+                pair_every=SPEEDS[speed],
             )
             profile_image, style_image = (
                 one_picture(profile_image, "profile"),

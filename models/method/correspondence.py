@@ -5,6 +5,7 @@ takes its content from profile cell (x + dx, y + dy). All matching runs in float
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as functional
@@ -16,6 +17,8 @@ METHODS = ("smooth", "window", "paper")
 FLOW_METHOD = METHODS[0]
 """The read-out of training, validation and, unless another is chosen, of inference."""
 
+TEMPERATURE = 0.05
+"""Of the softmax over a window, in units of cosine similarity."""
 PRIOR = 1 / 8
 """Spread of motions between two aligned crops, in view widths: p(F) of eq. 4 for `smooth`."""
 SMOOTHNESS = 1.0
@@ -68,16 +71,32 @@ def match(
     target_features: torch.Tensor,
     profile_features: torch.Tensor,
     method: str = FLOW_METHOD,
+    temperature: float = TEMPERATURE,
+    prior: float = PRIOR,
     **options,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Flow target <- profile and its confidence from the two halves' features `[B, C, h, w]`, without ever holding their whole
     cost volume; options as for `match_costs`."""
-    size = target_features.shape[-2:]
-    target, profile = unit_features(target_features), unit_features(profile_features)
-    return _match(target, profile, *size, method, **options)
+    height, width = target_features.shape[-2:]
+    # Over the temperature, so that costs are what the softmax takes.
+    target, profile = unit_features(target_features) / temperature, unit_features(profile_features)
+    target, profile = with_prior(target, profile, height, width, prior if method == "smooth" else 0)
+
+    def rows(start: int, stop: int) -> torch.Tensor:
+        return target[:, :, start:stop].transpose(1, 2) @ profile
+
+    return _match(rows, target.shape[0], height, width, target.device, method, **options)
 
 
-def match_costs(cost: torch.Tensor, height: int, width: int, method: str = FLOW_METHOD, **options):
+def match_costs(
+    cost: torch.Tensor,
+    height: int,
+    width: int,
+    method: str = FLOW_METHOD,
+    temperature: float = TEMPERATURE,
+    prior: float = PRIOR,
+    **options,
+):
     """The same from a cost volume `[B, N, N]`, which may be the mean of several.
 
     Args:
@@ -93,46 +112,54 @@ def match_costs(cost: torch.Tensor, height: int, width: int, method: str = FLOW_
     Returns:
         (flow `[B, 2, h, w]` in cells, confidence `[B, 1, h, w]` in [0, 1]).
     """
-    # A volume is the product of itself with the identity, exactly.
-    identity = torch.eye(cost.shape[-1], device=cost.device).expand_as(cost)
-    return _match(cost.float().transpose(1, 2), identity, height, width, method, **options)
+    nothing = torch.zeros(cost.shape[0], 0, cost.shape[-1], device=cost.device)
+    ours, theirs = with_prior(nothing, nothing, height, width, prior if method == "smooth" else 0)
+
+    def rows(start: int, stop: int) -> torch.Tensor:
+        return cost[:, start:stop] / temperature + ours[:, :, start:stop].transpose(1, 2) @ theirs
+
+    return _match(rows, cost.shape[0], height, width, cost.device, method, **options)
 
 
 def _match(
-    target: torch.Tensor,
-    profile: torch.Tensor,
+    rows: Callable[[int, int], torch.Tensor],
+    batch: int,
     height: int,
     width: int,
+    device,
     method: str,
     window: int = 2,
-    temperature: float = 0.05,
     tolerance: float = 1.0,
-    prior: float = PRIOR,
     smoothness: float = SMOOTHNESS,
     block: int = BLOCK,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`match_costs` of the volume target^T profile, of vectors `[B, C, N]`."""
+    """`match_costs` of a volume that comes in blocks.
+
+    Args:
+        rows: (start, stop) -> the costs of these target cells with all profile cells, over the temperature, `[B, stop - start, N]`;
+            they are changed here.
+    """
     if method not in METHODS:
         raise UserError(f"Unknown matching method {method!r}; choose one of {', '.join(METHODS)}.")
     smooth = method == "smooth"
-    grid = cell_grid(height, width, target.device).flatten(1)
-    target = target / temperature  # so that costs are what the softmax takes
-    if smooth:
-        target, profile = with_prior(target, profile, grid, width, prior)
-    there, back, total = _best_matches(target, profile, block, totals=smooth)
-    if method == "paper":
-        forward, backward = (
-            (grid[:, best].movedim(0, 1) - grid).unflatten(-1, (height, width)) for best in (there, back)
-        )
-        return forward, cycle_confidence(forward, backward, tolerance)
-    # Cells first: a neighbour's features then lie side by side.
-    target, profile = (vectors.transpose(1, 2).contiguous() for vectors in (target, profile))
-    forward = _soft_argmax(target, profile, there, height, width, window, block)
-    backward = _soft_argmax(profile, target, back, height, width, window, block)
-    confidence = cycle_confidence(forward, backward, tolerance)
+    window = 0 if method == "paper" else window
+    cells = height * width
+    step = max(1, block // (cells * batch * width)) * width  # whole rows of the picture
+    places, shares, backward = [], [], _Backward(height, width, window)
+    for start in range(0, cells, step):
+        cost = rows(start, min(start + step, cells))
+        backward.add(cost, start)
+        top, column = _greatest(cost, 2, width)
+        x, y, index, inside = _window(column % width, column // width, height, width, window)
+        places.append(_mean_place(cost.gather(2, index).masked_fill(~inside, -math.inf), x, y))
+        if smooth:
+            shares.append(_peak_share(cost, places[-1], top, height, width, window))
+    grid = cell_grid(height, width, device)
+    forward = torch.cat(places, dim=2).unflatten(-1, (height, width)) - grid
+    confidence = cycle_confidence(forward, backward.places().unflatten(-1, (height, width)) - grid, tolerance)
     if not smooth:
         return forward, confidence
-    confidence = confidence * _peak_share(target, profile, forward, total, window, block)
+    confidence = confidence * torch.cat(shares, dim=1).unflatten(-1, (height, width))[:, None]
     if smoothness <= 0:
         return forward, confidence
     fitted = smooth_flow(forward, confidence, smoothness, tolerance)
@@ -140,18 +167,18 @@ def _match(
     return fitted, confidence * torch.exp(-0.5 * (residual / tolerance) ** 2)
 
 
-def with_prior(target, profile, grid, width: int, prior: float) -> tuple[torch.Tensor, torch.Tensor]:
+def with_prior(target, profile, height: int, width: int, prior: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The vectors `[B, C, N]` with four entries more, whose products are the log of a Gaussian prior on the motion.
 
     -s |p - q|^2 = 2 s p q - s |p|^2 - s |q|^2 for places p and q: so the matrix product adds it, both ways alike.
 
     Args:
-        grid: the cells' places, `[2, N]`.
         prior: standard deviation in view widths; 0 or infinity adds nothing.
     """
     if prior <= 0 or math.isinf(prior):
         return target, profile
     s = 1 / (2 * (prior * width) ** 2)
+    grid = cell_grid(height, width, target.device).flatten(1)
     places = grid - grid.mean(dim=1, keepdim=True)  # small numbers lose the fewest digits
     square, one = s * places.pow(2).sum(dim=0, keepdim=True), torch.ones_like(places[:1])
     ours, theirs = torch.cat((2 * s * places, -square, one)), torch.cat((places, one, -square))
@@ -162,90 +189,92 @@ def with_prior(target, profile, grid, width: int, prior: float) -> tuple[torch.T
     )
 
 
-def _best_matches(target, profile, block: int, totals: bool):
-    """One pass over the cost volume in blocks of rows, both directions at once.
-
-    Returns:
-        (best profile cell of each target cell `[B, N]`, best target cell of each profile cell, log of the sum of exp(cost) of
-        each row or None).
-    """
-    batch, _, cells = target.shape
-    rows = max(1, block // (cells * batch))
-    there, sums = [], []
-    best = torch.full((batch, cells), -math.inf, device=target.device)
-    back = torch.zeros((batch, cells), dtype=torch.long, device=target.device)
-    for start in range(0, cells, rows):
-        cost = target[:, :, start : start + rows].transpose(1, 2) @ profile
-        top, column = cost.max(dim=-1)
-        there.append(column)
-        value, row = cost.max(dim=1)
-        better = value > best
-        best, back = torch.where(better, value, best), torch.where(better, row + start, back)
-        if totals:  # in place: the block is not needed any more
-            sums.append(top + cost.sub_(top[..., None]).exp_().sum(dim=-1).log())
-    return torch.cat(there, dim=1), back, torch.cat(sums, dim=1) if totals else None
-
-
-def _costs_around(target, profile, centres, height: int, width: int, radius: int):
-    """Costs of some target cells with the cells around given places.
+def _greatest(cost: torch.Tensor, dim: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`cost.max(dim)` by way of the picture's rows, whose greatest are found without their places, several times as fast.
 
     Args:
-        target: `[B, n, C]`.
-        profile: all cells, `[B, h * w, C]`.
-        centres: `[B, 2, n]`, whole numbers: x, y of the middle of each neighbourhood.
+        cost: `[B, n, N]`, along `dim` whole rows of `width` cells.
+    """
+    rows = cost.unflatten(dim, (-1, width))
+    value, row = rows.amax(dim=dim + 1).max(dim=dim)
+    wanted = row.unsqueeze(dim).unsqueeze(dim)
+    shape = [*rows.shape[:dim], 1, *rows.shape[dim + 1 :]]
+    return value, row * width + rows.gather(dim, wanted.expand(shape)).squeeze(dim).argmax(dim=dim)
+
+
+def _window(centre_x: torch.Tensor, centre_y: torch.Tensor, height: int, width: int, radius: int):
+    """The cells around some places, `[B, n]` whole numbers, in both directions as far as `radius`.
 
     Returns:
-        (costs `[B, n, k]`, -inf beyond the border; x and y of the places `[B, n, k]`).
+        (x, y, number in raster order, whether it lies within the border), each `[B, n, k]`; beyond the border the number is that of
+        the nearest cell.
     """
-    side = torch.arange(-radius, radius + 1, device=target.device)
-    x = (centres[:, 0, :, None, None] + side[None, None, None, :]).expand(-1, -1, len(side), -1).flatten(2)
-    y = (centres[:, 1, :, None, None] + side[None, None, :, None]).expand(-1, -1, -1, len(side)).flatten(2)
+    side = torch.arange(-radius, radius + 1, device=centre_x.device)
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    x, y = centre_x[..., None] + x.flatten(), centre_y[..., None] + y.flatten()
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    cost = torch.stack(
-        [
-            torch.bmm(there.index_select(0, near.flatten()).view(*near.shape, -1), here[:, :, None])[..., 0]
-            for here, there, near in zip(target, profile, index, strict=True)
-        ]
-    )
-    return cost.masked_fill(~inside, -math.inf), x, y
+    return x, y, y.clamp(0, height - 1) * width + x.clamp(0, width - 1), inside
 
 
-def _blocks(target, neighbours: int, block: int):
-    """Numbers of target cells, so many at a time that their neighbours' features stay within `block` entries."""
-    _, cells, channels = target.shape
-    return torch.arange(cells, device=target.device).split(max(1, block // (channels * neighbours)))
+def _mean_place(cost: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The mean of places `[B, n, k]`, weighted by a softmax of their costs: `[B, 2, n]`."""
+    weights = cost.softmax(dim=-1)
+    return torch.stack([(weights * axis).sum(dim=-1) for axis in (x, y)], dim=1)
 
 
-def _soft_argmax(target, profile, best, height: int, width: int, window: int, block: int) -> torch.Tensor:
-    """Flow `[B, 2, h, w]`: the mean place within the window around the best match, weighted by softmax."""
-    places = []
-    for cells in _blocks(target, (2 * window + 1) ** 2, block):
-        chosen = best[:, cells]
-        centres = torch.stack((chosen % width, chosen.div(width, rounding_mode="floor")), dim=1)
-        cost, x, y = _costs_around(target[:, cells], profile, centres, height, width, window)
-        weights = cost.softmax(dim=-1)
-        places.append(torch.stack([(weights * axis).sum(dim=-1) for axis in (x, y)], dim=1))
-    return torch.cat(places, dim=2).unflatten(-1, (height, width)) - cell_grid(height, width, target.device)
+class _Backward:
+    """The best target cell of each profile cell, and the costs around it, from a volume that comes in blocks of target cells."""
+
+    def __init__(self, height: int, width: int, window: int):
+        self._shape = height, width, window
+        self._before = self._best = self._cell = self._around = None
+
+    def add(self, cost: torch.Tensor, start: int) -> None:
+        """Take in the block `[B, n, N]` of the target cells from number `start` on: whole rows of the picture, in order."""
+        height, width, window = self._shape
+        best, cell = _greatest(cost, 1, width)
+        cell = cell + start
+        if self._best is not None:
+            better = best > self._best
+            best, cell = torch.where(better, best, self._best), torch.where(better, cell, self._cell)
+        self._best, self._cell = best, cell
+        # The window around a best cell may begin in the blocks before, whose last rows are held, and end in those to come.
+        _, _, index, _ = _window(cell % width, cell // width, height, width, window)
+        if self._around is None:
+            self._around = torch.zeros_like(index, dtype=cost.dtype)
+        parts = [cost] if self._before is None else [self._before, cost]
+        first = start + cost.shape[1] - sum(part.shape[1] for part in parts)
+        for part in parts:
+            place = index - first
+            held = (place >= 0) & (place < part.shape[1])
+            found = part.transpose(1, 2).gather(2, place.clamp(0, part.shape[1] - 1))
+            self._around = torch.where(held, found, self._around)
+            first += part.shape[1]
+        rows = max(1, window) * width
+        self._before = torch.cat([part[:, -rows:] for part in parts], dim=1)[:, -rows:].clone()
+
+    def places(self) -> torch.Tensor:
+        """The matched places, `[B, 2, N]`, after the last block."""
+        height, width, window = self._shape
+        x, y, _, inside = _window(self._cell % width, self._cell // width, height, width, window)
+        return _mean_place(self._around.masked_fill(~inside, -math.inf), x, y)
 
 
-def _peak_share(target, profile, flow, total, window: int, block: int) -> torch.Tensor:
-    """How surely one place is meant: the probability within the window around the flow, `[B, 1, h, w]` in [0, 1].
+def _peak_share(cost, places, top, height: int, width: int, window: int) -> torch.Tensor:
+    """How surely one place is meant: the probability within the window around the match, `[B, n]` in [0, 1].
 
     Two alike eyes, or a bare wall, share the probability and score low: this rejects left-right mistakes.
 
     Args:
-        total: log of the sum of exp(cost) over all profile cells, `[B, N]`.
+        cost: `[B, n, N]`; changed here.
+        places: the matches, `[B, 2, n]`.
+        top: the greatest cost of each cell, `[B, n]`.
     """
-    height, width = flow.shape[-2:]
-    places = (cell_grid(height, width, flow.device) + flow).flatten(2)
-    shares = []
-    for cells in _blocks(target, (2 * window + 3) ** 2, block):
-        place = places[:, :, cells]
-        cost, x, y = _costs_around(target[:, cells], profile, place.round().long(), height, width, window + 1)
-        near = ((x - place[:, 0, :, None]).abs() <= window + 0.5) & ((y - place[:, 1, :, None]).abs() <= window + 0.5)
-        shares.append((cost - total[:, cells, None]).exp().masked_fill(~near, 0).sum(dim=-1))
-    return torch.cat(shares, dim=1).unflatten(-1, (height, width))[:, None]
+    middle = places.round().long()
+    x, y, index, inside = _window(middle[:, 0], middle[:, 1], height, width, window + 1)
+    near = ((x - places[:, 0, :, None]).abs() <= window + 0.5) & ((y - places[:, 1, :, None]).abs() <= window + 0.5)
+    likely = cost.sub_(top[..., None]).exp_()
+    return likely.gather(2, index).masked_fill(~(inside & near), 0).sum(dim=-1) / likely.sum(dim=-1)
 
 
 def _blurred(maps: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -6,6 +6,7 @@ residuals and hands back the target half. Without nets the pair runs alone; eith
 `calculate_input`), `W` is one view's latent width, `rows` = chunks * batch (ComfyUI stacks cond and uncond rows).
 """
 
+import contextlib
 from dataclasses import dataclass, field
 
 import comfy.model_management
@@ -14,6 +15,7 @@ import torch.nn.functional as functional
 from comfy.patcher_extension import WrappersMP
 
 from ..errors import UserError
+from ..nets.one_token import with_one_query
 from ..types import Flow, LoadedNet, PortraitNets, Profile
 from ..values import check_number, check_option, check_whole
 from .aggregation import aggregate_residuals
@@ -30,9 +32,12 @@ from .matching import (
     noised,
     pair_noise,
 )
+from .reuse import KeptProfile, can_reuse
 
 KEY = "icportrait"
 FLOW_MODES = ("once", "each step")
+SPEEDS = {"exact": 1, "fast": 3}
+"""Name -> one evaluation in so many sees the whole pair: `Settings.pair_every`. What it costs and changes: docs/performance.md."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,16 @@ class Settings:
     """Share of the schedule at which that starts, 0 .. 1; only within `start_percent` .. `end_percent`."""
     attention_end_percent: float = 1.0
     """Share at which it ends."""
+    pair_every: int = 1
+    """One evaluation in so many runs the pair through UNet and nets; those between run the target half alone, beside what it left
+    (`reuse.py`). 1 = all, as the paper has it. Where `attention` acts, or another node looks into the UNet, all do."""
 
     def __post_init__(self):
         check_option("flow_mode", self.flow_mode, FLOW_MODES)
         check_option("flow_method", self.flow_method, METHODS)
         check_whole("flow_timestep", self.flow_timestep, 0, 999)
         check_whole("seed", self.seed, 0, 2**64 - 1)
+        check_whole("pair_every", self.pair_every, 1, 10_000)
         for name in ("strength", "alpha", "beta"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0, 10)
@@ -144,15 +153,20 @@ def _check_shape(residual: torch.Tensor, rows: int, expected: tuple[int, int, in
 
 
 def merge_control(
-    own: list[torch.Tensor | None], control: dict | None, rows: int, shapes: list[tuple[int, int, int]]
+    own: list[torch.Tensor | None],
+    control: dict | None,
+    rows: int,
+    shapes: list[tuple[int, int, int]],
+    pair: bool = True,
 ) -> dict:
-    """ComfyUI's control dict for the pair: our residuals plus those of other ControlNets, which ran on the target alone.
+    """ComfyUI's control dict: our residuals plus those of other ControlNets, which ran on the target alone.
 
     Args:
-        own: residuals of the pair in encoder order, the middle block last; None where there is none.
+        own: our residuals in encoder order, the middle block last; None where there is none.
         control: what ComfyUI computed at width W, or None; not modified. Its lists are consumed from the end, so
             entry i of a list of n belongs n - i places before the end of the encoder.
-        shapes: from `level_shapes` at width 2W.
+        shapes: from `level_shapes` at width 2W, or W for the target half alone.
+        pair: whether the UNet runs on the pair.
 
     Raises:
         UserError: a residual whose shape does not fit.
@@ -178,10 +192,9 @@ def merge_control(
                     f"IC-Portrait: another ControlNet brings {count} '{name}' residuals, but this UNet takes {blocks}."
                 )
             channels, height, width = shapes[level]
-            _check_shape(
-                residual, rows, (channels, height, width // 2), f"another ControlNet's '{name}' residual {index}"
-            )
-            padded = functional.pad(residual, (0, width // 2))  # zeros over the profile half
+            width = width // 2 if pair else width
+            _check_shape(residual, rows, (channels, height, width), f"another ControlNet's '{name}' residual {index}")
+            padded = functional.pad(residual, (0, width)) if pair else residual  # zeros over the profile half
             if name == "input":
                 merged["input"] += [None] * (count - len(merged["input"]))
                 merged["input"][slot] = padded
@@ -229,6 +242,7 @@ class _Run:
     flow_of: tuple[float, torch.Tensor] | None = None  # (sigma, x) the flow was computed from, in 'each step'
     calls: int = 0  # of `apply_model`
     unet_ran: bool = False  # with the pair
+    kept: dict[tuple, KeptProfile] = field(default_factory=dict)  # by the rows that ran together
 
 
 class PortraitPatch:
@@ -305,39 +319,35 @@ class PortraitPatch:
         self._prepare(base, x)
 
         rows, _, height, width = x.shape
-        chunks = list(transformer_options.get("cond_or_uncond") or [0])
-        batch = rows // len(chunks)
-        profile_half = noised(base.model_sampling, self.run.latent, self.run.noise, t).to(x.dtype)
-        pair = torch.cat((x, profile_half.expand(rows, -1, -1, -1)), dim=-1)
-
-        shapes = level_shapes(base.model_config.unet_config, height, 2 * width)
-        residuals = [None] * len(shapes)
         attending = self._attends(base, float(t[0]))
-        if self.nets is not None or attending:
-            offsets, confidence = self._flow(base, pair[:batch], t[:batch])
-            repeats = rows // offsets.shape[0]
-            offsets, confidence = offsets.repeat(repeats, 1, 1, 1), confidence.repeat(repeats, 1, 1, 1)
-        if self.nets is not None:
-            residuals = aggregate_residuals(
-                self._residuals(base, pair, t, chunks, c_crossattn),
-                offsets,
-                self.alpha,
-                self.beta,
-                confidence if self.gate else None,
-            )
-            residuals = [residual * self.settings.strength for residual in residuals]
-        merged = merge_control(residuals, control, rows, shapes)
+        keeping = self.settings.pair_every > 1 and not attending and can_reuse(transformer_options)
+        place = (*(transformer_options.get("uuids") or transformer_options.get("cond_or_uncond") or ()), *x.shape)
+        kept = self.run.kept.get(place) if keeping else None
+        attention = None
+        if kept is not None and kept.uses < self.settings.pair_every - 1:
+            view, residuals, context = x, kept.residuals, kept.beside()
+        else:
+            view = self._pair(base, x, t)
+            residuals, attention = self._guides(base, view, t, c_crossattn, transformer_options, attending)
+            kept = KeptProfile(base.diffusion_model) if keeping else None
+            context = kept.keeping(view.shape[-2:]) if keeping else contextlib.nullcontext()
+
+        shapes = level_shapes(base.model_config.unet_config, height, view.shape[-1])
+        merged = merge_control(residuals or [None] * len(shapes), control, rows, shapes, pair=view is not x)
         arrival = Arrival(merged)
-        transformer_options = arrival.patched(with_target_maps(transformer_options))
-        attention = FlowAttention(offsets, confidence, self.settings.attention) if attending else None
+        transformer_options = arrival.patched(with_target_maps(with_one_query(transformer_options)))
         if attention is not None:
             transformer_options = with_flow_attention(transformer_options, attention)
-        result = executor(pair, t, c_concat, c_crossattn, merged, transformer_options, *args, **kwargs)[..., :width]
+        with context:
+            result = executor(view, t, c_concat, c_crossattn, merged, transformer_options, *args, **kwargs)
         if arrival.check(self.run.unet_ran):
             self.run.unet_ran = True
             if attention is not None:
                 attention.check()
-        return result
+        if view is not x and keeping and kept.complete:
+            kept.residuals = [residual[..., : residual.shape[-1] // 2].clone() for residual in residuals]
+            self.run.kept[place] = kept
+        return result[..., :width]
 
     # Steps of apply_model
 
@@ -377,6 +387,36 @@ class PortraitPatch:
             run.noise = pair_noise(self.profile.latent, self.settings.seed)[0].to(x.device)
             run.hints = {net.config["role"]: self._encode_hint(net, x.device) for net in self.used_nets}
 
+    def _pair(self, base, x, sigma) -> torch.Tensor:
+        """The sampler's latent and the profile's at its noise level side by side, `[rows, 4, h, 2W]`."""
+        profile_half = noised(base.model_sampling, self.run.latent, self.run.noise, sigma).to(x.dtype)
+        return torch.cat((x, profile_half.expand(x.shape[0], -1, -1, -1)), dim=-1)
+
+    def _guides(
+        self, base, pair, sigma, crossattn, options: dict, attending: bool
+    ) -> tuple[list[torch.Tensor], FlowAttention | None]:
+        """(the appearance net's residuals of the pair, blended along the flow: none without nets; attention along the flow or None)."""
+        if self.nets is None and not attending:
+            return [], None
+        chunks = list(options.get("cond_or_uncond") or [0])
+        rows = pair.shape[0]
+        batch = rows // len(chunks)
+        offsets, confidence = self._flow(base, pair[:batch], sigma[:batch])
+        repeats = rows // offsets.shape[0]
+        offsets, confidence = offsets.repeat(repeats, 1, 1, 1), confidence.repeat(repeats, 1, 1, 1)
+        residuals = []
+        if self.nets is not None:
+            residuals = aggregate_residuals(
+                self._residuals(base, pair, sigma, chunks, crossattn),
+                offsets,
+                self.alpha,
+                self.beta,
+                confidence if self.gate else None,
+            )
+            residuals = [residual * self.settings.strength for residual in residuals]
+        attention = FlowAttention(offsets, confidence, self.settings.attention) if attending else None
+        return residuals, attention
+
     def _encode_hint(self, net: LoadedNet, device) -> torch.Tensor:
         return net.module.encode_hint(self.hint.to(device=device, dtype=net.dtype))
 
@@ -415,7 +455,7 @@ class PortraitPatch:
         )
         net = self.nets.appearance
         inputs = net_inputs(net, base.model_sampling, pair, sigma, context)
-        return net.module.residuals(*inputs, self.run.hints["appearance"])
+        return net.module.residuals(*inputs, self.run.hints["appearance"], with_one_query({}))
 
 
 def apply_portrait(

@@ -64,12 +64,12 @@ class PortraitNet(comfy.cldm.cldm.ControlNet):
         hint = hint.contiguous(memory_format=torch.channels_last)
         return self.input_hint_block(hint, None, None).contiguous()
 
-    def _encoder(self, x, timesteps, context, hint_features):
+    def _encoder(self, x, timesteps, context, hint_features, options: dict | None = None):
         """Yield (block index, features after the block, time embedding); the hint enters after block 0."""
         embedding = self.time_embed(timestep_embedding(timesteps, self.model_channels, repeat_only=False).to(x.dtype))
         h = x
         for index, block in enumerate(self.input_blocks):
-            h = block(h, embedding, context)
+            h = block(h, embedding, context, options or {})
             if index == 0:
                 h = h + hint_features
             yield index, h, embedding
@@ -116,12 +116,16 @@ class PortraitNet(comfy.cldm.cldm.ControlNet):
                 break
         return found
 
-    def residuals(self, x, timesteps, context, hint_features) -> list[torch.Tensor]:
-        """All ControlNet residuals of the pair in encoder order, the middle block last (13 for SD1.5)."""
+    def residuals(self, x, timesteps, context, hint_features, options: dict | None = None) -> list[torch.Tensor]:
+        """All ControlNet residuals of the pair in encoder order, the middle block last (13 for SD1.5).
+
+        Args:
+            options: ComfyUI's `transformer_options`, or None.
+        """
         out = []
-        for index, h, embedding in self._encoder(x, timesteps, context, hint_features):
+        for index, h, embedding in self._encoder(x, timesteps, context, hint_features, options):
             out.append(self.zero_convs[index](h, embedding, context))
-        h = self.middle_block(h, embedding, context)
+        h = self.middle_block(h, embedding, context, options or {})
         out.append(self.middle_block_out(h, embedding, context))
         return out
 

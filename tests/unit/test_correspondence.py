@@ -208,10 +208,10 @@ class TestSmooth:
         assert flow[0, :, 3, 2].tolist() == [4.0, 0.0]
 
     def test_no_motion_costs_nothing_and_one_spread_costs_a_half(self):
-        grid, nothing = correspondence.cell_grid(4, 16).flatten(1), torch.zeros(1, 3, 64)
+        nothing = torch.zeros(1, 3, 64)
 
         def penalty(prior):
-            target, profile = correspondence.with_prior(nothing, nothing, grid, 16, prior)
+            target, profile = correspondence.with_prior(nothing, nothing, 4, 16, prior)
             return -(target.transpose(1, 2) @ profile)[0]
 
         found = penalty(1 / 16)

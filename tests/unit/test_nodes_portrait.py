@@ -66,6 +66,14 @@ class TestPhotographs:
         assert "Identity similarity" in result["report"]
         assert result["panel"].shape[1] > 128 and result["panel"].shape[2] > 3 * 128
 
+    def test_fast_reuses_and_exact_is_the_default(self, astronaut, person):
+        plain, exact, fast = (
+            run(person, astronaut, steps=3, cfg=1.0, **speed)["portrait_crop"]
+            for speed in ({}, {"speed": "exact"}, {"speed": "fast"})
+        )
+        assert torch.equal(plain, exact)
+        assert not torch.equal(fast, exact)
+
     def test_no_face_in_the_profile(self, astronaut, blank):
         with pytest.raises(ValueError, match=r"^Portrait: In the profile, no face was found"):
             run(blank, astronaut)

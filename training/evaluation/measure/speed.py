@@ -18,6 +18,10 @@ import numpy as np
 import torch
 
 from ....models.method.correspondence import BLOCK, METHODS, match, unit_features
+from ....models.method.injection import SPEEDS
+from ....models.method.reuse import KeptProfile
+from ....models.nets.one_token import with_one_query
+from ....models.portrait import CropSettings
 from ...core.checks import at_least
 from ...core.feeding import Draws, feed
 from ...data import shards
@@ -38,13 +42,18 @@ class SpeedMeasure(Measure):
     """Of each timing."""
     cells: tuple[int, ...] = (64, 128)
     """Sides of the grids matched, in cells."""
+    size: int = 256
+    """Side of the views whose steps are timed, in px."""
+    step_repetitions: int = 3
+    """Of the timed steps, some seconds each."""
     batches: int = 60
     """Fed to the sleeping model."""
     workers: int = 2
     """That draw them."""
 
     def __post_init__(self):
-        at_least(1, repetitions=self.repetitions, batches=self.batches)
+        at_least(1, repetitions=self.repetitions, step_repetitions=self.step_repetitions, batches=self.batches)
+        at_least(64, size=self.size)
         at_least(0, workers=self.workers)
 
 
@@ -81,34 +90,89 @@ def matching_ratios(cells: int, repetitions: int) -> dict[str, dict[str, float]]
     return {method: spread(ratios) for method, ratios in found.items()}
 
 
-def counted_steps(size: int = 512) -> dict[str, float]:
-    """TFLOP of one row of one denoising step, and the ratios of the method's step to others'."""
-    models = FullSize(size)
-    net = models.appearance
+def step_costs(models: FullSize, cost: Callable[[Callable[[], object]], float]) -> dict[str, float]:
+    """What one row of one denoising step costs, in the unit of `cost`; the hint is encoded once a run, so it does not count.
 
-    def step(wide: bool, nets: int) -> int:
-        x = models.inputs(wide)
-        hint = torch.empty(1, 320, models.cells, (2 if wide else 1) * models.cells, device="meta")
+    Returns:
+        unet_single, unet_pair, two_controlnets (stock ones, on the pair), method (the pair with the appearance net), target_alone
+        (between two of the former when `fast`).
+    """
+    unet, net, cells = models.unet, models.appearance, models.cells
+    device = next(unet.parameters()).device
+    hint = torch.zeros(1, 320, cells, 2 * cells, device=device)
 
-        def work():
-            residuals = None
-            for _ in range(nets):  # the hint is encoded once a run, so it does not count
-                own = net.residuals(x["noisy"], x["timesteps"], x["context"], hint)
-                residuals = own if residuals is None else [a + b for a, b in zip(residuals, own, strict=True)]
-            control = None if residuals is None else as_control(residuals)
-            return models.unet(x["noisy"], x["timesteps"], x["context"], control=control)
+    def inputs(wide: bool) -> tuple[torch.Tensor, ...]:
+        found = models.inputs(wide)
+        return tuple(torch.zeros(found[name].shape, device=device) for name in ("noisy", "timesteps", "context"))
 
-        return count(work, backward=False)
+    def stock(wide: bool, nets: int) -> object:
+        x, control = inputs(wide), None
+        for _ in range(nets):
+            own = as_control(net.residuals(*x, hint))
+            control = (
+                own
+                if control is None
+                else {name: [one + other for one, other in zip(control[name], own[name], strict=True)] for name in own}
+            )
+        return unet(*x, control=control)
 
-    single, method, two = step(False, 0), step(True, 1), step(True, 2)
-    return {
-        "tflop_unet_single": single / 1e12,
-        "tflop_unet_pair": step(True, 0) / 1e12,
-        "tflop_method": method / 1e12,
-        "tflop_two_controlnets": two / 1e12,
-        "step_vs_two_controlnets": method / two,
-        "step_vs_unet_single": method / single,
+    kept = KeptProfile(unet)
+
+    def method() -> object:
+        x = inputs(True)
+        residuals = net.residuals(*x, hint, with_one_query({}))
+        kept.residuals = [residual.chunk(2, dim=-1)[0] for residual in residuals]
+        return unet(*x, control=as_control(residuals), transformer_options=with_one_query({}))
+
+    def keeping() -> None:
+        with kept.keeping((cells, 2 * cells)):
+            method()
+
+    def target_alone() -> object:
+        with kept.beside():
+            return unet(*inputs(False), control=as_control(kept.residuals), transformer_options=with_one_query({}))
+
+    with torch.inference_mode():
+        keeping()
+        works = {
+            "unet_single": lambda: stock(False, 0),
+            "unet_pair": lambda: stock(True, 0),
+            "two_controlnets": lambda: stock(True, 2),
+            "method": keeping,
+            "target_alone": target_alone,
+        }
+        return {name: cost(work) for name, work in works.items()}
+
+
+def step_ratios(costs: dict[str, float]) -> dict[str, dict[str, float]]:
+    """A step of the method over those it is compared with; `fast` is the mean over the steps of the node's default."""
+    steps = CropSettings().steps
+    pairs = -(-steps // SPEEDS["fast"])
+    ours = {
+        "default": costs["method"],
+        "fast": (pairs * costs["method"] + (steps - pairs) * costs["target_alone"]) / steps,
     }
+    return {
+        f"step_vs_{other}": {speed: own / costs[other] for speed, own in ours.items()}
+        for other in ("two_controlnets", "unet_single")
+    }
+
+
+def counted_steps(size: int = 512) -> dict:
+    """TFLOP of one row of one denoising step, and the ratios of the method's step to others'."""
+    costs = step_costs(FullSize(size), lambda work: count(work, backward=False))
+    return {f"tflop_{name}": flop / 1e12 for name, flop in costs.items()} | step_ratios(costs)
+
+
+def timed_steps(size: int, repetitions: int) -> dict:
+    """The same ratios of seconds, with random weights in float32."""
+    models = FullSize(size)
+    for module in (models.unet, models.appearance):
+        module.to_empty(device="cpu")
+        for values in (*module.parameters(), *module.buffers()):
+            torch.nn.init.uniform_(values, -0.02, 0.02)
+    found = [step_ratios(step_costs(models, timed)) for _ in range(repetitions)]
+    return {name: {speed: spread([one[name][speed] for one in found]) for speed in found[0][name]} for name in found[0]}
 
 
 class Sleeping:
@@ -186,6 +250,7 @@ def measure_speed(options: SpeedMeasure) -> dict:
     return {
         "threads": torch.get_num_threads(),
         "counted": counted_steps(),
+        "timed": {"size": options.size, **timed_steps(options.size, options.step_repetitions)},
         "correspondence_vs_matmul": {str(n): matching_ratios(n, options.repetitions) for n in options.cells},
         "data": {str(size): data_wait(options, size) for size in (256, 512)},
         "import_seconds": import_seconds(min(3, options.repetitions)),
@@ -195,7 +260,15 @@ def measure_speed(options: SpeedMeasure) -> dict:
 def print_figures(figures: dict) -> None:
     """The figures for people."""
     for name, value in figures["counted"].items():
-        print(f"  {name:26s} {value:7.3f}")
+        if isinstance(value, float):
+            print(f"  {name:26s} {value:7.3f}")
+    for name in ("step_vs_two_controlnets", "step_vs_unet_single"):
+        for speed, value in figures["counted"][name].items():
+            found = figures["timed"][name][speed]
+            print(
+                f"  {name + ', ' + speed:32s} {value:6.3f} counted at 512 px; timed at {figures['timed']['size']} px "
+                f"{found['median']:.3f} ({found['least']:.3f} to {found['greatest']:.3f})"
+            )
     for cells, methods in figures["correspondence_vs_matmul"].items():
         for method, found in methods.items():
             print(

@@ -4,7 +4,20 @@ from pathlib import Path
 
 import torch
 
-from . import annealing, attention, detail, extreme_light, flow_steps, noise, refine, sampler, sampling, side, tap
+from . import (
+    annealing,
+    attention,
+    detail,
+    extreme_light,
+    flow_steps,
+    noise,
+    pair_every,
+    refine,
+    sampler,
+    sampling,
+    side,
+    tap,
+)
 from .common import StudySettings, finish, open_study
 
 STUDIES = {
@@ -19,6 +32,7 @@ STUDIES = {
     "refine": refine.study,
     "detail": detail.study,
     "attention": attention.study,
+    "pair-every": pair_every.study,
 }
 
 

@@ -42,6 +42,7 @@ StudyName = Literal[
     "refine",
     "detail",
     "attention",
+    "pair-every",
 ]
 
 
