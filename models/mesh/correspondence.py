@@ -26,8 +26,14 @@ _DENSITY, _FACING, _FACING_AT_RIM = (0.25, 0.6), (0.1, 0.4), (0.45, 0.85)
 # A point is hidden behind another part of the face when it lies deeper by this share of the crop.
 _BEHIND = 0.04
 _EYES = ([*topology.LEFT_EYE, *topology.LEFT_BROW], [*topology.RIGHT_EYE, *topology.RIGHT_BROW])
-# A step in depth that is an edge, and how far from it colours are taken, as shares of the crop.
-_STEP, _MARGIN = 0.02, 0.012
+# A step in depth that is an edge (a turned nose before the cheek; not the nostrils of one seen from the front), and how far from it
+# colours are taken, as shares of the crop.
+_STEP, _MARGIN = 0.05, 0.012
+# Light of one half over that of the other, below which it lies in shadow, and the sigma of what is compared, in crop sides.
+_SHADOW, _SHADOW_SIGMA = (0.35, 0.6), 0.015
+# Neighbours whose places lie further apart show different parts of the face; their border is softened by this sigma, in crop
+# sides, and by at least a pixel's.
+_JUMP, _EDGE = 0.015, 0.0025
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +62,22 @@ class MeshMatch:
 
     def warped(self, picture: np.ndarray) -> np.ndarray:
         """The profile's crop `[S, S]` or `[S, S, C]` moved into the target's place; nothing of use outside the face."""
-        near = self.near if picture.ndim == 2 else self.near[..., None]
-        return sampled(picture, self.places) * near + sampled(picture, self.mirrored) * (1 - near)
+        near, edges = (x if picture.ndim == 2 else x[..., None] for x in (self.near, self._edges))
+        moved = sampled(picture, self.places) * near + sampled(picture, self.mirrored) * (1 - near)
+        return moved + edges * (blur(moved, max(1.0, _EDGE * len(self.near))) - moved)
+
+    @functools.cached_property
+    def _edges(self) -> np.ndarray:
+        """Where one part of the face ends before another, `[S, S]` in 0 .. 1: triangles are drawn without antialiasing."""
+        size = len(self.near)
+        # Of three neighbours; the void beyond the face is no part of it.
+        spread = [
+            cv2.morphologyEx(xs.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3)))
+            for xs in np.moveaxis(self.places, -1, 0)
+        ]
+        within = cv2.erode(self.drawn.inside.astype(np.uint8), np.ones((7, 7))) > 0
+        jumps = ((np.hypot(*spread) > _JUMP * size) & within).astype(np.float32)
+        return (3 * blur(jumps, max(1.0, _EDGE * size))).clip(0, 1)
 
 
 def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatch:
@@ -94,31 +114,27 @@ def _at_rim() -> np.ndarray:
     return np.exp(-((apart / 1.3) ** 2))  # centimetres
 
 
-def without_shadow_side(match: MeshMatch, picture: np.ndarray) -> MeshMatch:
-    """The match for a photograph `[S, S, 3]` lit so hard that one half of the face is nearly black: that half from the other, mirrored.
-
-    A half that is darker than the other by less than about two stops stays as it is.
-    """
-    luminance, size = to_linear(picture) @ LUMINANCE, len(match.near)
-    inside = match.drawn.inside.astype(np.float32)
-    here, there = (
-        blurred_within(sampled(luminance, places)[..., None], inside, 0.04 * size)[..., 0]
-        for places in (match.places, match.mirrored)
-    )
-    lit = smoothstep(here / np.maximum(there, 1e-4), 0.15, 0.35)
-    return replace(match, near=(match.near * lit).astype(np.float32))
-
-
-def without_cover(match: MeshMatch, clear: np.ndarray, target: np.ndarray) -> MeshMatch:
-    """The match for a photograph on whose face hair or a hand lies: what it covers from the other half, mirrored, where that is free.
+def from_better_half(match: MeshMatch, picture: np.ndarray, clear: np.ndarray, target: np.ndarray) -> MeshMatch:
+    """The match for a photograph on whose face hair, a hand or a hard shadow lies: what it covers from the other half, mirrored, where
+    that is free.
 
     Args:
-        clear: where the photograph shows the bare face, `[S, S]` in 0 .. 1.
+        picture: the photograph's crop, `[S, S, 3]`, sRGB.
+        clear: where it shows the bare face, `[S, S]` in 0 .. 1.
         target: the target's mesh, `[468, 3]`.
     """
-    size = len(match.near)
+    size, inside = len(match.near), match.drawn.inside
     here, there = (sampled(clear, places) for places in (match.places, match.mirrored))
-    covered = (1 - here) * smoothstep(there * match.seen[..., 1], 0.3, 0.8) * match.drawn.inside
+    luminance = to_linear(picture) @ LUMINANCE
+    lights = (
+        blurred_within(sampled(luminance, places)[..., None], inside.astype(np.float32), _SHADOW_SIGMA * size)[..., 0]
+        for places in (match.places, match.mirrored)
+    )
+    lit = smoothstep(next(lights) / np.maximum(next(lights), 1e-4), *_SHADOW)
+    # A shadow's soft rim belongs to it.
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(_SHADOW_SIGMA * size) + 1,) * 2)
+    covered = np.maximum(1 - here, cv2.dilate(1 - lit, around))
+    covered = covered * smoothstep(there * match.seen[..., 1], 0.3, 0.8) * inside
     for part in (*regions.EYES, *regions.BROWS):
         shape = regions.hull(target, part, size) > 0.5
         # Two halves of two brows make none; an eye looks the other way when it is mirrored.

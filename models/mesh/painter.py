@@ -20,11 +20,10 @@ from .beard import shaved
 from .correspondence import (
     MeshMatch,
     as_flow,
+    from_better_half,
     match_meshes,
     moved_outline,
     outskirts,
-    without_cover,
-    without_shadow_side,
 )
 from .gaze import looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
@@ -112,7 +111,7 @@ def mesh_match(
         match = looking_as(match, *irises, style, target)
     crop = pair.profile[0].numpy().astype(np.float32)
     parts = face_parts(crop, profile)
-    return without_cover(without_shadow_side(match, crop), parts.clear, target), parts, style, target
+    return from_better_half(match, crop, parts.clear, target), parts, style, target
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from mesh_faces import SIZE, face
 
 from icportrait.models.faces.mediapipe import topology
 from icportrait.models.mesh import correspondence, geometry, raster, regions
+from icportrait.models.mesh.numerics import sampled
 
 
 @pytest.mark.parametrize("yaw, pitch", [(0, 0), (25, 0), (-25, 0), (0, 15), (20, -10)])
@@ -106,15 +107,35 @@ def test_a_lock_over_one_brow_is_replaced_by_the_other_half_and_the_eye_is_not()
     brow, eye, other = (
         regions.hull(mesh, part, SIZE) > 0.5 for part in (regions.BROWS[1], regions.EYES[1], regions.BROWS[0])
     )
-    clear = np.ones((SIZE, SIZE), np.float32)
+    clear, grey = np.ones((SIZE, SIZE), np.float32), np.full((SIZE, SIZE, 3), 0.5, np.float32)
     rows, columns = np.nonzero(brow)
     clear[: int(np.median(rows)) + 1, int(np.median(columns)) :] = 0  # a part of the brow is covered
-    without = correspondence.without_cover(match, clear, mesh)
+    without = correspondence.from_better_half(match, grey, clear, mesh)
     assert without.near[brow & ~eye].max() < 0.5 and without.near[eye].min() > 0.9
     assert without.near[other].min() > 0.9
     covered = np.ones_like(clear)
     covered[:, SIZE // 2 :] = 0  # half the face: the eye comes from the other half, too
-    assert correspondence.without_cover(match, covered, mesh).near[eye].max() < 0.5
+    assert correspondence.from_better_half(match, grey, covered, mesh).near[eye].max() < 0.5
+
+
+def test_a_shadow_beside_the_nose_is_replaced_by_the_other_half():
+    mesh = face()
+    match = correspondence.match_meshes(mesh, mesh, SIZE)
+    cheek = regions.hull(mesh, regions.LEFT_CHEEK, SIZE) > 0.5
+    lit, shadow = np.full((SIZE, SIZE, 3), 0.7, np.float32), np.full((SIZE, SIZE, 3), 0.7, np.float32)
+    shadow[cheek] = 0.25
+    clear = np.ones((SIZE, SIZE), np.float32)
+    assert correspondence.from_better_half(match, lit, clear, mesh).near[cheek].min() > 0.9
+    without = correspondence.from_better_half(match, shadow, clear, mesh)
+    assert without.near[cheek].mean() < 0.3 and without.warped(shadow)[cheek].mean() > 0.6
+
+
+def test_where_the_nose_ends_before_the_cheek_the_border_is_soft():
+    match = correspondence.match_meshes(face(), face(40), SIZE)
+    across = np.linspace(0, 1, SIZE)[None].repeat(SIZE, 0)
+    jump = np.abs(np.diff(sampled(across, match.places), axis=1))
+    jump[~(match.drawn.inside[:, 1:] & match.drawn.inside[:, :-1])] = 0
+    assert jump.max() > 0.05 and np.abs(np.diff(match.warped(across), axis=1))[jump > 0.05].max() < 0.6 * jump.max()
 
 
 def test_the_outlines_neighbourhood_moves_and_the_border_does_not():
