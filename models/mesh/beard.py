@@ -1,17 +1,21 @@
-"""A style's beard below a shaved chin: found by its darkness, and painted over with the skin around it."""
+"""A style's beard round a shaved chin: found by its hairs, and painted over with the skin beside it."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from . import regions
-from .numerics import LUMINANCE, blur, blurred_within, smoothstep, to_lab, to_linear
+from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_lab, to_linear
+from .skin import FaceParts
 
-_CHIN = (152, 148, 377, 176, 400, 175, 199, 200, 18, 17)
-_JAW = (136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365)
-_EARS = (234, 454)
-# Shares of the chin that are beard, from which the style has one, and up to which the person has none.
-_BEARDED, _SHAVED = 0.4, 0.2
+_CHEEKS = (*regions.LEFT_CHEEK, *regions.RIGHT_CHEEK, *regions.NOSE)
+_NOSE_BASE, _CHIN = 2, 152
+# Contrast of fine detail in the lower face over that of the cheeks: of 199 portraits those with a beard or three days' growth have 1.9 and
+# more, shaved ones at most 1.6. Smooth cheeks count as this much, in lightness.
+_HAIRS, _SMOOTH = (1.6, 2.0), 0.6
+_UNDER_CHIN = 0.85
+"""How light skin is below a chin, beside that of the chin."""
 
 
 def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
@@ -24,7 +28,7 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
     """
     size = len(skin)
     luminance = to_linear(picture) @ LUMINANCE
-    cheeks = regions.hull(mesh, (*regions.LEFT_CHEEK, *regions.RIGHT_CHEEK, *regions.NOSE), size) * skin > 0.5
+    cheeks = regions.hull(mesh, _CHEEKS, size) * skin > 0.5
     if not cheeks.any():
         return np.zeros_like(skin)
     middle = float(np.median(luminance[cheeks]))
@@ -32,49 +36,43 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
     return regions.hull(mesh, regions.LOWER_FACE, size) * (1 - smoothstep(local, 0.3 * middle, 0.55 * middle))
 
 
-def bearded(picture: np.ndarray, mesh: np.ndarray) -> float:
-    """Share of the chin that is beard, 0 to 1; `picture` `[S, S, 3]` on the mesh."""
-    size = len(picture)
-    chin = regions.hull(mesh, _CHIN, size) > 0.5
-    if not chin.any():
+def bearded(face: FaceParts) -> float:
+    """How surely a face has a beard, 0 to 1."""
+    size, lightness = len(face.crop), to_lab(face.crop)[..., 0]
+    hairs = blur(abs(lightness - blur(lightness, 0.008 * size)), 0.008 * size)
+    bare = (face.clear > 0.5) & (regions.features(face.mesh, size) < 0.3)
+    lower = regions.hull(face.mesh, regions.LOWER_FACE, size) > 0.5
+    lower, cheeks = bare & lower, bare & (regions.hull(face.mesh, _CHEEKS, size) > 0.5) & ~lower
+    if not lower.any() or not cheeks.any():
         return 0.0
-    beard = beard_mask(picture, 1 - regions.features(mesh, size), mesh)
-    # A chin in shadow is as dark, but has no hairs. Limits: 23 portraits with and without beards.
-    lightness = to_lab(picture)[..., 0]
-    hairs = blur(abs(lightness - blur(lightness, 0.01 * size)), 0.01 * size)
-    return float((beard * smoothstep(hairs, 3.0, 3.5))[chin].mean())
+    return float(smoothstep(np.median(hairs[lower]) / max(np.median(hairs[cheeks]), _SMOOTH), *_HAIRS))
 
 
-def shaved(image: np.ndarray, profile: np.ndarray, style: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
+def shaved(
+    image: np.ndarray, painted: np.ndarray, profile: FaceParts, style: FaceParts, mesh: np.ndarray
+) -> np.ndarray:
     """The image without what the style's beard leaves round the painted chin; as it is where the person has a beard, too, or the style none.
 
     Args:
         image: the painted crop, `[S, S, 3]`, sRGB.
-        profile, style: both faces on the target's mesh.
-        skin: of the style's picture, `[S, S]`.
+        painted: where the person's face was painted, `[S, S]` in 0 .. 1.
+        profile, style: each in its own crop.
         mesh: the target's, `[468, 3]`.
     """
-    amount = smoothstep(bearded(style, mesh), _BEARDED, _BEARDED + 0.2) * (
-        1 - smoothstep(bearded(profile, mesh), _SHAVED, _SHAVED + 0.2)
-    )
+    amount = bearded(style) * (1 - bearded(profile))
     if amount == 0:
         return image
     size = len(image)
-    face = regions.oval(mesh, size)
-    # Below the jaw, not beside it: what is dark there may be the background.
-    jaw = mesh[list(_JAW), :2]
-    down = mesh[152, :2] - mesh[[61, 291], :2].mean(axis=0)
-    # The neck of a turned head lies no longer under its chin.
-    to_neck = np.array([mesh[list(_EARS), 0].mean() - mesh[152, 0], 0])
-    below = regions.polygon(np.concatenate([jaw, jaw[::-1] + 0.5 * down + to_neck]), size)
-    inner = 1 - regions.grown(1 - face, 0.03 * size)
-    zone = blur(np.maximum(below, face * regions.hull(mesh, regions.LOWER_FACE, size)) * (1 - inner), 0.01 * size)
-    luminance = to_linear(image) @ LUMINANCE
-    known = face * (1 - regions.features(mesh, size))
-    middle = float(np.median(luminance[known > 0.5]))
-    light_enough = smoothstep(blur(luminance, 0.006 * size), 0.35 * middle, 0.6 * middle)
-    # Skin goes on from the painted jaw and the neck; a little darker, as below any chin.
-    sources = np.maximum(known, skin) * light_enough
-    under = 0.85 * blurred_within(image, sources, 0.05 * size)
-    share = amount * zone * blur(1 - light_enough, 0.006 * size) * smoothstep(blur(sources, 0.05 * size), 0.02, 0.15)
-    return image + share[..., None] * (under - image)
+    y, x = np.mgrid[:size, :size] + 0.5
+    down = mesh[_CHIN, :2] - mesh[_NOSE_BASE, :2]
+    below = ((x - mesh[_NOSE_BASE, 0]) * down[0] + (y - mesh[_NOSE_BASE, 1]) * down[1]) / (down**2).sum()
+    # The segmenter counts a beard to the face, down to where it ends on the neck.
+    beard = regions.grown(style.face, 0.008 * size) * smoothstep(below, 0, 0.5) * (1 - painted)
+    known = (painted * (1 - regions.features(mesh, size))).astype(np.float32)
+    fill = blurred_within(image, np.maximum(known, style.skin * (1 - style.face)), 0.04 * size)
+    fill = fill * (1 - (1 - _UNDER_CHIN) * blur(1 - regions.oval(mesh, size), 0.01 * size))[..., None]
+    # Skin has pores: those of the painted face, mirrored at its edge.
+    rows, columns = ndimage.distance_transform_edt(painted < 0.9, return_distances=False, return_indices=True)
+    detail = (image - blur(image, 0.015 * size)) * known[..., None]
+    fill = fill + sampled(detail, np.stack([2 * columns + 1 - x, 2 * rows + 1 - y], axis=-1))
+    return image + (amount * blur(beard, 0.004 * size))[..., None] * (fill - image)

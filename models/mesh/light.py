@@ -35,6 +35,8 @@ _COLOUR_SIGMA = 0.08
 _REMAINDER, _COLOUR = 0.8, 0.4
 """Greatest natural logarithm of the gain beside the spherical harmonics, and of a colour's gain beside the mean colour's."""
 _DARKEST = 2e-3
+_LIPS = 12.0
+"""By how much, in CIE Lab, the lips of a black-and-white photograph may differ from its skin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +237,7 @@ def toned(picture: np.ndarray, style: np.ndarray) -> tuple[np.ndarray, float]:
 def coloured(
     picture: np.ndarray, style: np.ndarray, profile: np.ndarray, skins: tuple[np.ndarray, np.ndarray], mesh: np.ndarray
 ) -> np.ndarray:
-    """Colour for a black-and-white photograph: the style's skin, its lips on the lips, eyes and teeth nearly grey; `[S, S, 3]`.
+    """Colour for a black-and-white photograph: the style's skin, redder lips, eyes and teeth nearly grey; `[S, S, 3]`.
 
     Args:
         picture: the relit profile.
@@ -251,13 +253,21 @@ def coloured(
     skin = blurred_within(lab, skins[1], 0.05 * size)[..., 1:]
     known = smoothstep(blur(skins[1], 0.05 * size), 0.02, 0.2)[..., None]
     colour = skin * known + mean_within(lab, skins[1])[1:] * (1 - known)
-    inner = regions.hull(mesh, regions.topology.LIPS_INNER, size)
-    lips = regions.hull(mesh, regions.topology.LIPS_OUTER, size) * (1 - inner)
-    grey = np.maximum(inner, regions.hulls(mesh, regions.EYES, size))
-    lips, grey = (blur(mask, 0.006 * size)[..., None] for mask in (lips, grey))
-    colour = colour + lips * (mean_within(lab, lips[..., 0])[1:] - colour)
-    colour = colour * (1 - 0.75 * grey)
     own = to_lab(picture)
+    lips = blur(regions.hull(mesh, regions.topology.LIPS_OUTER, size), 0.006 * size)
+    inner, eyes = (
+        blur(mask, 0.006 * size)
+        for mask in (regions.hull(mesh, regions.topology.LIPS_INNER, size), regions.hulls(mesh, regions.EYES, size))
+    )
+    redder = mean_within(lab, lips * (1 - inner))[1:] - mean_within(lab, skins[1])[1:]
+    redder = redder * min(
+        1.0, _LIPS / max(float(np.hypot(*redder)), 1e-3)
+    )  # a photograph of a man need not wear the style's lipstick
+    colour = colour + lips[..., None] * redder
+    # Between the lips only what is as light as skin is teeth; the mesh does not know exactly where lips end.
+    teeth = inner * smoothstep(own[..., 0] / max(float(mean_within(own, skins[0])[0]), 1.0), 0.8, 1.0)
+    colour = colour + teeth[..., None] * (0.4 * (colour - lips[..., None] * redder) - colour)
+    colour = colour * (1 - 0.65 * eyes[..., None])
     own[..., 1:] += colourless * (colour - own[..., 1:])
     return from_lab(own)
 

@@ -228,7 +228,10 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
 
     mask = _mask(faces)
     image = blended(content, around, mask).clip(0, 1)
-    image = shaved(image, faces.profile, faces.style, style_parts.skin, target)
+    # At its rim the face that was painted may be the style's own, beard and all.
+    core = 1 - regions.grown(1 - oval, 0.08 * size)
+    painted = np.maximum(core, smoothstep(mask * blur(faces.own, 0.008 * size), 0.6, 0.95))
+    image = shaved(image, painted, profile_parts, style_parts, target)
     image, _ = light.toned(image, style)
     if not profile_parts.wears_glasses:
         image = image + smoothstep(style_parts.glasses, 0.05, 0.6)[..., None] * (style - image)
