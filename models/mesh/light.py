@@ -31,8 +31,10 @@ from .numerics import (
 _SIDE = 160
 _SIGMA = 0.05
 """Of the low frequencies, in crop widths."""
+_SEAM, _SEAM_SIGMA = 0.025, 0.015
+"""How far from where two halves meet light is compared finer, and how fine, in crop widths."""
 _COLOUR_SIGMA = 0.08
-_REMAINDER, _COLOUR = 0.8, 0.4
+_REMAINDER, _COLOUR = 0.8, 1.2
 """Greatest natural logarithm of the gain beside the spherical harmonics, and of a colour's gain beside the mean colour's."""
 _DARKEST = 2e-3
 _LIPS = 12.0
@@ -50,7 +52,12 @@ class Gain:
 
 
 def light_gain(
-    profile: np.ndarray, style: np.ndarray, profile_skin: np.ndarray, style_skin: np.ndarray, normals: np.ndarray
+    profile: np.ndarray,
+    style: np.ndarray,
+    profile_skin: np.ndarray,
+    style_skin: np.ndarray,
+    normals: np.ndarray,
+    near: np.ndarray,
 ) -> Gain:
     """The gain that gives the profile the style's light, both lying on the target's mesh.
 
@@ -58,12 +65,18 @@ def light_gain(
         profile, style: `[S, S, 3]`, sRGB.
         profile_skin, style_skin: `[S, S]`: bare skin of each, without eyes, lips, brows, beard.
         normals: `[S, S, 3]`, of the target's surface.
+        near: `[S, S]`, share of what is no mirrored half; where halves meet, each brings its own light, so there it is compared finer.
     """
     size = len(normals)
     weights = [resized(mask, _SIDE) for mask in (profile_skin, style_skin)]
+    lit, style_lit = (resized(to_linear(picture), _SIDE) for picture in (profile, style))
+    inside = resized((np.abs(normals).max(axis=-1) > 0).astype(np.float32), _SIDE)
+    near = blurred_within(resized(near, _SIDE)[..., None], inside, _SEAM * _SIDE)[..., 0]
+    seam = smoothstep(near * (1 - near), 0.05, 0.2)[..., None]
+    lit = [_low_frequencies(lit, weights[0], sigma) for sigma in (_SIGMA, _SEAM_SIGMA)]
     lights = [
-        np.log(np.maximum(_low_frequencies(resized(to_linear(picture), _SIDE), weight), _DARKEST))
-        for picture, weight in zip((profile, style), weights)
+        np.log(np.maximum(picture, _DARKEST))
+        for picture in (lit[0] + seam * (lit[1] - lit[0]), _low_frequencies(style_lit, weights[1], _SIGMA))
     ]
     colours = lights[1] - lights[0]  # [s, s, 3]
     grey = colours @ LUMINANCE
@@ -80,9 +93,9 @@ def light_gain(
     return Gain(resized(field, size), float(np.exp(mean @ LUMINANCE)))
 
 
-def _low_frequencies(linear: np.ndarray, skin: np.ndarray) -> np.ndarray:
+def _low_frequencies(linear: np.ndarray, skin: np.ndarray, sigma: float) -> np.ndarray:
     """Blurred skin `[s, s, 3]`, going on smoothly where there is none."""
-    sigma = _SIGMA * len(skin)
+    sigma = sigma * len(skin)
     fine, wide = blurred_within(linear, skin, sigma), blurred_within(linear, skin, 3 * sigma)
     share = smoothstep(blur(skin, 3 * sigma), 0.02, 0.2)[..., None]
     wide = wide * share + mean_within(linear, skin) * (1 - share)

@@ -173,7 +173,9 @@ def _at_eyes(target: np.ndarray, size: int) -> np.ndarray:
 
 def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> np.ndarray:
     """The warped photograph in the style's light, `[S, S, 3]`."""
-    gain = light.light_gain(faces.profile, faces.style, faces.profile_skin, faces.style_skin, faces.match.normals)
+    gain = light.light_gain(
+        faces.profile, faces.style, faces.profile_skin, faces.style_skin, faces.match.normals, faces.match.near
+    )
     relit = light.evened(light.relit(faces.profile, gain, faces.mesh), gain, faces.profile_skin)
     skins = faces.profile_skin, faces.style_skin
     relit = light.coloured(relit, faces.style, faces.profile, skins, faces.mesh)
@@ -220,7 +222,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     # Beside the face the style's picture, its outline moved to the person's and its skin to the person's tone.
     oval = regions.oval(target, size)
     around = moved_outline(style, style_mesh, target, oval)
-    skin_around = blur(style_parts.skin, 0.01 * size) * outskirts(oval, 0.12, 0.3)
+    skin_around = blur(style_parts.skin, 0.004 * size) * outskirts(oval, 0.12, 0.3)
     # Under the mask's soft rim the style's lips and chin lie where the person's do.
     around = np.where(faces.inside[..., None] > 0, faces.style, around)
     harmonised = light.harmonised(around, content, both, settings.light * skin_around)
