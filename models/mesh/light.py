@@ -36,7 +36,7 @@ _SEAM, _SEAM_SIGMA = 0.025, 0.015
 _COLOUR_SIGMA = 0.08
 _REMAINDER, _COLOUR = 0.8, 1.2
 """Greatest natural logarithm of the gain beside the spherical harmonics, and of a colour's gain beside the mean colour's."""
-_DARKEST = 2e-3
+_DARKEST = 5e-4
 _LIPS = 12.0
 """By how much, in CIE Lab, the lips of a black-and-white photograph may differ from its skin."""
 
@@ -89,7 +89,7 @@ def light_gain(
     local = blurred_within(colours - grey[..., None], both, _COLOUR_SIGMA * _SIDE) - tint
     known = smoothstep(blur(both, _COLOUR_SIGMA * _SIDE), 0.05, 0.4)[..., None]
     tint = tint + np.clip(local * known, -_COLOUR, _COLOUR)
-    field = np.exp(np.clip(lightness[..., None] + tint, -2.5, 2.0))
+    field = np.exp(np.clip(lightness, -2.5, 2.0)[..., None] + tint)
     return Gain(resized(field, size), float(np.exp(mean @ LUMINANCE)))
 
 
