@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from ..training.cli import exit_code
 from ..training.core.checks import at_least
 from ..training.core.comfy_runtime import start_comfy
-from ..training.core.paths import InputFolder
+from ..training.core.paths import InputFolder, OutputFile, OutputFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,11 @@ class PersonLora:
 
     bundle: InputFolder | None = None
     """Bundle whose base it is for; default: the one shipped."""
-    out: Path | None = None
+    out: OutputFile | None = None
     """File to write; default: into the bundle."""
-    work: Path | None = None
+    work: OutputFolder | None = None
     """Folder for renders, training and customise.png; default: a temporary one."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """JSON to write: the figures."""
 
     def run(self) -> int:
@@ -92,7 +92,7 @@ class PersonLora:
 class DemoPictures:
     """Render the sample pictures of the demo."""
 
-    out: Path
+    out: OutputFolder
     """Folder to write them to."""
 
     def run(self) -> int:
@@ -110,7 +110,7 @@ class Campaign:
     """How long this part of the campaign goes on."""
     fresh: bool = False
     """Begin anew."""
-    out: Path | None = None
+    out: OutputFile | None = None
     """JSON to write; default: docs/measurements/reliability.json."""
 
     def __post_init__(self):
@@ -129,7 +129,7 @@ class Chaining:
 
     packs: InputFolder | None = None
     """Folder of other people's packs to measure, too."""
-    out: Path | None = None
+    out: OutputFile | None = None
     """JSON to write; default: docs/measurements/chaining.json."""
 
     def run(self) -> int:

@@ -155,6 +155,13 @@ TRAIN = "train matching --run RUN --data DATA"
         ("measure bundle --steps 0", "--steps must be at least 1; 0 was given."),
         ("evaluate --data DATA --photos DATA --out OUT", "Give either --data"),
         ("study noise --data EMPTY --out OUT", "No .tar shards in EMPTY"),
+        ("study noise --data DATA --out OUT --work FILE", "--work: FILE must be a folder, but is none."),
+        ("data heads --out FILE", "--out: FILE must be a folder, but is none."),
+        ("data heads --out INSIDE", "--out: INSIDE cannot be made, as FILE is a file."),
+        ("train base --run FILE --data DATA", "--run: FILE must be a folder, but is none."),
+        ("customise EMPTY --out INSIDE", "--out: INSIDE cannot be made, as FILE is a file."),
+        ("measure faces --out EMPTY", "--out: EMPTY must be a file, but is none."),
+        ("curves DATA --out EMPTY", "--out: EMPTY must be a file, but is none."),
     ],
 )
 def test_what_people_can_mend_is_one_sentence(command, sentence, data, tmp_path, capsys):
@@ -164,6 +171,7 @@ def test_what_people_can_mend_is_one_sentence(command, sentence, data, tmp_path,
     }
     (tmp_path / "empty").mkdir()
     places["FILE"] = str(tmp_path / "file.safetensors")
+    places["INSIDE"] = str(tmp_path / "file.safetensors" / "inside")
     (tmp_path / "file.safetensors").write_bytes(b"nothing")
     if "sd15" not in command:
         (tmp_path / "run").mkdir()

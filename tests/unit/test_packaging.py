@@ -1,9 +1,11 @@
 """What a user installs: the package list, and requirements that leave his torch alone."""
 
+import os
 import re
 import sys
 
 import pytest
+import yaml
 
 from icportrait.models.nets.files import read_tensors
 from icportrait.tools.comfy_server import PACK
@@ -48,6 +50,33 @@ def test_the_registrys_rules(project):
     assert re.fullmatch(r"\d+\.\d+\.\d+", project["project"]["version"])
     assert project["project"]["scripts"]["icportrait"] == "icportrait.training.cli:main"
     assert {"PublisherId", "DisplayName", "requires-comfyui"} <= set(project["tool"]["comfy"])
+
+
+def test_the_registrys_archive_holds_what_an_artist_needs():
+    left_out = (PACK / ".comfyignore").read_text("utf-8").split()
+    assert {".ci/", ".github/", "tests/"} <= set(left_out)
+    needed = [
+        "__init__.py",
+        "requirements.txt",
+        "README.md",
+        "LICENSE",
+        "docs/model_card.md",
+        "docs/pictures/result.jpg",
+    ]
+    needed += [f"{folder}/" for folder in ("nodes", "models", "bundle", "locales", "web", "workflows", "subgraphs")]
+    assert all((PACK / name).exists() for name in needed)
+    assert not [name for name in needed for folder in left_out if name.startswith(folder)]
+
+
+def test_the_repositorys_host_tests_and_publishes():
+    flows = {name: (PACK / f".github/workflows/{name}.yml").read_text("utf-8") for name in ("test", "publish")}
+    jobs = {name: next(iter(yaml.safe_load(text)["jobs"].values()))["steps"] for name, text in flows.items()}
+    (command,) = [step["run"] for step in jobs["test"] if "run" in step]
+    assert os.access(PACK / command, os.X_OK)
+    action = jobs["publish"][-1]
+    assert action["uses"].startswith("Comfy-Org/publish-node-action@")
+    assert action["with"]["personal_access_token"] == "${{ secrets.REGISTRY_ACCESS_TOKEN }}"
+    assert all(yaml.safe_load(text)["permissions"] == {"contents": "read"} for text in flows.values())
 
 
 def test_comfyui_can_read_it():

@@ -1,12 +1,11 @@
 """`icportrait curves`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tyro.conf import Positional
 
 from ...models.errors import UserError
-from ..core.paths import InputFolder
+from ..core.paths import InputFolder, OutputFile
 from ..evaluation.curves import draw_curves
 from .parsing import parse
 
@@ -17,9 +16,9 @@ class Curves:
 
     folders: Positional[list[InputFolder]]
     """Stage folders with a validation.jsonl, e.g. runs/demo/appearance runs/demo/appearance_t08."""
-    out: Path
+    out: OutputFile
     """PNG to write."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """JSON to write: the numbers drawn."""
 
     def __post_init__(self):

@@ -2,14 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 from tyro.conf import Positional
 
 from ...models.nets import bundle as bundles
 from ..core.checks import at_least
-from ..core.paths import InputFile, InputFolder
+from ..core.paths import InputFile, InputFolder, Output, OutputFolder
 from ..core.settings import LoopSettings
 from ..data.folders.faces import FilterSettings
 from ..data.samples import SampleSet
@@ -28,7 +27,7 @@ class Customise:
 
     photos: Positional[InputFolder]
     """Folder of photographs or videos of the person."""
-    out: Path
+    out: Output
     """Checkpoint or LoRA to write (.safetensors); for the demo base without --rank, folder of the new bundle."""
     base: InputFile | None = None
     """SD1.5 checkpoint (.safetensors); default: the demo's."""
@@ -36,7 +35,7 @@ class Customise:
     """CLIP ViT-L/14 vision model, with --base."""
     bundle: InputFolder | None = None
     """Bundle to customise; default: the one shipped."""
-    run: Path | None = None
+    run: OutputFolder | None = None
     """Folder of the training's checkpoints; default: beside --out."""
     prior: InputFolder | None = None
     """Shards of other people, to keep what the base can do."""

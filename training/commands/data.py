@@ -1,13 +1,12 @@
 """`icportrait data`: make and inspect training data."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tyro.conf import Positional
 
 from ...models.errors import UserError
 from ..core.checks import at_least, picture_sides
-from ..core.paths import InputFile, InputFolder
+from ..core.paths import InputFile, InputFolder, OutputFile, OutputFolder
 from ..data.contact_sheet import contact_sheet
 from ..data.folders.faces import FilterSettings
 from ..data.folders.write import PairSettings, report_text, write_folders
@@ -35,7 +34,7 @@ class Workers:
 class Heads(Workers):
     """Render synthetic heads: pairs and triplets with exact flow."""
 
-    out: Path
+    out: OutputFolder
     """Folder of the shards."""
     groups: int = 734
     """Groups to render; 734 x 48 samples = the paper's 35,200 pairs."""
@@ -78,7 +77,7 @@ class Folder(Workers):
 
     pictures: Positional[InputFolder]
     """Folder that holds a folder of pictures or videos for each person."""
-    out: Path
+    out: OutputFolder
     """Folder of the shards and of report.json."""
     filters: FilterSettings = FilterSettings()
     pairing: PairSettings = PairSettings()
@@ -93,7 +92,7 @@ class Folder(Workers):
 class Views(Workers):
     """Pairs from single portraits: each lifted and seen twice from random cameras in random light (the paper's section 3.2)."""
 
-    out: Path
+    out: OutputFolder
     """Folder of the shards; painted portraits go into its folder `portraits`."""
     portraits: InputFolder | None = None
     """Folder of portraits, one a person."""
@@ -144,7 +143,7 @@ class Shards:
 class Sheet(Shards):
     """Contact sheet of some shards."""
 
-    out: Path
+    out: OutputFile
     """PNG to write."""
     rows: int = 8
     """Samples shown, at most."""

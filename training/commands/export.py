@@ -1,9 +1,8 @@
 """`icportrait export`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from ..core.paths import InputFolder
+from ..core.paths import InputFolder, OutputFolder
 from ..stages.export import export_bundle
 from .parsing import parse
 
@@ -14,7 +13,7 @@ class Export:
 
     run: InputFolder
     """Folder of the run."""
-    out: Path
+    out: OutputFolder
     """Bundle folder."""
     matching: str = "matching"
     """Subfolder of the matching net."""

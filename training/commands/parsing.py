@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from ...models.errors import UserError
-from ..core.paths import Existing
+from ..core.paths import Mark
 
 CONFIG = (
     tyro.conf.OmitArgPrefixes,
@@ -64,34 +64,51 @@ def parse_choice(kinds: dict[str, type], argv: list[str], prog: str, defaults: d
 
 
 def check_paths(settings) -> None:
-    """Every path annotated as `InputFile` or `InputFolder` exists and can be read.
+    """Every path with a `Mark` is there and can be read, or can be written.
 
     Raises:
-        UserError: one does not; the message names option and path.
+        UserError: one is not; the message names option and path.
     """
     for name, hint in typing.get_type_hints(type(settings), include_extras=True).items():
-        wanted, value = _existing(hint), getattr(settings, name)
+        mark, value = _mark(hint), getattr(settings, name)
         positional = tyro.conf.Positional in getattr(hint, "__metadata__", ())
         label = name.upper() if positional else f"--{name.replace('_', '-')}"
         for path in value if isinstance(value, list) else [value]:
-            if wanted is not None and path is not None:
-                _check(label, path, wanted)
+            if mark is not None and path is not None:
+                (_check_input if mark in (Mark.INPUT_FILE, Mark.INPUT_FOLDER) else _check_output)(label, path, mark)
 
 
-def _check(label: str, path: Path, wanted: Existing) -> None:
-    there = path.is_file() if wanted is Existing.FILE else path.is_dir()
+def _check_input(label: str, path: Path, mark: Mark) -> None:
+    there = path.is_file() if mark is Mark.INPUT_FILE else path.is_dir()
     if not there:
-        raise UserError(f"{label}: there is no {wanted.value} {path}.")
+        raise UserError(f"{label}: there is no {mark.value} {path}.")
     if not os.access(path, os.R_OK):
-        raise UserError(f"{label}: the {wanted.value} {path} cannot be read.")
+        raise UserError(f"{label}: the {mark.value} {path} cannot be read.")
 
 
-def _existing(hint) -> Existing | None:
+def _check_output(label: str, path: Path, mark: Mark) -> None:
+    """Before hours of work, not after them; makes nothing."""
+    if (
+        path.is_dir()
+        if mark is Mark.OUTPUT_FILE
+        else mark is Mark.OUTPUT_FOLDER and path.exists() and not path.is_dir()
+    ):
+        raise UserError(f"{label}: {path} must be {mark.value}, but is none.")
+    above = path if path.is_dir() else path.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise UserError(f"{label}: {path} cannot be made, as {above} is a file.")
+    if not os.access(above, os.W_OK):
+        raise UserError(f"{label}: {path} cannot be written: there is no permission to write in {above}.")
+
+
+def _mark(hint) -> Mark | None:
     """The mark inside a type such as `list[InputFile] | None`."""
     for mark in getattr(hint, "__metadata__", ()):
-        if isinstance(mark, Existing):
+        if isinstance(mark, Mark):
             return mark
-    return next(filter(None, map(_existing, typing.get_args(hint))), None)
+    return next(filter(None, map(_mark, typing.get_args(hint))), None)
 
 
 def write_json(figures: dict, path: Path | None) -> None:

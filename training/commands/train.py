@@ -17,7 +17,7 @@ from accelerate import PartialState
 from ...models.errors import UserError
 from ...models.method.encoding import GRID
 from ..core.checks import at_least, picture_sides
-from ..core.paths import InputFile, InputFolder
+from ..core.paths import InputFile, InputFolder, OutputFolder
 from ..core.settings import LoopSettings
 from ..data.samples import SampleSet
 from ..stages.appearance import train_appearance
@@ -48,7 +48,7 @@ class Training:
 
     stage: ClassVar[str]
 
-    run: Path
+    run: OutputFolder
     """Folder of the run: checkpoints, logs, finished stages."""
     data: InputFolder
     """Folder of shards."""

@@ -18,7 +18,7 @@ import torch
 from ...models.errors import UserError
 from ...models.portrait import CropSettings
 from ..core.checks import at_least, picture_sides
-from ..core.paths import InputFolder
+from ..core.paths import InputFolder, OutputFolder
 from ..stages.sample_sets import shards_in
 from . import charts
 from .baselines import METHODS
@@ -74,7 +74,7 @@ class EvaluationSettings(Sampling, ModelFiles):
     """Folder of held-out shards."""
     photos: InputFolder | None = None
     """Folder with profiles/<person>/*.jpg and styles/*.jpg."""
-    out: Path
+    out: OutputFolder
     """Folder of the report; also what a repeated run resumes from."""
     identities: int | None = None
     """Use the first so many people; default: all."""

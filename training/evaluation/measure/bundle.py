@@ -20,7 +20,7 @@ from ....models.method.matching import FLOW_TIMESTEP
 from ....models.nets.loading import load_net
 from ....models.portrait import CropSettings, paint_crop
 from ...core.checks import at_least
-from ...core.paths import InputFile, InputFolder
+from ...core.paths import InputFile, InputFolder, OutputFolder
 from ..baselines import embedding_only
 from ..cases import Case, held_out_cases
 from ..match_bench import Draw, MatchBench, truth_of
@@ -117,7 +117,7 @@ class BundleMeasure(BundleSetting, Measure):
 
     data: InputFolder | None = None
     """Held-out shards; default: rendered into --work."""
-    work: Path = Path("measure_work")
+    work: OutputFolder = Path("measure_work")
     """Folder for held-out renders and pictures."""
     identities: int = 24
     """Held-out identities."""

@@ -18,6 +18,7 @@ from ....models.faces import detection, identity
 from ....models.nets import bundle as bundles
 from ....models.portrait import CropSettings, paint_crop
 from ...core.checks import at_least, picture_sides
+from ...core.paths import OutputFolder
 from ...core.settings import LoopSettings
 from ...data.folders.faces import FilterSettings
 from ...data.heads.generate import HELD_OUT, PERSON, SCENE, seed_of
@@ -160,7 +161,7 @@ class CustomiseMeasure(BundleSetting, Measure):
     """0 = the whole UNet; above 0 = a LoRA of this rank."""
     seed: int = 0
     """Decides the people, the training's draws and all noise."""
-    work: Path = Path("customise_work")
+    work: OutputFolder = Path("customise_work")
     """Folder for renders and training."""
 
     def __post_init__(self):

@@ -27,6 +27,7 @@ from ....models.nets.portrait_net import SD15_UNET
 from ....models.portrait import CropSettings, paint_crop
 from ...core.checks import picture_sides
 from ...core.modules import build_unet, build_vision
+from ...core.paths import OutputFolder
 from ...data.shards import read_shards
 from ..models_used import load_models
 from .flops import CLIP_VIT_L14, SD15_VAE
@@ -92,7 +93,7 @@ class DryRunMeasure(Measure):
     """Side of one view in pixels."""
     precision: str = "no"
     """As for `icportrait train`."""
-    work: Path | None = None
+    work: OutputFolder | None = None
     """Folder for what is made; default: a temporary one, removed afterwards."""
 
     def __post_init__(self):

@@ -25,7 +25,7 @@ from ....models.nets import bundle as bundles
 from ....models.painting import CropResult, paint_face
 from ....models.portrait import CropSettings
 from ...core.checks import at_least, picture_sides
-from ...core.paths import InputFile, InputFolder
+from ...core.paths import InputFile, InputFolder, OutputFolder
 from ...data.photographs import group_photograph, read_picture
 from ..face_scenes import (
     PEOPLE_A_SCENE,
@@ -159,7 +159,7 @@ def measure_round_trip(image: torch.Tensor, faces: tuple[Face, ...], crop_size: 
 class FacesMeasure(BundleSetting, Measure):
     """Finding, assigning and group painting: on a group photograph and on held-out heads."""
 
-    work: Path = Path("measure_work")
+    work: OutputFolder = Path("measure_work")
     """Folder for pictures to look at."""
     photograph: InputFile | None = None
     """Group photograph; default: t1.jpg of the package insightface."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ....models.method.correspondence import METHODS, cost_volume, cycle_confidence, match_costs, resize_flow
 from ....models.method.matching import FLOW_TIMESTEP
 from ...core.checks import at_least
-from ...core.paths import InputFolder
+from ...core.paths import InputFolder, OutputFolder
 from ..cases import Case, held_out_cases
 from ..match_bench import Draw, MatchBench, dis_flow, mean_cost, pixel_features, truth_of
 from ..metrics import flow as flow_metrics
@@ -256,7 +256,7 @@ class MatchingMeasure(ModelFiles, Measure):
 
     data: InputFolder | None = None
     """Held-out shards; default: rendered into --work."""
-    work: Path = Path("measure_work")
+    work: OutputFolder = Path("measure_work")
     """Folder for held-out renders."""
     identities: int = 24
     """Held-out identities."""

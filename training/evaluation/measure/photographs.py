@@ -17,7 +17,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -39,7 +38,7 @@ from ....models.mesh.painter import MeshSettings, mesh_match, paint_by_mesh
 from ....models.painting import CropPair, PaintedFace, paint_face
 from ....models.portrait import CropSettings, paint_crop
 from ...core.checks import at_least
-from ...core.paths import InputFolder
+from ...core.paths import InputFolder, OutputFolder
 from ..baselines import five_points
 from ..charts import stacked
 from ..metrics.composite import (
@@ -73,7 +72,7 @@ class PhotographsMeasure(BundleSetting, Measure):
     """At most so many pairs of each set; the packaged photographs have 56."""
     nets: int = 0
     """So many pairs of each set are painted by a bundle's nets, too; about ten seconds each."""
-    sheets: Path | None = None
+    sheets: OutputFolder | None = None
     """Folder for contact sheets (profile, style, affine clone, warp, result) and each pair's figures."""
     skin_tone: float = MeshSettings.skin_tone
     """As in the Portrait node."""

@@ -1,16 +1,15 @@
 """What the settings of all measurements have."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from ...core.paths import InputFolder
+from ...core.paths import InputFolder, OutputFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """A measurement."""
 
-    out: Path | None = None
+    out: OutputFile | None = None
     """JSON to write."""
 
 

@@ -40,7 +40,7 @@ from ....models.views.relight import light_on, relight
 from ....models.views.render import Lifted, View, render
 from ....models.views.volume import lift_volume, render_with_volume
 from ...core.checks import at_least, picture_sides
-from ...core.paths import InputFile
+from ...core.paths import InputFile, OutputFolder
 from ...data.heads.camera import portrait_camera
 from ...data.heads.generate import HELD_OUT, PERSON, SCENE, seed_of
 from ...data.heads.identity import make_person
@@ -86,7 +86,7 @@ class ViewsMeasure(Measure):
     """Lifter of `icportrait train lifter`; without one the mesh alone is measured."""
     seed: int = 0
     """Decides every head and scene."""
-    sheets: Path | None = None
+    sheets: OutputFolder | None = None
     """Folder for contact sheets, those of the packaged photographs included."""
 
     def __post_init__(self):

@@ -14,7 +14,7 @@ from tyro.conf import Positional
 
 from ....models.portrait import CropSettings
 from ...core.checks import at_least
-from ...core.paths import InputFolder
+from ...core.paths import InputFolder, OutputFolder
 from ...stages.sample_sets import shards_in
 from ..baselines import icportrait
 from ..cases import Case, heads_cases
@@ -54,9 +54,9 @@ class StudySettings(Sampling, ModelFiles):
     """Of the study."""
     data: InputFolder
     """Folder of held-out shards."""
-    out: Path = Path("docs/measurements")
+    out: OutputFolder = Path("docs/measurements")
     """Folder of <name>.png and <name>.json."""
-    work: Path = Path("study_work")
+    work: OutputFolder = Path("study_work")
     """Results so far; a repeated run resumes."""
     identities: int = 6
     """Held-out identities."""
