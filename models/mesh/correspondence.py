@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 from scipy import ndimage
@@ -176,6 +175,8 @@ def _pulled_in(mesh: np.ndarray, size: int) -> np.ndarray:
     """The mesh's points `[468, 2]`, those on an edge behind which something deeper lies (the far cheek behind the nose, the background)
     moved away from it: a mesh is not as exact as not to catch a line of what is behind.
     """
+    import cv2
+
     drawn = draw(mesh, size)
     depth = np.where(drawn.inside, drawn.interpolated(mesh[:, 2:])[..., 0], 1e4).astype(np.float32)
     edge = (cv2.dilate(depth, np.ones((3, 3))) - depth > _STEP * size).astype(np.uint8)
@@ -197,6 +198,7 @@ def moved_outline(picture: np.ndarray, source: np.ndarray, target: np.ndarray, f
         source, target: meshes `[468, 3]` in the crop.
         face: the target's oval `[S, S]`; the spline fades out from it over a quarter of the crop.
     """
+    import cv2
     from scipy.interpolate import RBFInterpolator
 
     size = len(face)
@@ -216,6 +218,8 @@ def moved_outline(picture: np.ndarray, source: np.ndarray, target: np.ndarray, f
 
 def outskirts(face: np.ndarray, start: float, end: float) -> np.ndarray:
     """1 on the face `[S, S]` and round it, falling smoothly to 0 between `start` and `end` (shares of S) from it, and at the border."""
+    import cv2
+
     size = len(face)
     away = cv2.distanceTransform((face < 0.5).astype(np.uint8), cv2.DIST_L2, 5) / size
     steps = np.minimum(np.arange(size), np.arange(size)[::-1]) / (0.06 * size)

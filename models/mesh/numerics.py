@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -17,6 +16,8 @@ def smoothstep(x: np.ndarray | float, low: float, high: float) -> np.ndarray:
 
 def blur(x: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur of `[S, S]` or `[S, S, C]`, float32; sigma in pixels. Wide ones are made on a smaller picture."""
+    import cv2
+
     factor = 2 ** max(0, int(np.log2(max(sigma, 0.05) / 3)))
     size = -(-x.shape[0] // factor)
     small = resized(x, size)
@@ -33,6 +34,8 @@ def blurred_within(x: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarra
 
 def joined(mask: np.ndarray, seeds: np.ndarray | tuple[np.ndarray, np.ndarray], connectivity: int = 4) -> np.ndarray:
     """The parts of a mask `[S, S]` in which a seed lies, bool `[S, S]`; `seeds` index the mask, `connectivity` is 4 or 8."""
+    import cv2
+
     _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=connectivity)
     return np.isin(parts, np.setdiff1d(parts[seeds], [0]))
 
@@ -47,6 +50,8 @@ def sampled(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
 
     Bicubic for colours, bilinear for masks, which must stay in their range.
     """
+    import cv2
+
     at = (places - 0.5).astype(np.float32)
     kernel = cv2.INTER_LINEAR if picture.ndim == 2 else cv2.INTER_CUBIC
     return cv2.remap(picture.astype(np.float32), at[..., 0], at[..., 1], kernel, borderMode=cv2.BORDER_REPLICATE)
@@ -54,6 +59,8 @@ def sampled(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def resized(x: np.ndarray, size: int) -> np.ndarray:
     """`[S, S]` or `[S, S, C]` at another side, float32."""
+    import cv2
+
     if x.shape[0] == size:
         return x.astype(np.float32)
     kernel = cv2.INTER_AREA if size < x.shape[0] else cv2.INTER_LINEAR
@@ -74,11 +81,15 @@ def to_srgb(x: np.ndarray) -> np.ndarray:
 
 def to_lab(x: np.ndarray) -> np.ndarray:
     """sRGB to CIE Lab, L in 0 .. 100."""
+    import cv2
+
     return cv2.cvtColor(np.clip(x, 0, 1).astype(np.float32), cv2.COLOR_RGB2LAB)
 
 
 def from_lab(x: np.ndarray) -> np.ndarray:
     """CIE Lab to sRGB in [0, 1]."""
+    import cv2
+
     return np.clip(cv2.cvtColor(x.astype(np.float32), cv2.COLOR_LAB2RGB), 0, 1)
 
 
@@ -87,6 +98,8 @@ def blended(front: np.ndarray, back: np.ndarray, mask: np.ndarray, levels: int =
 
     P. Burt and E. Adelson, A multiresolution spline with application to image mosaics, 1983.
     """
+    import cv2
+
     front, back, mask = (np.ascontiguousarray(x, np.float32) for x in (front, back, mask))
     stack = [(front, back, mask)]
     for _ in range(levels):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from scipy import ndimage
@@ -141,6 +140,8 @@ def _on_target(
     profile: FaceParts,
     style: FaceParts,
 ) -> _OnTarget:
+    import cv2
+
     inside = match.drawn.inside.astype(np.float32)
     warped = match.warped(profile.crop).clip(0, 1)
     style_places = match.drawn.interpolated(style.mesh[:, :2])

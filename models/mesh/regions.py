@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from ..faces.mediapipe import topology
@@ -33,6 +32,8 @@ CENTRE = (*LEFT_CHEEK, *RIGHT_CHEEK, *NOSE, *topology.LIPS_OUTER, *topology.LEFT
 
 def polygon(points: np.ndarray, size: int) -> np.ndarray:
     """A filled ring of points `[N, 2]` (crop pixels): float32 `[size, size]`, antialiased."""
+    import cv2
+
     mask = np.zeros((size, size), np.uint8)
     # OpenCV's whole coordinates are pixel centres; three binary places of a fraction.
     cv2.fillPoly(mask, [np.round((points - 0.5) * 8).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=3)
@@ -41,6 +42,8 @@ def polygon(points: np.ndarray, size: int) -> np.ndarray:
 
 def hull(mesh: np.ndarray, numbers: Sequence[int], size: int) -> np.ndarray:
     """The convex hull of some of the mesh's points `[N, 2 or 3]`: float32 `[size, size]`."""
+    import cv2
+
     return polygon(cv2.convexHull(mesh[list(numbers), :2].astype(np.float32))[:, 0], size)
 
 
@@ -56,6 +59,8 @@ def oval(mesh: np.ndarray, size: int) -> np.ndarray:
 
 def grown(mask: np.ndarray, pixels: float) -> np.ndarray:
     """A mask `[S, S]` made wider by so many pixels on every side, float32, antialiased; what is above one half counts as mask."""
+    import cv2
+
     away = cv2.distanceTransform((mask <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
     return (
         np.clip(pixels + 0.5 - away, 0, 1).astype(np.float32)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from ..faces.mediapipe.segmenter import segmented
@@ -90,6 +89,8 @@ def _glasses(other: np.ndarray, mesh: np.ndarray) -> np.ndarray:
 
 def _along_edges(mask: np.ndarray, guide: np.ndarray) -> np.ndarray:
     """The mask `[S, S]` with its borders along the guide's edges: a guided filter (K. He et al., Guided Image Filtering, 2010)."""
+    import cv2
+
     reach = (2 * max(1, round(_EDGES * len(mask))) + 1,) * 2
     guide = guide.astype(np.float32)
     mean, masked = cv2.blur(guide, reach), cv2.blur(mask, reach)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 import torch
 
@@ -199,6 +198,8 @@ def _solid(mesh: np.ndarray, person: np.ndarray, middle: float, scale: float) ->
         middle: depth of the head's middle in that unit.
         scale: pixels a metre.
     """
+    import cv2
+
     side, factor = len(person), _SIDE / len(person)
     inwards, outwards = (_away(person > share, sign) for share, sign in ((0.5, 1), (_OUTLINE, -1)))
     half, thin = _ROUND * scale, _LEAST * scale
@@ -225,6 +226,8 @@ def _solid(mesh: np.ndarray, person: np.ndarray, middle: float, scale: float) ->
 
 def _away(person: np.ndarray, sign: int) -> np.ndarray:
     """Distance of each pixel inside (`sign` 1) or outside (-1) a person bool `[S, S]` to the outline, pixels; the picture's border is none."""
+    import cv2
+
     pad = len(person) // 2
     person = np.pad(person == (sign > 0), pad, mode="edge").astype(np.uint8)
     return np.maximum(cv2.distanceTransform(person, cv2.DIST_L2, 5)[pad:-pad, pad:-pad] - 0.5, 0).astype(np.float64)

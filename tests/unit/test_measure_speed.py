@@ -1,6 +1,9 @@
 """The measurement of speed: ratios of what they say, on small sizes."""
 
+import sys
+
 import pytest
+from child import child_environment
 
 from icportrait.models.method.correspondence import METHODS
 from icportrait.training.evaluation.measure import speed
@@ -47,3 +50,10 @@ def test_random_weights_are_the_same_twice():
     name = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
     one, other = (RandomWeights(3)(name, shapes[name]) for _ in range(2))
     assert one.shape == (320, 768) and one.equal(other) and 0.8 < one.float().std() * 768**0.5 < 1.2
+
+
+def test_nodes_import_nothing_heavy(tmp_path, monkeypatch):
+    """OpenCV, kornia and the like are imported where they are first needed; scipy and torchvision ComfyUI itself has."""
+    monkeypatch.setenv("PYTHONPATH", child_environment(tmp_path)["PYTHONPATH"])
+    seconds, packages = speed.import_nodes(tmp_path / "bytecode")
+    assert seconds > 0 and packages - set(sys.stdlib_module_names) <= {"icportrait", "safetensors", "numpy"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 
@@ -29,6 +28,8 @@ class Segments:
 
 def segmented(picture: np.ndarray) -> Segments:
     """Segments of a portrait `[H, W, 3]`, sRGB in [0, 1]: best a head that fills half of it, upright and nearly square."""
+    import cv2
+
     height, width = picture.shape[:2]
     way = cv2.INTER_AREA if max(height, width) > Segmenter.SIZE else cv2.INTER_LINEAR
     small = cv2.resize(np.ascontiguousarray(picture, np.float32), (Segmenter.SIZE,) * 2, interpolation=way)

@@ -5,6 +5,7 @@ method against the UNet alone and against two stock ControlNets (counted on the 
 for which training waits for data, and what loading the pack adds to ComfyUI's start.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -230,19 +231,35 @@ def _noise_shard(path: Path, size: int, count_: int = 32) -> Path:
     return path
 
 
-def import_seconds(repetitions: int) -> dict[str, float]:
-    """What importing the pack's nodes adds once ComfyUI itself is loaded, each time in a new process."""
+def import_nodes(bytecode: Path) -> tuple[float, set[str]]:
+    """Import the pack's nodes in a new process in which all is loaded that ComfyUI itself loads.
+
+    Args:
+        bytecode: folder for compiled modules, as Python keeps them beside the pack from its second start on.
+
+    Returns:
+        Seconds, and the names of the packages that came with it.
+    """
     root = __package__.split(".")[0]
     code = (
         f"from {root}.training.core.comfy_runtime import start_comfy; start_comfy(); import comfy.sd, comfy_api.latest, "
-        f"comfy.cldm.cldm, comfy.clip_vision, folder_paths, nodes; import time; began = time.perf_counter(); import {root}.nodes; "
-        "print(time.perf_counter() - began)"
+        "comfy.cldm.cldm, comfy.clip_vision, folder_paths, nodes; import sys, time; before = set(sys.modules); "
+        f"began = time.perf_counter(); import {root}.nodes; print(time.perf_counter() - began, "
+        "*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
-    found = []
-    for _ in range(repetitions):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
-        found.append(float(done.stdout.split()[-1]))
-    return spread(found)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(bytecode)
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=True, env=environment)
+    seconds, *packages = done.stdout.splitlines()[-1].split()
+    return float(seconds), set(packages)
+
+
+def import_seconds(repetitions: int) -> dict[str, float]:
+    """What importing the pack's nodes adds once ComfyUI itself is loaded; `first` compiles them too."""
+    with tempfile.TemporaryDirectory(prefix="icportrait-speed-") as folder:
+        first, *later = (import_nodes(Path(folder))[0] for _ in range(1 + repetitions))
+    return {**spread(later), "first": first}
 
 
 def measure_speed(options: SpeedMeasure) -> dict:
