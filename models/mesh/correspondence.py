@@ -68,6 +68,8 @@ class MeshMatch:
     @functools.cached_property
     def _edges(self) -> np.ndarray:
         """Where one part of the face ends before another, `[S, S]` in 0 .. 1: triangles are drawn without antialiasing."""
+        import cv2
+
         size = len(self.near)
         # Of three neighbours; the void beyond the face is no part of it.
         spread = [
@@ -122,6 +124,8 @@ def from_better_half(match: MeshMatch, picture: np.ndarray, clear: np.ndarray, t
         clear: where it shows the bare face, `[S, S]` in 0 .. 1.
         target: the target's mesh, `[468, 3]`.
     """
+    import cv2
+
     size, inside = len(match.near), match.drawn.inside
     here, there = (sampled(clear, places) for places in (match.places, match.mirrored))
     luminance = to_linear(picture) @ LUMINANCE

@@ -12,7 +12,7 @@ from mesh_faces import face
 from icportrait.models.errors import UserError
 from icportrait.models.faces import identity
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
-from icportrait.models.mesh import light, painter, regions
+from icportrait.models.mesh import beard, light, painter, regions
 from icportrait.models.mesh.numerics import blended, to_lab, to_linear, to_srgb
 from icportrait.models.mesh.painter import MeshSettings, crop_mesh, paint_by_mesh
 from icportrait.models.mesh.skin import FaceParts, face_parts
@@ -102,7 +102,7 @@ class TestLight:
         normals = np.stack([x, y, np.sqrt(np.clip(1 - x**2 - y**2, 0.05, None))], axis=-1) * inside[..., None]
         skin = np.full((SIZE, SIZE, 3), (0.6, 0.45, 0.4), np.float32)
         lit = to_srgb(to_linear(skin) * (0.6 + 0.4 * x)[..., None])
-        gain = light.light_gain(skin, lit, inside, inside, normals).field
+        gain = light.light_gain(skin, lit, inside, inside, normals, inside).field
         middle = inside * (x**2 + y**2 < 0.5) > 0
         np.testing.assert_allclose(gain[middle][:, 1], (0.6 + 0.4 * x)[middle], rtol=0.12)
 
@@ -204,3 +204,58 @@ class TestPaint:
     def test_bad_settings(self, bad):
         with pytest.raises(UserError, match=next(iter(bad))):
             MeshSettings(**bad)
+
+
+class TestBeard:
+    """A beard is drawn on the astronaut's chin: fine hairs, lighter than skin, as grey ones are."""
+
+    @staticmethod
+    def grown(face: FaceParts) -> FaceParts:
+        below = regions.hull(face.mesh, regions.LOWER_FACE, SIZE) * (1 - regions.features(face.mesh, SIZE))
+        hairs = np.random.default_rng(0).normal(0, 0.25, (SIZE, SIZE, 1)).astype(np.float32)
+        return replace(face, crop=(face.crop + below[..., None] * hairs).clip(0, 1))
+
+    def test_hairs_are_found_whatever_their_colour(self):
+        face = parts("astronaut")
+        assert beard.bearded(face) == 0 and beard.bearded(self.grown(face)) == 1
+
+    def test_what_is_left_of_it_becomes_skin_and_nothing_else_changes(self):
+        face = parts("astronaut")
+        style = self.grown(face)
+        painted = 1 - regions.grown(1 - regions.oval(face.mesh, SIZE), 0.06 * SIZE)
+        image = painted[..., None] * face.crop + (1 - painted[..., None]) * style.crop
+        shaved = beard.shaved(image, painted, face, style, face.mesh)
+        left = (np.abs(style.crop - face.crop).max(axis=-1) > 0) & (painted < 0.1) & (face.face > 0.9)
+        left &= regions.grown(1 - regions.hull(face.mesh, regions.LOWER_FACE, SIZE), 2) < 0.5
+
+        def roughness(picture):
+            lightness = to_lab(picture)[..., 0]
+            return np.abs(np.diff(lightness, axis=1))[left[:, 1:]].mean()
+
+        assert left.sum() > 50 and roughness(shaved) < 0.4 * roughness(image)
+        above = slice(0, int(face.mesh[2, 1]))
+        assert np.abs(shaved - image)[above].max() < 1e-3
+        assert beard.shaved(image, painted, style, style, face.mesh) is image
+
+
+def test_a_dark_photograph_turns_no_other_hue():
+    """Four stops darker and warm: every colour's gain is larger than the limit of the light's."""
+    dark = np.full((SIZE, SIZE, 3), (0.16, 0.07, 0.03), np.float32)
+    bright = np.full((SIZE, SIZE, 3), (0.9, 0.75, 0.65), np.float32)
+    skin, normals = np.ones((SIZE, SIZE), np.float32), np.zeros((SIZE, SIZE, 3))
+    normals[..., 2] = 1
+    gain = light.light_gain(dark, bright, skin, skin, normals, skin).field[SIZE // 2, SIZE // 2]
+    wanted = (to_linear(bright) / to_linear(dark))[0, 0]
+    np.testing.assert_allclose(gain / gain.mean(), wanted / wanted.mean(), rtol=0.1)
+
+
+def test_a_black_and_white_photograph_wears_no_lipstick_of_the_styles():
+    face_mesh = parts("astronaut").mesh
+    grey = np.full((SIZE, SIZE, 3), 0.55, np.float32)
+    lips = regions.hull(face_mesh, regions.topology.LIPS_OUTER, SIZE)[..., None]
+    style = (1 - lips) * np.float32((0.8, 0.6, 0.5)) + lips * np.float32((0.8, 0.05, 0.1))
+    skins = ((1 - lips[..., 0]),) * 2
+    lab = to_lab(light.coloured(grey, style.astype(np.float32), grey, skins, face_mesh))
+    mouth, cheek = face_mesh[[17, 14], :2].mean(axis=0).astype(int), face_mesh[50, :2].astype(int)
+    apart = lab[mouth[1], mouth[0], 1:] - lab[cheek[1], cheek[0], 1:]
+    assert 3 < np.hypot(*apart) < 14 and apart[0] > 2
