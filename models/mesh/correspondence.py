@@ -129,11 +129,11 @@ def from_better_half(match: MeshMatch, picture: np.ndarray, clear: np.ndarray, t
     size, inside = len(match.near), match.drawn.inside
     here, there = (sampled(clear, places) for places in (match.places, match.mirrored))
     luminance = to_linear(picture) @ LUMINANCE
-    lights = (
+    light_here, light_there = (
         blurred_within(sampled(luminance, places)[..., None], inside.astype(np.float32), _SHADOW_SIGMA * size)[..., 0]
         for places in (match.places, match.mirrored)
     )
-    lit = smoothstep(next(lights) / np.maximum(next(lights), 1e-4), *_SHADOW)
+    lit = smoothstep(light_here / np.maximum(light_there, 1e-4), *_SHADOW)
     # A shadow's soft rim belongs to it.
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(_SHADOW_SIGMA * size) + 1,) * 2)
     covered = np.maximum(1 - here, cv2.dilate(1 - lit, around))

@@ -18,6 +18,7 @@ from .numerics import (
     LUMINANCE,
     blur,
     blurred_within,
+    detail_contrast,
     from_lab,
     mean_within,
     resized,
@@ -69,15 +70,13 @@ def light_gain(
     """
     size = len(normals)
     weights = [resized(mask, _SIDE) for mask in (profile_skin, style_skin)]
-    lit, style_lit = (resized(to_linear(picture), _SIDE) for picture in (profile, style))
+    profile, style = (resized(to_linear(picture), _SIDE) for picture in (profile, style))
     inside = resized((np.abs(normals).max(axis=-1) > 0).astype(np.float32), _SIDE)
     near = blurred_within(resized(near, _SIDE)[..., None], inside, _SEAM * _SIDE)[..., 0]
     seam = smoothstep(near * (1 - near), 0.05, 0.2)[..., None]
-    lit = [_low_frequencies(lit, weights[0], sigma) for sigma in (_SIGMA, _SEAM_SIGMA)]
-    lights = [
-        np.log(np.maximum(picture, _DARKEST))
-        for picture in (lit[0] + seam * (lit[1] - lit[0]), _low_frequencies(style_lit, weights[1], _SIGMA))
-    ]
+    coarse, fine = (_low_frequencies(profile, weights[0], sigma) for sigma in (_SIGMA, _SEAM_SIGMA))
+    profile, style = coarse + seam * (fine - coarse), _low_frequencies(style, weights[1], _SIGMA)
+    lights = [np.log(np.maximum(picture, _DARKEST)) for picture in (profile, style)]
     colours = lights[1] - lights[0]  # [s, s, 3]
     grey = colours @ LUMINANCE
     both = weights[0] * weights[1]
@@ -184,9 +183,8 @@ def calm(picture: np.ndarray) -> np.ndarray:
     Args:
         picture: `[S, S, 3]`, sRGB.
     """
-    size, lightness = len(picture), to_lab(picture)[..., 0]
-    contrast = blur(abs(lightness - blur(lightness, 0.025 * size)), 0.008 * size)
-    return 1 - smoothstep(contrast, 4, 9)
+    size = len(picture)
+    return 1 - smoothstep(detail_contrast(picture, 0.025 * size, 0.008 * size), 4, 9)
 
 
 def tone_shift(
@@ -273,14 +271,11 @@ def coloured(
         for mask in (regions.hull(mesh, regions.topology.LIPS_INNER, size), regions.hulls(mesh, regions.EYES, size))
     )
     redder = mean_within(lab, lips * (1 - inner))[1:] - mean_within(lab, skins[1])[1:]
-    redder = redder * min(
-        1.0, _LIPS / max(float(np.hypot(*redder)), 1e-3)
-    )  # a photograph of a man need not wear the style's lipstick
-    colour = colour + lips[..., None] * redder
+    redder = redder * min(1.0, _LIPS / max(float(np.hypot(*redder)), 1e-3))  # but without the style's lipstick
     # Between the lips only what is as light as skin is teeth; the mesh does not know exactly where lips end.
     teeth = inner * smoothstep(own[..., 0] / max(float(mean_within(own, skins[0])[0]), 1.0), 0.8, 1.0)
-    colour = colour + teeth[..., None] * (0.4 * (colour - lips[..., None] * redder) - colour)
-    colour = colour * (1 - 0.65 * eyes[..., None])
+    colour = colour * (1 - 0.6 * teeth)[..., None] + (lips * (1 - teeth))[..., None] * redder
+    colour = colour * (1 - 0.65 * eyes)[..., None]
     own[..., 1:] += colourless * (colour - own[..., 1:])
     return from_lab(own)
 

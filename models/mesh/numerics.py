@@ -32,6 +32,16 @@ def blurred_within(x: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarra
     return blur(x * weight[..., None], sigma) / (blur(weight, sigma) + 1e-4)[..., None]
 
 
+def detail_contrast(picture: np.ndarray, finer_than: float, around: float) -> np.ndarray:
+    """How strong the detail finer than a sigma is, in CIE L, as the mean around each pixel, `[S, S]`; both sigmas in pixels.
+
+    Args:
+        picture: `[S, S, 3]`, sRGB.
+    """
+    lightness = to_lab(picture)[..., 0]
+    return blur(abs(lightness - blur(lightness, finer_than)), around)
+
+
 def joined(mask: np.ndarray, seeds: np.ndarray | tuple[np.ndarray, np.ndarray], connectivity: int = 4) -> np.ndarray:
     """The parts of a mask `[S, S]` in which a seed lies, bool `[S, S]`; `seeds` index the mask, `connectivity` is 4 or 8."""
     import cv2

@@ -193,7 +193,7 @@ def _mask(faces: _OnTarget) -> np.ndarray:
     centre = blur(regions.hull(faces.mesh, regions.CENTRE, size), 0.005 * size)
     mask = faces.inside * np.maximum(smoothstep(faces.match.facing, 0, 0.15), centre)
     mask = mask * smoothstep(blur(faces.free, 0.006 * size), 0.35, 0.8)
-    narrower = 1 - regions.grown((1 - mask).astype(np.float32), 0.015 * size)
+    narrower = regions.shrunk(mask, 0.015 * size)
     # At the eyes' height up to the rim, for the ends of the style's glasses.
     return blur(narrower + _at_eyes(faces.mesh, size) * (mask - narrower), 0.01 * size)
 
@@ -232,7 +232,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     mask = _mask(faces)
     image = blended(content, around, mask).clip(0, 1)
     # At its rim the face that was painted may be the style's own, beard and all.
-    core = 1 - regions.grown(1 - oval, 0.08 * size)
+    core = regions.shrunk(oval, 0.08 * size)
     painted = np.maximum(core, smoothstep(mask * blur(faces.own, 0.008 * size), 0.6, 0.95))
     image = shaved(image, painted, profile_parts, style_parts, target)
     image, _ = light.toned(image, style)

@@ -69,6 +69,11 @@ def grown(mask: np.ndarray, pixels: float) -> np.ndarray:
     )
 
 
+def shrunk(mask: np.ndarray, pixels: float) -> np.ndarray:
+    """A mask `[S, S]` made narrower by so many pixels on every side; see `grown`."""
+    return 1 - grown((1 - mask).astype(np.float32), pixels)
+
+
 def features(mesh: np.ndarray, size: int) -> np.ndarray:
     """Eyes, brows and lips with a margin, float32 `[size, size]`: what is not bare skin on any face."""
     result = np.zeros((size, size), np.float32)

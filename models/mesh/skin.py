@@ -69,7 +69,7 @@ def face_parts(crop: np.ndarray, mesh: np.ndarray) -> FaceParts:
     middle = regions.hull(mesh, regions.MIDDLE, size)
     if (face * middle).sum() <= _LEAST_FACE * middle.sum():
         skin = face = regions.oval(mesh, size)
-    inner = 1 - regions.grown(1 - regions.oval(mesh, size), 0.03 * size)
+    inner = regions.shrunk(regions.oval(mesh, size), 0.03 * size)
     covered = np.maximum(hair * (1 - face), (1 - face) * inner)
     shaded = regions.grown(covered > 0.4, _SHADE * size) * (1 - regions.features(mesh, size))
     return FaceParts(crop, mesh, person, skin, face, face * (1 - blur(shaded, 0.004 * size)), glasses)
