@@ -6,14 +6,10 @@ import numpy as np
 from scipy import ndimage
 
 from . import regions
-from .numerics import LUMINANCE, blur, blurred_within, detail_contrast, sampled, smoothstep, to_linear
+from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_linear
 from .skin import FaceParts
 
-_CHEEKS = (*regions.LEFT_CHEEK, *regions.RIGHT_CHEEK, *regions.NOSE)
 _NOSE_BASE, _CHIN = 2, 152
-# Contrast of fine detail in the lower face over that of the cheeks: of 199 portraits those with a beard or three days' growth mostly have
-# 1.9 and more, nearly all shaved ones at most 1.6. Smooth cheeks count as this much, in lightness.
-_HAIRS, _SMOOTH = (1.6, 2.0), 0.6
 _UNDER_CHIN = 0.85
 """How light skin is below a chin, beside that of the chin."""
 
@@ -28,24 +24,12 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
     """
     size = len(skin)
     luminance = to_linear(picture) @ LUMINANCE
-    cheeks = regions.hull(mesh, _CHEEKS, size) * skin > 0.5
+    cheeks = regions.hull(mesh, regions.CHEEKS, size) * skin > 0.5
     if not cheeks.any():
         return np.zeros_like(skin)
     middle = float(np.median(luminance[cheeks]))
     local = blurred_within(luminance[..., None], skin, 0.02 * size)[..., 0]
     return regions.hull(mesh, regions.LOWER_FACE, size) * (1 - smoothstep(local, 0.3 * middle, 0.55 * middle))
-
-
-def bearded(face: FaceParts) -> float:
-    """How surely a face has a beard, 0 to 1."""
-    size = len(face.crop)
-    hairs = detail_contrast(face.crop, 0.008 * size, 0.008 * size)
-    bare = (face.clear > 0.5) & (regions.features(face.mesh, size) < 0.3)
-    lower = regions.hull(face.mesh, regions.LOWER_FACE, size) > 0.5
-    lower, cheeks = bare & lower, bare & (regions.hull(face.mesh, _CHEEKS, size) > 0.5) & ~lower
-    if not lower.any() or not cheeks.any():
-        return 0.0
-    return float(smoothstep(np.median(hairs[lower]) / max(np.median(hairs[cheeks]), _SMOOTH), *_HAIRS))
 
 
 def shaved(
@@ -59,9 +43,7 @@ def shaved(
         profile, style: each in its own crop.
         mesh: the target's, `[468, 3]`.
     """
-    amount = bearded(style)
-    if amount > 0:
-        amount *= 1 - bearded(profile)
+    amount = style.beard * (1 - profile.beard)
     if amount == 0:
         return image
     size = len(image)

@@ -29,7 +29,7 @@ _EYES = ([*topology.LEFT_EYE, *topology.LEFT_BROW], [*topology.RIGHT_EYE, *topol
 # colours are taken, as shares of the crop.
 _STEP, _MARGIN = 0.05, 0.012
 # Light of one half over that of the other, below which it lies in shadow, and the sigma of what is compared, in crop sides.
-_SHADOW, _SHADOW_SIGMA = (0.35, 0.6), 0.015
+_SHADOW, _SHADOW_SIGMA = (0.2, 0.4), 0.015
 # Neighbours whose places lie further apart show different parts of the face; their border is softened by this sigma, in crop
 # sides, and by at least a pixel's.
 _JUMP, _EDGE = 0.015, 0.0025
@@ -136,11 +136,11 @@ def from_better_half(match: MeshMatch, picture: np.ndarray, clear: np.ndarray, t
     lit = smoothstep(light_here / np.maximum(light_there, 1e-4), *_SHADOW)
     # A shadow's soft rim belongs to it.
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(_SHADOW_SIGMA * size) + 1,) * 2)
-    covered = np.maximum(1 - here, cv2.dilate(1 - lit, around))
-    covered = covered * smoothstep(there * match.seen[..., 1], 0.3, 0.8) * inside
+    free = smoothstep(there * match.seen[..., 1], 0.3, 0.8) * inside
+    covered = np.maximum(1 - here, cv2.dilate(1 - lit, around)) * free
     for part in (*regions.EYES, *regions.BROWS):
         shape = regions.hull(target, part, size) > 0.5
-        # Two halves of two brows make none; an eye looks the other way when it is mirrored.
+        # Two halves of two brows or eyes make none.
         if shape.any() and covered[shape].mean() > (0.1 if part in regions.BROWS else 0.4):
             covered = np.maximum(covered, regions.grown(shape, 0.01 * size))
         elif part in regions.EYES:

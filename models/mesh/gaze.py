@@ -1,4 +1,4 @@
-"""Where the eyes look: the irises of a matched profile moved to where the style's are in its eyes."""
+"""Where the eyes look: the irises of a matched profile moved to where they are in other eyes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from . import regions
 from .correspondence import MeshMatch
-from .numerics import blur, sampled
+from .numerics import blur, mean_within, sampled
 
 _MOST = 0.3
 """An iris is moved by no more than this share of the eye's width: farther it would lie under the lids."""
@@ -17,32 +17,41 @@ _MOST = 0.3
 def looking_as(
     match: MeshMatch,
     profile: np.ndarray,
-    style: np.ndarray,
-    style_mesh: np.ndarray,
+    wanted: np.ndarray,
+    wanted_mesh: np.ndarray,
     target: np.ndarray,
+    only_mirrored: bool = False,
 ) -> MeshMatch:
-    """The match with the style's gaze.
+    """The match with the gaze of other eyes.
 
     Args:
-        profile, style: centres of both irises, `[2, 2]`, the viewer's left first, pixels of each one's crop.
-        style_mesh, target: `[468, 3]`, pixels of the style's crop.
+        profile: centres of both irises, `[2, 2]`, the viewer's left first, pixels of the profile's crop.
+        wanted, wanted_mesh: the same of the eyes whose gaze is wanted, and their mesh, `[468, 3]`, in pixels of one crop.
+        target: `[468, 3]`, pixels of the style's crop.
+        only_mirrored: move only an eye that is the other one mirrored, which looks the other way.
     """
-    size, places = len(match.near), match.places.copy()
+    size, fields = len(match.near), {"places": match.places.copy(), "mirrored": match.mirrored.copy()}
     y, x = np.mgrid[:size, :size] + 0.5
     here = np.stack([x, y], axis=-1)
-    for ring, corners, own, theirs in zip(regions.EYES, regions.EYE_CORNERS, profile, style):
-        wanted = _in_eye(theirs, style_mesh[list(corners), :2], target[list(corners), :2])
-        now = here[np.unravel_index(np.linalg.norm(places - own, axis=-1).argmin(), (size, size))]
+    for ring, corners, own, other, theirs in zip(regions.EYES, regions.EYE_CORNERS, profile, profile[::-1], wanted):
+        eye = regions.hull(target, ring, size)
+        mirrored = bool(mean_within(match.near[..., None], eye)[0] < 0.5)
+        if only_mirrored and not mirrored:
+            continue
+        places = fields["mirrored" if mirrored else "places"]
+        goal = _in_eye(theirs, wanted_mesh[list(corners), :2], target[list(corners), :2])
+        apart = np.linalg.norm(places - (other if mirrored else own), axis=-1)
+        now = here[np.unravel_index(apart.argmin(), (size, size))]
         width = np.linalg.norm(np.diff(target[list(corners), :2], axis=0))
-        shift = wanted - now
+        shift = goal - now
         shift *= min(1.0, _MOST * width / max(np.linalg.norm(shift), 1e-6))
         # All of it on the iris, less towards the corners and the lids, which stay.
         distance = np.linalg.norm(here - now - shift, axis=-1) / width
-        share = np.exp(-((distance / 0.33) ** 4)) * blur(regions.hull(target, ring, size), 0.004 * size)
+        share = np.exp(-((distance / 0.33) ** 4)) * blur(eye, 0.004 * size)
         moved = here - share[..., None] * shift
         new = np.stack([sampled(np.ascontiguousarray(places[..., c], np.float32), moved) for c in (0, 1)], axis=-1)
-        places = np.where(share[..., None] > 0.01, new, places)
-    return replace(match, places=places)
+        places[:] = np.where(share[..., None] > 0.01, new, places)
+    return replace(match, **fields)
 
 
 def _in_eye(point: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:

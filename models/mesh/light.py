@@ -38,6 +38,14 @@ _COLOUR_SIGMA = 0.08
 _REMAINDER, _COLOUR = 0.8, 1.2
 """Greatest natural logarithm of the gain beside the spherical harmonics, and of a colour's gain beside the mean colour's."""
 _DARKEST = 5e-4
+_SHADING, _LEAST_SHADING = (0.006, 0.1), np.array([5, 2, 2], np.float32)
+"""Sigmas of the band in which edges of shadows and highlights lie, in crop sides, and the contrast that is always left there, CIE Lab."""
+_TINT_OF_WHITES = 0.4
+"""Exponent of a gain's tint on eyes and teeth: what turns one skin's colour into another's makes them blue or yellow."""
+_STRANGE_SIGMAS, _STRANGE = (0.012, 0.1), np.array([11, 7, 7], np.float32)
+"""Sigmas between which skin is compared with the style's, in crop sides, and from which difference on it is strange, CIE Lab."""
+_SKIN_COLOUR = 0.35
+"""Share of a difference in colour between two skins that is theirs; the rest is that of their lights and cameras."""
 _LIPS = 12.0
 """By how much, in CIE Lab, the lips of a black-and-white photograph may differ from its skin."""
 
@@ -131,20 +139,54 @@ def relit(profile: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
     size = len(profile)
     white = regions.hulls(mesh, (*regions.EYES, regions.topology.LIPS_INNER), size)
     # They lie deeper than the skin around, too, so that a strong light reaches them less.
-    field = gain.field**0.75 * np.clip(gain.mean, 0.6, 3) ** -0.5
+    grey = (gain.field @ LUMINANCE)[..., None]
+    field = grey**0.75 * (gain.field / grey) ** _TINT_OF_WHITES * np.clip(gain.mean, 0.6, 3) ** -0.5
     white = blur(white, 0.006 * size)[..., None]
     return to_srgb(to_linear(profile) * (gain.field * (1 - white) + field * white))
 
 
-def evened(picture: np.ndarray, gain: Gain, skin: np.ndarray) -> np.ndarray:
-    """The relit skin with less of its finest colours, and with less of all its detail where a shadow was made light: what hardly shows in
-    the dark (noise, stubble, freckles) is blotches there; `[S, S, 3]`.
+def strange(relit: np.ndarray, style: np.ndarray, skins: tuple[np.ndarray, np.ndarray], mesh: np.ndarray) -> np.ndarray:
+    """Where beside eyes and mouth relit skin differs from skin's colour, `[S, S]` in 0 .. 1: strands, plaits, rims of hard light.
+
+    Args:
+        relit: the warped photograph under its gain, sRGB `[S, S, 3]`.
+        style: the style's face on the same mesh.
+        skins: bare skin of both, `[S, S]` each.
+        mesh: the target's, `[468, 3]`.
+    """
+    size, both = len(relit), skins[0] * skins[1]
+    differences = to_lab(relit) - to_lab(style), to_lab(relit)
+    local = [
+        np.abs(np.subtract(*(blurred_within(x, both, sigma * size) for sigma in _STRANGE_SIGMAS))) for x in differences
+    ]
+    known = smoothstep(blur(both, _STRANGE_SIGMAS[1] * size), 0.1, 0.3) * skins[0]
+    amount = smoothstep(np.minimum(*local) / _STRANGE, 1, 1.8).max(axis=-1) * known
+    beside = 1 - regions.grown(regions.hull(mesh, regions.MIDDLE, size), 0.01 * size)
+    return blur(regions.grown(amount * beside, 0.01 * size), 0.006 * size)
+
+
+def evened(picture: np.ndarray, style: np.ndarray, gain: Gain, skins: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The relit skin without what the photograph's light left on it: `[S, S, 3]`.
+
+    Edges of shadows and highlights are finer than a gain and coarser than pores; in that band skin keeps little more contrast than the
+    style's has there. Of its finest colours skin keeps half, and less of all its detail where a shadow was made light: what hardly shows in
+    the dark (noise, stubble, freckles) is blotches there.
 
     Args:
         picture: the relit profile, sRGB.
-        skin: its bare skin, `[S, S]`.
+        style: the style's face on the same mesh.
+        skins: bare skin of profile and style, `[S, S]` each.
     """
-    size, lab = len(picture), to_lab(picture)
+    size, lab, skin = len(picture), to_lab(picture), skins[0]
+    fine, coarse = (blurred_within(lab, skin, sigma * size) for sigma in _SHADING)
+    theirs = to_lab(style)
+    theirs = blurred_within(theirs, skins[1], _SHADING[0] * size) - blurred_within(theirs, skins[1], _SHADING[1] * size)
+    fine[..., 1:] = lab[..., 1:]  # skin has no fine colours
+    most = np.maximum(_LEAST_SHADING, 1.5 * blurred_within(abs(theirs), skins[1], _SHADING[0] * size))
+    known = smoothstep(blur(skin, _SHADING[0] * size), 0.3, 0.8) * smoothstep(blur(skin, _SHADING[1] * size), 0.2, 0.6)
+    shading = fine - coarse
+    lab += known[..., None] * (most * np.tanh(shading / most) - shading)
+
     brighter = smoothstep(np.log(np.maximum(gain.field @ LUMINANCE, _DARKEST) / gain.mean), 0.15, 0.9)
     detail = lab - blurred_within(lab, skin, 0.03 * size)
     less = np.stack([0.5 * brighter, 0.5 + 0.4 * brighter, 0.5 + 0.4 * brighter], axis=-1)
@@ -192,9 +234,10 @@ def tone_shift(
 ) -> np.ndarray:
     """What is added to the relit skin's CIE Lab colour, `[3]`, so that it is the person's own rather than the style's.
 
-    How bright a skin is cannot be told from how bright its light is; so lightness is shifted by less than colour, a person is made
-    lighter only in a light picture and darker only after a photograph that is not dark. A style whose skin has no skin's colour (black
-    and white, a strong tint) keeps its own.
+    Neither how bright a skin is nor its colour can be told from its light's. Skins differ in lightness more than in colour, lights in
+    colour: so of colour little is shifted, a person is made lighter only in a light picture and darker only after a photograph that is
+    not dark. A style whose skin has no skin's colour (black and white, a strong tint) keeps its own, and so does one for a photograph
+    like that.
 
     Args:
         profile, style: `[S, S, 3]`, sRGB, before relighting.
@@ -202,13 +245,17 @@ def tone_shift(
         tone: 0 the person's own skin tone, 1 the style's.
     """
     own, wanted = (mean_within(to_lab(x), w) for x, w in ((profile, profile_skin), (style, style_skin)))
-    chroma, hue = np.hypot(*wanted[1:]), np.degrees(np.arctan2(wanted[2], wanted[1]))
-    natural = smoothstep(chroma, 4, 11) * (1 - smoothstep(chroma, 38, 55)) * (1 - smoothstep(abs(hue - 52), 28, 55))
-    natural = natural * smoothstep(np.hypot(*own[1:]), 3, 8)
     shift = own - wanted
     lighter = smoothstep(wanted[0], 40, 65) if shift[0] > 0 else smoothstep(own[0], 15, 40)
-    limits = np.array([[-21, -16, -16], [10, 16, 16]])
-    return np.clip(shift * (0.7 * lighter, 1, 1), *limits) * natural * (1 - tone)
+    colour = _SKIN_COLOUR * _natural(own)
+    limits = np.array([[-21, -8, -8], [10, 8, 8]])
+    return np.clip(shift * (0.7 * lighter, colour, colour), *limits) * _natural(wanted) * (1 - tone)
+
+
+def _natural(lab: np.ndarray) -> float:
+    """How far a CIE Lab colour `[3]` can be that of skin in plain light, 0 to 1."""
+    chroma, hue = np.hypot(*lab[1:]), np.degrees(np.arctan2(lab[2], lab[1]))
+    return float(smoothstep(chroma, 4, 11) * (1 - smoothstep(chroma, 38, 55)) * (1 - smoothstep(abs(hue - 52), 28, 55)))
 
 
 def shifted(picture: np.ndarray, shift: np.ndarray, share: np.ndarray | float = 1.0) -> np.ndarray:

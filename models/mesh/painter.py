@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ..faces.pixels import to_bytes
 from ..faces.resampling import transform
 from ..faces.types import Placement
 from ..painting import CropPair, CropResult
-from . import light, regions
+from . import grain, light, regions
 from .beard import shaved
 from .correspondence import (
     MeshMatch,
@@ -26,7 +26,7 @@ from .correspondence import (
 )
 from .gaze import looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
-from .numerics import blended, blur, blurred_within, sampled, smoothstep
+from .numerics import blended, blur, sampled, smoothstep
 from .skin import FaceParts, face_parts
 
 MOST_DEGREES = 40
@@ -104,13 +104,15 @@ def mesh_match(
     profile = crop_mesh(pair.profile_placement, pair.profile, "profile")
     style = crop_mesh(pair.style_placement, pair.style, "style reference")
     target = settings.shape * posed(profile, style, settings.expression) + (1 - settings.shape) * style
-    match = match_meshes(profile, target, pair.style.shape[1])
-    irises = [_irises(placement) for placement in (pair.profile_placement, pair.style_placement)]
-    if settings.expression != EXPRESSIONS[0] and all(found is not None for found in irises):
-        match = looking_as(match, *irises, style, target)
     crop = pair.profile[0].numpy().astype(np.float32)
     parts = face_parts(crop, profile)
-    return from_better_half(match, crop, parts.clear, target), parts, style, target
+    match = from_better_half(match_meshes(profile, target, pair.style.shape[1]), crop, parts.clear, target)
+    own, theirs = (_irises(placement) for placement in (pair.profile_placement, pair.style_placement))
+    if own is not None and settings.expression == EXPRESSIONS[0]:
+        match = looking_as(match, own, own, profile, target, only_mirrored=True)
+    elif own is not None and theirs is not None:
+        match = looking_as(match, own, theirs, style, target)
+    return match, parts, style, target
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +149,8 @@ def _on_target(
     style_places = match.drawn.interpolated(style.mesh[:, :2])
     style_face = sampled(style.crop, style_places).clip(0, 1)
     bare_profile = (match.warped(profile.clear) > 0.5) * (match.visible > 0.3) * inside
+    if profile.wears_glasses:
+        bare_profile = bare_profile * (match.warped(regions.grown(profile.glasses, 0.008 * len(inside))) < 0.5)
     bare_style = (sampled(style.skin, style_places) > 0.5) * inside
     # Nostrils and the line between lips look away from every camera: small, and no far side.
     holes = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.03 * len(inside)) + 1,) * 2)
@@ -172,18 +176,21 @@ def _at_eyes(target: np.ndarray, size: int) -> np.ndarray:
     return blur(regions.hull(target, regions.EYE_LEVEL, size), 0.02 * size)
 
 
-def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> np.ndarray:
-    """The warped photograph in the style's light, `[S, S, 3]`."""
+def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """The warped photograph in the style's light, `[S, S, 3]`, and where that is not skin as it should be, `[S, S]`."""
     gain = light.light_gain(
         faces.profile, faces.style, faces.profile_skin, faces.style_skin, faces.match.normals, faces.match.near
     )
-    relit = light.evened(light.relit(faces.profile, gain, faces.mesh), gain, faces.profile_skin)
     skins = faces.profile_skin, faces.style_skin
+    relit = light.relit(faces.profile, gain, faces.mesh)
+    strange = light.strange(relit, faces.style, skins, faces.mesh)
+    relit = light.evened(relit, faces.style, gain, skins)
     relit = light.coloured(relit, faces.style, faces.profile, skins, faces.mesh)
     relit = light.shifted(relit, shift)
-    without_features = faces.inside * (1 - regions.features(faces.mesh, len(relit)))
-    relit = _with_texture(relit, faces.style, without_features, faces.plain)
-    return faces.profile + share * (relit - faces.profile)
+    features = faces.inside * regions.features(faces.mesh, len(relit))
+    relit = grain.as_soft(relit, faces.style, features * faces.own * faces.free)
+    relit = grain.with_texture(relit, faces.style, faces.inside - features, faces.plain)
+    return faces.profile + share * (relit - faces.profile), strange
 
 
 def _mask(faces: _OnTarget) -> np.ndarray:
@@ -210,7 +217,10 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     style_parts = face_parts(style, style_mesh)
     faces = _on_target(match, target, profile_parts, style_parts)
     shift = light.tone_shift(faces.profile, faces.style, faces.profile_skin, faces.style_skin, settings.skin_tone)
-    relit = _relit(faces, shift, settings.light)
+    relit, strange = _relit(faces, shift, settings.light)
+    # A beard differs from the style's skin, too.
+    beard = profile_parts.beard * regions.hull(target, regions.LOWER_FACE, size)
+    faces = replace(faces, own=faces.own * (1 - strange * (1 - beard)))
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
     both = faces.own * faces.profile_skin * faces.style_skin
     filling = light.harmonised(faces.style, relit, both, settings.light * faces.inside)
@@ -248,18 +258,6 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
         warped=_tensor(np.where(faces.inside[..., None] > 0, faces.profile, style)),
         notes=notes_about(pair, profile_parts.mesh, style_mesh) + _about_glasses(profile_parts),
     )
-
-
-def _with_texture(picture: np.ndarray, style: np.ndarray, where: np.ndarray, style_skin: np.ndarray) -> np.ndarray:
-    """The style's finest grain where the warped photograph is softer: a small profile does not look waxy."""
-    size = len(where)
-    own, grain = ((x.mean(axis=-1) - blur(x.mean(axis=-1), 0.004 * size)) for x in (picture, style))
-    energies = [
-        np.sqrt(blurred_within((x**2)[..., None], w, 0.04 * size)[..., 0])
-        for x, w in ((own, where), (grain, style_skin))
-    ]
-    share = (1 - energies[0] / np.maximum(energies[1], 1e-4)).clip(0, 0.6) * where * blur(style_skin, 0.01 * size)
-    return (picture + (share * grain.clip(-0.025, 0.025))[..., None]).clip(0, 1)
 
 
 def notes_about(pair: CropPair, profile: np.ndarray, style: np.ndarray) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..faces.mediapipe.segmenter import segmented
 from . import regions
-from .numerics import LUMINANCE, blur, joined
+from .numerics import LUMINANCE, blur, detail_contrast, joined, smoothstep
 
 # The segmenter sees a fourth of a large crop's pixels; its borders are drawn along the picture's edges within this reach, in crop sides.
 _EDGES = 0.006
@@ -24,6 +24,10 @@ _LEAST_FACE = 0.3
 _LEAST_GLASSES = 0.02
 """Area of glasses, in squares of the eye distance, from which they count. Of 245 portraits those of 18 with glasses have 0.09 and more, the
 others at most 0.007."""
+
+# Contrast of fine detail in the lower face over that of the cheeks: of 199 portraits those with a beard or three days' growth mostly have
+# 1.9 and more, nearly all shaved ones at most 1.6. Smooth cheeks count as this much, in lightness.
+_HAIRS, _SMOOTH = (1.6, 2.0), 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,8 @@ class FaceParts:
     """The face away from what covers it, which colours and shades the skin beside it; eyes, brows and mouth up to its edge."""
     glasses: np.ndarray
     """Rims, arms and dark lenses; nothing where none are worn."""
+    beard: float
+    """How surely this face has one, 0 to 1."""
 
     @property
     def wears_glasses(self) -> bool:
@@ -69,10 +75,13 @@ def face_parts(crop: np.ndarray, mesh: np.ndarray) -> FaceParts:
     middle = regions.hull(mesh, regions.MIDDLE, size)
     if (face * middle).sum() <= _LEAST_FACE * middle.sum():
         skin = face = regions.oval(mesh, size)
+    beard = _bearded(crop, face, mesh)
+    # Elsewhere than round the mouth, hair is a beard's only where one is.
+    face = np.maximum(face, beard * hair * regions.hull(mesh, regions.LOWER_FACE, size))
     inner = regions.shrunk(regions.oval(mesh, size), 0.03 * size)
     covered = np.maximum(hair * (1 - face), (1 - face) * inner)
     shaded = regions.grown(covered > 0.4, _SHADE * size) * (1 - regions.features(mesh, size))
-    return FaceParts(crop, mesh, person, skin, face, face * (1 - blur(shaded, 0.004 * size)), glasses)
+    return FaceParts(crop, mesh, person, skin, face, face * (1 - blur(shaded, 0.004 * size)), glasses, beard)
 
 
 def _glasses(other: np.ndarray, mesh: np.ndarray) -> np.ndarray:
@@ -85,6 +94,17 @@ def _glasses(other: np.ndarray, mesh: np.ndarray) -> np.ndarray:
         return np.zeros_like(other)
     near = regions.grown(regions.hull(mesh, regions.EYE_LEVEL, size), 0.06 * size) > 0.5
     return other * joined((other > 0.1) & near, there)
+
+
+def _bearded(crop: np.ndarray, face: np.ndarray, mesh: np.ndarray) -> float:
+    size = len(crop)
+    hairs = detail_contrast(crop, 0.008 * size, 0.008 * size)
+    bare = (face > 0.5) & (regions.features(mesh, size) < 0.3)
+    lower = regions.hull(mesh, regions.LOWER_FACE, size) > 0.5
+    lower, cheeks = bare & lower, bare & (regions.hull(mesh, regions.CHEEKS, size) > 0.5) & ~lower
+    if not lower.any() or not cheeks.any():
+        return 0.0
+    return float(smoothstep(np.median(hairs[lower]) / max(np.median(hairs[cheeks]), _SMOOTH), *_HAIRS))
 
 
 def _along_edges(mask: np.ndarray, guide: np.ndarray) -> np.ndarray:

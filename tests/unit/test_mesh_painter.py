@@ -213,11 +213,11 @@ class TestBeard:
     def grown(face: FaceParts) -> FaceParts:
         below = regions.hull(face.mesh, regions.LOWER_FACE, SIZE) * (1 - regions.features(face.mesh, SIZE))
         hairs = np.random.default_rng(0).normal(0, 0.25, (SIZE, SIZE, 1)).astype(np.float32)
-        return replace(face, crop=(face.crop + below[..., None] * hairs).clip(0, 1))
+        return replace(face, crop=(face.crop + below[..., None] * hairs).clip(0, 1), beard=1.0)
 
     def test_hairs_are_found_whatever_their_colour(self):
         face = parts("astronaut")
-        assert beard.bearded(face) == 0 and beard.bearded(self.grown(face)) == 1
+        assert face.beard == 0 and face_parts(self.grown(face).crop, face.mesh).beard == 1
 
     def test_what_is_left_of_it_becomes_skin_and_nothing_else_changes(self):
         face = parts("astronaut")
