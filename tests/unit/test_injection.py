@@ -292,7 +292,8 @@ class TestWithoutNets:
 
     def test_equals_nets_of_strength_next_to_nothing(self, setup):
         faint = sample(patch(setup, Settings(strength=1e-9)), setup)
-        torch.testing.assert_close(sample(alone(setup), setup), faint, rtol=1e-4, atol=1e-4)
+        # Rounding grows over the steps, differently on each processor: 2e-4 was seen. Nets at a thousandth change 100 times that.
+        torch.testing.assert_close(sample(alone(setup), setup), faint, rtol=0, atol=2e-3)
 
     def test_a_flow_changes_nothing_without_attention(self, setup):
         assert torch.equal(sample(alone(setup, setup.flow), setup), sample(alone(setup), setup))

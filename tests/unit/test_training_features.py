@@ -224,6 +224,7 @@ class TestTrackers:
             "checkpoint.safetensors",
             "settings.json",
             "training.lock",
+            "usage.json",
         ]
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from ...models.errors import UserError
 
 
-def start_comfy(cpu: bool | None = None) -> None:
+def start_comfy(cpu: bool | None = None, options: tuple[str, ...] = ()) -> None:
     """Put ComfyUI on the import path and settle its options. Call before anything imports `comfy`; idempotent.
 
     Args:
         cpu: force CPU; None = CPU exactly when torch sees no CUDA device.
+        options: ComfyUI's own, e.g. `--lowvram`.
 
     Raises:
         UserError: ComfyUI cannot be found.
@@ -34,7 +35,10 @@ def start_comfy(cpu: bool | None = None) -> None:
         import torch
 
         cpu = not torch.cuda.is_available()
-    arguments, sys.argv = sys.argv, ["icportrait", "--use-pytorch-cross-attention"] + (["--cpu"] if cpu else [])
+    arguments, sys.argv = (
+        sys.argv,
+        ["icportrait", "--use-pytorch-cross-attention", *options] + (["--cpu"] if cpu else []),
+    )
     try:
         comfy.options.enable_args_parsing()
         import comfy.cli_args  # noqa: F401 (parses once, here)

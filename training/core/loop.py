@@ -1,7 +1,7 @@
 """The training loop all nets share: accelerate, exact resume, checkpoints, TensorBoard.
 
 A run is a folder. `settings.json` holds the settings, `checkpoint.safetensors` weights, their running average and the
-optimiser's state; repeating the command resumes it.
+optimiser's state, `usage.json` what the steps took; repeating the command resumes it.
 """
 
 import json
@@ -115,6 +115,7 @@ def _train(accelerator: Accelerator, task, settings: LoopSettings, folder: Path,
     draws = Draws(task, settings.batch, micro_batches, accelerator.process_index, accelerator.num_processes)
     fed = feed(draws, draw, settings.workers if step < settings.steps else 0)
     found, skipped = Figures(), 0
+    usage = Usage(accelerator.device)
     # Several processes must stop at one step, which signals that reach them at different times cannot promise.
     with bar, noted_signals() if accelerator.num_processes == 1 else nullcontext([]) as signals:
         while step < settings.steps:
@@ -142,6 +143,7 @@ def _train(accelerator: Accelerator, task, settings: LoopSettings, folder: Path,
             if average is not None:
                 average.update(parameters, step)
             step += 1
+            usage.add_step()
             bar.update()
             if step % 10 == 0:
                 figures = found.means()
@@ -162,12 +164,39 @@ def _train(accelerator: Accelerator, task, settings: LoopSettings, folder: Path,
                     f"Stopped at step {step} of {settings.steps}; the checkpoint is {folder / FILE}, and the same command goes on from it.",
                 )
     del fed  # ends the workers
+    if accelerator.is_main_process and usage.steps:
+        (folder / "usage.json").write_text(json.dumps(usage.figures(), indent=1) + "\n", "utf-8")
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # not end_training(): it would also end the process group of later phases
         tracker.finish()
     if average is not None:
         average.copy_to(parameters)
     return task
+
+
+class Usage:
+    """What the steps of one process take; the first of a run, in which libraries choose their kernels, is left out of the time."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.steps, self._began = device, 0, 0.0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def add_step(self) -> None:
+        """At the end of each."""
+        self.steps += 1
+        if self.steps == 1:
+            self._began = time.monotonic()
+
+    def figures(self) -> dict:
+        """`steps`, `seconds_per_step` (None after one), `device` and, on a GPU, `gpu_gb`: the memory held at most, as torch counts it."""
+        timed = self.steps - 1
+        found = {"steps": self.steps, "device": "CPU"}
+        found["seconds_per_step"] = round((time.monotonic() - self._began) / timed, 4) if timed else None
+        if self.device.type == "cuda":
+            found["device"] = torch.cuda.get_device_name(self.device)
+            found["gpu_gb"] = round(torch.cuda.max_memory_reserved(self.device) / 1e9, 2)
+        return found
 
 
 class Figures:
