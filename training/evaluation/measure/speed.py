@@ -6,7 +6,6 @@ for which training waits for data, and what loading the pack adds to ComfyUI's s
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-import numpy as np
 import torch
 
 from ....models.method.correspondence import BLOCK, METHODS, match, unit_features
@@ -23,30 +22,41 @@ from ....models.method.injection import SPEEDS
 from ....models.method.reuse import KeptProfile
 from ....models.nets.one_token import with_one_query
 from ....models.portrait import CropSettings
-from ...core.checks import at_least
+from ...core.checks import at_least, picture_sides
 from ...core.feeding import Draws, feed
-from ...data import shards
 from ...data.samples import SampleSet, batch_of
 from ...tasks.conditioning import ConditioningSettings, draw_inputs
 from ...tasks.matching import as_control
+from .diffusers_training import train_vs_diffusers
 from .flops import FullSize, count
 from .settings import Measure
+from .step_memory import memory_estimate_error
+from .timing import device, device_name, dtypes, filled, noise_samples, spread, timed
 
 CHANNELS = 640  # of SD1.5's features at the tap
+
+Part = Literal["counted", "timed", "correspondence", "memory", "training", "data", "import"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedMeasure(Measure):
-    """Ratios of speed, and counted costs."""
+    """Ratios of speed, and counted costs, on the GPU where there is one."""
+
+    only: tuple[Part, ...] = get_args(Part)
+    """Parts to measure, e.g. `--only timed training`. `training` needs the packages diffusers and transformers."""
 
     repetitions: int = 5
     """Of each timing."""
     cells: tuple[int, ...] = (64, 128)
     """Sides of the grids matched, in cells."""
-    size: int = 256
-    """Side of the views whose steps are timed, in px."""
+    size: int = 512 if torch.cuda.is_available() else 256
+    """Side of the views whose steps of denoising and training are timed, in px (default: 512 on a GPU, 256 on a CPU)."""
     step_repetitions: int = 3
-    """Of the timed steps, some seconds each."""
+    """Of those steps, which take some seconds each on a CPU."""
+    train_batch: int = 4 if torch.cuda.is_available() else 1
+    """Samples of a timed training step."""
+    memory_size: int = 512
+    """Side of the views of the steps whose memory is looked at, in px."""
     batches: int = 60
     """Fed to the sleeping model."""
     workers: int = 2
@@ -54,36 +64,27 @@ class SpeedMeasure(Measure):
 
     def __post_init__(self):
         at_least(1, repetitions=self.repetitions, step_repetitions=self.step_repetitions, batches=self.batches)
-        at_least(64, size=self.size)
+        at_least(1, train_batch=self.train_batch)
+        picture_sides(size=self.size, memory_size=self.memory_size)
         at_least(0, workers=self.workers)
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, least and greatest."""
-    return {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 @torch.inference_mode()
 def matching_ratios(cells: int, repetitions: int) -> dict[str, dict[str, float]]:
-    """By method: time of flow and confidence over that of one matrix product of the same size, in the same blocks."""
+    """By method: time of flow and confidence over that of one matrix product of the same size, in the same blocks. All in float32,
+    to which `match` turns whatever it gets: half precision makes ties."""
     generator = torch.Generator().manual_seed(1)
-    target = torch.randn(1, CHANNELS, cells, cells, generator=generator)
-    profile = target + torch.randn(target.shape, generator=generator)
+    target = torch.randn(1, CHANNELS, cells, cells, generator=generator).to(device())
+    profile = target + torch.randn(target.shape, generator=generator).to(device())
     ours, theirs = unit_features(target), unit_features(profile)
 
     def product() -> None:
         for rows in ours.split(max(1, BLOCK // cells**2), dim=2):
             rows.transpose(1, 2) @ theirs
 
-    product()
     found: dict[str, list[float]] = {method: [] for method in METHODS}
+    for work in (product, *(lambda method=method: match(target, profile, method) for method in METHODS)):
+        work()  # the first time is slower
     for _ in range(repetitions):
         bare = timed(product)
         for method, ratios in found.items():
@@ -91,20 +92,21 @@ def matching_ratios(cells: int, repetitions: int) -> dict[str, dict[str, float]]
     return {method: spread(ratios) for method, ratios in found.items()}
 
 
-def step_costs(models: FullSize, cost: Callable[[Callable[[], object]], float]) -> dict[str, float]:
-    """What one row of one denoising step costs, in the unit of `cost`; the hint is encoded once a run, so it does not count.
+def step_costs(models: FullSize, cost: Callable[[Callable[[], object]], float], rows: int = 1) -> dict[str, float]:
+    """What so many rows of one denoising step cost, in the unit of `cost`; the hint is encoded once a run, so it does not count.
 
     Returns:
         unet_single, unet_pair, two_controlnets (stock ones, on the pair), method (the pair with the appearance net), target_alone
         (between two of the former when `fast`).
     """
     unet, net, cells = models.unet, models.appearance, models.cells
-    device = next(unet.parameters()).device
-    hint = torch.zeros(1, 320, cells, 2 * cells, device=device)
+    like = next(unet.parameters())
+    hint = like.new_zeros(1, 320, cells, 2 * cells)
 
     def inputs(wide: bool) -> tuple[torch.Tensor, ...]:
-        found = models.inputs(wide)
-        return tuple(torch.zeros(found[name].shape, device=device) for name in ("noisy", "timesteps", "context"))
+        shapes = [models.inputs(wide)[name].shape[1:] for name in ("noisy", "timesteps", "context")]
+        noisy, timesteps, context = (like.new_zeros(rows, *shape) for shape in shapes)
+        return noisy, timesteps.float(), context
 
     def stock(wide: bool, nets: int) -> object:
         x, control = inputs(wide), None
@@ -165,14 +167,17 @@ def counted_steps(size: int = 512) -> dict:
     return {f"tflop_{name}": flop / 1e12 for name, flop in costs.items()} | step_ratios(costs)
 
 
-def timed_steps(size: int, repetitions: int) -> dict:
-    """The same ratios of seconds, with random weights in float32."""
+def timed_steps(size: int, repetitions: int, dtype: torch.dtype) -> dict:
+    """The same ratios of seconds, with random weights, two rows as classifier-free guidance has them."""
     models = FullSize(size)
     for module in (models.unet, models.appearance):
-        module.to_empty(device="cpu")
-        for values in (*module.parameters(), *module.buffers()):
-            torch.nn.init.uniform_(values, -0.02, 0.02)
-    found = [step_ratios(step_costs(models, timed)) for _ in range(repetitions)]
+        filled(module, dtype)
+
+    def once() -> dict:
+        return step_ratios(step_costs(models, timed, rows=2))
+
+    once()  # the first time is slower
+    found = [once() for _ in range(repetitions)]
     return {name: {speed: spread([one[name][speed] for one in found]) for speed in found[0][name]} for name in found[0]}
 
 
@@ -195,10 +200,7 @@ def data_wait(options: SpeedMeasure, size: int, batch: int = 16, seconds: float 
     """Share of the time for which a model that takes `seconds` a batch waits for data, after the first ten batches; and the
     processor's seconds for drawing one batch, which do not depend on what else the machine does."""
     with tempfile.TemporaryDirectory(prefix="icportrait-speed-") as folder:
-        samples = SampleSet([_noise_shard(Path(folder) / "noise.tar", size)], folder=Path(folder))
-        latents = torch.randn(4, size // 8, size // 8, generator=torch.Generator().manual_seed(1)).half()
-        samples.latents = dict.fromkeys(samples.pictures, latents)
-        samples.embeddings = dict.fromkeys(samples.pictures, torch.zeros(768))
+        samples = noise_samples(Path(folder), size)
         fed = feed(Draws(Sleeping(samples), batch, 1), 0, options.workers)
         for _ in range(10):
             next(fed)
@@ -213,22 +215,6 @@ def data_wait(options: SpeedMeasure, size: int, batch: int = 16, seconds: float 
         for step in range(options.repetitions):
             task.draw(step, task.items(step, batch))
         return {"wait_share": share, "draw_cpu_seconds": (time.process_time() - began) / options.repetitions}
-
-
-def _noise_shard(path: Path, size: int, count_: int = 32) -> Path:
-    generator = np.random.default_rng(1)
-    samples = []
-    for i in range(count_):
-        small = [generator.integers(0, 255, (size // 16, size // 16, 3), np.uint8) for _ in range(2)]
-        pictures = [shards.encode_picture(np.kron(one, np.ones((16, 16, 1), np.uint8))) for one in small]
-        meta = {
-            "format_version": shards.FORMAT_VERSION,
-            "identity": {"target": i},
-            "scene": {"target": 0, "profile": 1},
-        }
-        samples.append({"__key__": f"s{i}", "target.webp": pictures[0], "profile.webp": pictures[1], "meta.json": meta})
-    shards.write_shard(path, samples)
-    return path
 
 
 def import_nodes(bytecode: Path) -> tuple[float, set[str]]:
@@ -264,37 +250,60 @@ def import_seconds(repetitions: int) -> dict[str, float]:
 
 def measure_speed(options: SpeedMeasure) -> dict:
     """All figures; see `icportrait measure speed --help`."""
-    return {
-        "threads": torch.get_num_threads(),
-        "counted": counted_steps(),
-        "timed": {"size": options.size, **timed_steps(options.size, options.step_repetitions)},
-        "correspondence_vs_matmul": {str(n): matching_ratios(n, options.repetitions) for n in options.cells},
-        "data": {str(size): data_wait(options, size) for size in (256, 512)},
-        "import_seconds": import_seconds(min(3, options.repetitions)),
+    size, steps = options.size, options.step_repetitions
+    parts: dict[Part, Callable[[], dict]] = {
+        "counted": lambda: {"counted": counted_steps()},
+        "timed": lambda: {
+            "timed": {"size": size, **{name: timed_steps(size, steps, dtype) for name, dtype in dtypes().items()}}
+        },
+        "correspondence": lambda: {
+            "correspondence_vs_matmul": {str(n): matching_ratios(n, options.repetitions) for n in options.cells}
+        },
+        "memory": lambda: {"memory_estimate_error": memory_estimate_error(options.memory_size)},
+        "training": lambda: {"train_vs_diffusers": train_vs_diffusers(size, options.train_batch, steps, rounds=3)},
+        "data": lambda: {"data": {str(n): data_wait(options, n) for n in (256, 512)}},
+        "import": lambda: {"import_seconds": import_seconds(min(3, options.repetitions))},
     }
+    figures = {"device": device_name(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    for part, measure in parts.items():
+        if part in options.only:
+            figures |= {name: found for name, found in measure().items() if found is not None}
+    return figures
 
 
 def print_figures(figures: dict) -> None:
     """The figures for people."""
-    for name, value in figures["counted"].items():
+    print(f"{figures['device']}, torch {figures['torch']}, {figures['threads']} threads")
+    for name, value in figures.get("counted", {}).items():
         if isinstance(value, float):
             print(f"  {name:26s} {value:7.3f}")
-    for name in ("step_vs_two_controlnets", "step_vs_unet_single"):
-        for speed, value in figures["counted"][name].items():
-            found = figures["timed"][name][speed]
-            print(
-                f"  {name + ', ' + speed:32s} {value:6.3f} counted at 512 px; timed at {figures['timed']['size']} px "
-                f"{found['median']:.3f} ({found['least']:.3f} to {found['greatest']:.3f})"
-            )
-    for cells, methods in figures["correspondence_vs_matmul"].items():
+        else:
+            print(f"  {name:26s} " + ", ".join(f"{speed} {ratio:.3f}" for speed, ratio in value.items()) + " counted")
+    for dtype, ratios in figures.get("timed", {}).items():
+        for name, speeds in ratios.items() if dtype != "size" else ():
+            told = (f"{speed} {_told(found)}" for speed, found in speeds.items())
+            print(f"  {name}, {figures['timed']['size']} px, {dtype}: " + "; ".join(told))
+    for cells, methods in figures.get("correspondence_vs_matmul", {}).items():
         for method, found in methods.items():
+            print(f"  match {cells} x {cells}, {method:8s} {_told(found)} x a matrix product")
+    for name, found in figures.get("memory_estimate_error", {}).items():
+        if isinstance(found, dict):
             print(
-                f"  match {cells} x {cells}, {method:8s} {found['median']:6.2f} x a matrix product "
-                f"({found['least']:.2f} to {found['greatest']:.2f})"
+                f"  memory of a step, {name:6s} declared {found['declared_gb']:.3f} GB, taken {found['taken_gb']:.3f} GB: "
+                f"error {found['error']:.2f}"
             )
-    for size, found in figures["data"].items():
+    training = figures.get("train_vs_diffusers", {})
+    for name in ("plain", "cached", "cached_by_cell_of_one_view"):
+        if training:
+            print(f"  diffusers over ours, {name}: {_told(training[name])} ({training['dtype']})")
+    for size, found in figures.get("data", {}).items():
         print(
             f"  data at {size} px: waited {100 * found['wait_share']:.2f} % of the time; {1000 * found['draw_cpu_seconds']:.0f} ms of a "
             "core a batch of 16"
         )
-    print(f"  import of the pack          {figures['import_seconds']['median']:5.2f} s")
+    if "import_seconds" in figures:
+        print(f"  import of the pack          {figures['import_seconds']['median']:5.2f} s")
+
+
+def _told(found: dict[str, float]) -> str:
+    return f"{found['median']:.3f} ({found['least']:.3f} to {found['greatest']:.3f})"
