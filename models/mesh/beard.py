@@ -10,12 +10,14 @@ from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_l
 from .skin import FaceParts
 
 _NOSE_BASE, _CHIN = 2, 152
-_UNDER_CHIN = 0.85
+_BOTH_SIDES = (0.15, 0.4)
+"""A beard's share of the side where it is the thinner beside that of the other."""
+_UNDER_CHIN = 0.55
 """How light skin is below a chin, beside that of the chin."""
 
 
 def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    """What is much darker than the cheeks in the lower face, float32 `[S, S]` in 0 .. 1.
+    """What is much darker than the cheeks on both sides of the lower face, float32 `[S, S]` in 0 .. 1; on one side it is a shadow.
 
     Args:
         picture: `[S, S, 3]`, sRGB, on the mesh.
@@ -29,17 +31,29 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
         return np.zeros_like(skin)
     middle = float(np.median(luminance[cheeks]))
     local = blurred_within(luminance[..., None], skin, 0.02 * size)[..., 0]
-    return regions.hull(mesh, regions.LOWER_FACE, size) * (1 - smoothstep(local, 0.3 * middle, 0.55 * middle))
+    lower = regions.hull(mesh, regions.LOWER_FACE, size)
+    dark = 1 - smoothstep(local, 0.3 * middle, 0.55 * middle)
+    x, y = np.meshgrid(*[np.arange(size) + 0.5] * 2)
+    down = mesh[_CHIN, :2] - mesh[_NOSE_BASE, :2]
+    left = (x - mesh[_NOSE_BASE, 0]) * down[1] < (y - mesh[_NOSE_BASE, 1]) * down[0]
+    shares = [float((dark * side * lower * skin).sum() / max((side * lower * skin).sum(), 1e-3)) for side in (left, ~left)]
+    return lower * dark * smoothstep(min(shares) / max(*shares, 1e-3), *_BOTH_SIDES)
 
 
 def shaved(
-    image: np.ndarray, painted: np.ndarray, profile: FaceParts, style: FaceParts, mesh: np.ndarray
+    image: np.ndarray,
+    content: np.ndarray,
+    painted: np.ndarray,
+    profile: FaceParts,
+    style: FaceParts,
+    mesh: np.ndarray,
 ) -> np.ndarray:
     """The image without what the style's beard leaves round the painted chin; as it is where the person has a beard, too, or the style none.
 
     Args:
         image: the painted crop, `[S, S, 3]`, sRGB.
-        painted: where the person's face was painted, `[S, S]` in 0 .. 1.
+        content: the face that was painted, before it was blended in; blending has mixed the beard into its rim.
+        painted: where it shows the person, `[S, S]` in 0 .. 1.
         profile, style: each in its own crop.
         mesh: the target's, `[468, 3]`.
     """
@@ -51,12 +65,13 @@ def shaved(
     down = mesh[_CHIN, :2] - mesh[_NOSE_BASE, :2]
     below = ((x - mesh[_NOSE_BASE, 0]) * down[0] + (y - mesh[_NOSE_BASE, 1]) * down[1]) / (down**2).sum()
     # The segmenter counts a beard to the face, down to where it ends on the neck.
-    beard = regions.grown(style.face, 0.008 * size) * smoothstep(below, 0, 0.5) * (1 - painted)
+    beard = regions.grown(style.face, 0.008 * size) * smoothstep(below, 0, 0.5)
     known = (painted * (1 - regions.features(mesh, size))).astype(np.float32)
-    fill = blurred_within(image, np.maximum(known, style.skin * (1 - style.face)), 0.04 * size)
+    fill = blurred_within(content, known, 0.04 * size)
     fill = fill * (1 - (1 - _UNDER_CHIN) * blur(1 - regions.oval(mesh, size), 0.01 * size))[..., None]
     # Skin has pores: those of the painted face, mirrored at its edge.
     rows, columns = ndimage.distance_transform_edt(painted < 0.9, return_distances=False, return_indices=True)
-    detail = (image - blur(image, 0.015 * size)) * known[..., None]
+    detail = (content - blur(content, 0.015 * size)) * known[..., None]
     fill = fill + sampled(detail, np.stack([2 * columns + 1 - x, 2 * rows + 1 - y], axis=-1))
-    return image + (amount * blur(beard, 0.004 * size))[..., None] * (fill - image)
+    skin = fill + painted[..., None] * (content - fill)
+    return image + (amount * blur(beard, 0.004 * size))[..., None] * (skin - image)

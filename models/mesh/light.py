@@ -40,6 +40,8 @@ _REMAINDER, _COLOUR = 0.8, 1.2
 _DARKEST = 5e-4
 _SHADING, _LEAST_SHADING = (0.006, 0.1), np.array([5, 2, 2], np.float32)
 """Sigmas of the band in which edges of shadows and highlights lie, in crop sides, and the contrast that is always left there, CIE Lab."""
+_AT_JOINS = np.array([1.5, 1, 1], np.float32)
+"""By how much the shading may differ from the style's along a join, CIE Lab."""
 _TINT_OF_WHITES = 0.4
 """Exponent of a gain's tint on eyes and teeth: what turns one skin's colour into another's makes them blue or yellow."""
 _STRANGE_SIGMAS, _STRANGE = (0.012, 0.1), np.array([11, 7, 7], np.float32)
@@ -165,17 +167,21 @@ def strange(relit: np.ndarray, style: np.ndarray, skins: tuple[np.ndarray, np.nd
     return blur(regions.grown(amount * beside, 0.01 * size), 0.006 * size)
 
 
-def evened(picture: np.ndarray, style: np.ndarray, gain: Gain, skins: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def evened(
+    picture: np.ndarray, style: np.ndarray, gain: Gain, skins: tuple[np.ndarray, np.ndarray], joins: np.ndarray
+) -> np.ndarray:
     """The relit skin without what the photograph's light left on it: `[S, S, 3]`.
 
     Edges of shadows and highlights are finer than a gain and coarser than pores; in that band skin keeps little more contrast than the
-    style's has there. Of its finest colours skin keeps half, and less of all its detail where a shadow was made light: what hardly shows in
-    the dark (noise, stubble, freckles) is blotches there.
+    style's has there, and along joins, where such an edge is sure to lie, it has the style's shading. Of its finest colours skin keeps
+    half, and less of all its detail where a shadow was made light: what hardly shows in the dark (noise, stubble, freckles) is blotches
+    there.
 
     Args:
         picture: the relit profile, sRGB.
         style: the style's face on the same mesh.
         skins: bare skin of profile and style, `[S, S]` each.
+        joins: where the mirrored half or the end of what the photograph shows is near and the style has plain skin, `[S, S]` in 0 .. 1.
     """
     size, lab, skin = len(picture), to_lab(picture), skins[0]
     fine, coarse = (blurred_within(lab, skin, sigma * size) for sigma in _SHADING)
@@ -185,7 +191,10 @@ def evened(picture: np.ndarray, style: np.ndarray, gain: Gain, skins: tuple[np.n
     most = np.maximum(_LEAST_SHADING, 1.5 * blurred_within(abs(theirs), skins[1], _SHADING[0] * size))
     known = smoothstep(blur(skin, _SHADING[0] * size), 0.3, 0.8) * smoothstep(blur(skin, _SHADING[1] * size), 0.2, 0.6)
     shading = fine - coarse
-    lab += known[..., None] * (most * np.tanh(shading / most) - shading)
+    joins = joins[..., None]
+    wanted = joins * _STRANGE * np.tanh(theirs / _STRANGE)
+    most = most + joins * (_AT_JOINS - most)
+    lab += known[..., None] * (wanted + most * np.tanh((shading - wanted) / most) - shading)
 
     brighter = smoothstep(np.log(np.maximum(gain.field @ LUMINANCE, _DARKEST) / gain.mean), 0.15, 0.9)
     detail = lab - blurred_within(lab, skin, 0.03 * size)
@@ -195,7 +204,7 @@ def evened(picture: np.ndarray, style: np.ndarray, gain: Gain, skins: tuple[np.n
 
 
 def bare_skin(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    """Skin without features and without a beard, `[S, S]`: in the lower face what is much darker than the cheeks is left out.
+    """Skin without features and without a beard, `[S, S]`.
 
     Args:
         picture: `[S, S, 3]`, sRGB, on the mesh.
@@ -256,6 +265,15 @@ def _natural(lab: np.ndarray) -> float:
     """How far a CIE Lab colour `[3]` can be that of skin in plain light, 0 to 1."""
     chroma, hue = np.hypot(*lab[1:]), np.degrees(np.arctan2(lab[2], lab[1]))
     return float(smoothstep(chroma, 4, 11) * (1 - smoothstep(chroma, 38, 55)) * (1 - smoothstep(abs(hue - 52), 28, 55)))
+
+
+def in_tone(picture: np.ndarray, shift: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """The picture `[S, S, 3]` with its skin's mean moved by a shift of CIE Lab `[3]`; lightness as by a stronger light, so that brows and
+    lashes stay dark."""
+    lab, black = to_lab(picture), np.array([16, 0, 0], np.float32)  # lightness is a cube root of light from -16 on
+    light = mean_within(lab, skin)[0] + black[0]
+    lighter = from_lab((lab + black) * ((light + shift[0]) / light).astype(np.float32) - black)
+    return shifted(lighter, np.array([0, *shift[1:]]))
 
 
 def shifted(picture: np.ndarray, shift: np.ndarray, share: np.ndarray | float = 1.0) -> np.ndarray:

@@ -26,11 +26,13 @@ from .correspondence import (
 )
 from .gaze import looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
-from .numerics import blended, blur, sampled, smoothstep
+from .numerics import blended, blur, blurred_within, sampled, smoothstep
 from .skin import FaceParts, face_parts
 
 MOST_DEGREES = 40
 """Heads turned further apart than this are warned about: the far half of the face is then mostly made up."""
+_JOIN = 0.02
+"""Half the width of a join, in crop sides."""
 SMALL_PROFILE = 2.0
 """A profile that is enlarged by more than this, beyond what the style itself is, is warned about: it turns out soft."""
 
@@ -176,18 +178,29 @@ def _at_eyes(target: np.ndarray, size: int) -> np.ndarray:
     return blur(regions.hull(target, regions.EYE_LEVEL, size), 0.02 * size)
 
 
+def _joins(faces: _OnTarget) -> np.ndarray:
+    """Where two halves meet, or what the photograph shows of the face ends, `[S, S]` in 0 .. 1: hair and hard shadows end there."""
+    size = len(faces.inside)
+
+    def ends(mask: np.ndarray) -> np.ndarray:
+        share = blurred_within(mask[..., None], faces.inside, _JOIN * size)[..., 0]
+        return smoothstep(share * (1 - share), 0.03, 0.15)
+
+    return np.maximum(ends(faces.match.near), ends(faces.own)) * faces.inside
+
+
 def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """The warped photograph in the style's light, `[S, S, 3]`, and where that is not skin as it should be, `[S, S]`."""
     gain = light.light_gain(
         faces.profile, faces.style, faces.profile_skin, faces.style_skin, faces.match.normals, faces.match.near
     )
-    skins = faces.profile_skin, faces.style_skin
+    skins, size = (faces.profile_skin, faces.style_skin), len(faces.inside)
     relit = light.relit(faces.profile, gain, faces.mesh)
     strange = light.strange(relit, faces.style, skins, faces.mesh)
-    relit = light.evened(relit, faces.style, gain, skins)
+    relit = light.evened(relit, faces.style, gain, skins, _joins(faces) * blur(faces.plain, 0.006 * size))
     relit = light.coloured(relit, faces.style, faces.profile, skins, faces.mesh)
-    relit = light.shifted(relit, shift)
-    features = faces.inside * regions.features(faces.mesh, len(relit))
+    relit = light.in_tone(relit, shift, skins[0])
+    features = faces.inside * regions.features(faces.mesh, size)
     relit = grain.as_soft(relit, faces.style, features * faces.own * faces.free)
     relit = grain.with_texture(relit, faces.style, faces.inside - features, faces.plain)
     return faces.profile + share * (relit - faces.profile), strange
@@ -224,6 +237,11 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
     both = faces.own * faces.profile_skin * faces.style_skin
     filling = light.harmonised(faces.style, relit, both, settings.light * faces.inside)
+    # But without eyeliner, lashes, folds of a smile.
+    kept = regions.hulls(target, (*regions.EYES, *regions.BROWS, topology.LIPS_OUTER), size)
+    lines = faces.inside * (1 - faces.plain) * (1 - blur(kept, 0.002 * size))
+    lines = lines * smoothstep(blur(faces.plain, 0.02 * size), 0.05, 0.2)
+    filling = filling + lines[..., None] * (blurred_within(filling, faces.plain, 0.02 * size) - filling)
     # Neither ends where it is used, or a pyramid's coarse levels would mix hair and the void beyond the face into its rim.
     relit = filling + smoothstep(faces.own, 0.4, 0.8)[..., None] * (relit - filling)
     nearest = tuple(ndimage.distance_transform_edt(faces.inside == 0, return_distances=False, return_indices=True))
@@ -244,7 +262,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     # At its rim the face that was painted may be the style's own, beard and all.
     core = regions.shrunk(oval, 0.08 * size)
     painted = np.maximum(core, smoothstep(mask * blur(faces.own, 0.008 * size), 0.6, 0.95))
-    image = shaved(image, painted, profile_parts, style_parts, target)
+    image = shaved(image, content, painted, profile_parts, style_parts, target)
     image, _ = light.toned(image, style)
     if not profile_parts.wears_glasses:
         image = image + smoothstep(style_parts.glasses, 0.05, 0.6)[..., None] * (style - image)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from icportrait.tools.campaign import campaign, inputs, kills
+from icportrait.tools.campaign import campaign, inputs, kills, long_use
 
 FEW = {
     "nodes": 60,
@@ -122,3 +122,20 @@ def test_the_summary_counts_every_part():
     assert figures["inputs"] == len(campaign.KINDS) and figures["lost"] == 1 and figures["bit_exact_resumes"] == 1
     assert figures["runs"] == 6 and figures["growth_mb"] == 2.5 and figures["vanilla_identical"] is False
     assert set(campaign.KINDS) == set(inputs.KINDS) == set(FEW)
+
+
+class TestGrowth:
+    """Memory that rises while caches fill, then sways by what each run needs."""
+
+    sizes = [1000 + min(number, 50) * 5 + number * 37 % 90 for number in range(300)]
+
+    def test_what_fills_caches_is_none(self):
+        assert long_use.growth(self.sizes) < 5
+
+    @pytest.mark.parametrize("leak_mb", [0.1, 8])
+    def test_a_leak_is(self, leak_mb):
+        leaking = [size + leak_mb * number for number, size in enumerate(self.sizes)]
+        assert long_use.growth(leaking) > 100 * leak_mb
+
+    def test_too_few_runs_tell_nothing(self):
+        assert long_use.growth(self.sizes[:37]) is None

@@ -224,7 +224,7 @@ class TestBeard:
         style = self.grown(face)
         painted = 1 - regions.grown(1 - regions.oval(face.mesh, SIZE), 0.06 * SIZE)
         image = painted[..., None] * face.crop + (1 - painted[..., None]) * style.crop
-        shaved = beard.shaved(image, painted, face, style, face.mesh)
+        shaved = beard.shaved(image, face.crop, painted, face, style, face.mesh)
         left = (np.abs(style.crop - face.crop).max(axis=-1) > 0) & (painted < 0.1) & (face.face > 0.9)
         left &= regions.grown(1 - regions.hull(face.mesh, regions.LOWER_FACE, SIZE), 2) < 0.5
 
@@ -235,7 +235,7 @@ class TestBeard:
         assert left.sum() > 50 and roughness(shaved) < 0.4 * roughness(image)
         above = slice(0, int(face.mesh[2, 1]))
         assert np.abs(shaved - image)[above].max() < 1e-3
-        assert beard.shaved(image, painted, style, style, face.mesh) is image
+        assert beard.shaved(image, face.crop, painted, style, style, face.mesh) is image
 
 
 def test_a_dark_photograph_turns_no_other_hue():

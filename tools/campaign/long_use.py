@@ -7,6 +7,7 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from ..comfy_server import ComfyServer, WorkflowError, accelerator_found
@@ -15,8 +16,8 @@ from ..demo import copy_samples
 OPTIONS = ((), ("--force-fp16",))
 GPU_OPTIONS = (("--lowvram",), ("--novram",))
 """ComfyUI refuses them together with `--cpu`."""
-WARM = 8
-"""Runs before memory is looked at: the first ones load models and fill caches."""
+WARM, WARM_SHARE = 8, 6
+"""At least so many runs before memory is looked at, and one of so many: the first ones load models and fill caches."""
 SETTLED = 30
 """Runs after them that it takes to tell growth from what one run happens to need."""
 LEAK = "leaking_pack"
@@ -92,7 +93,8 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
         planted: `leak` keeps a megabyte of each run; `vanilla` changes the plain MODEL's picture.
 
     Returns:
-        `runs`, `cancelled`, `failed`, `tracebacks`, `hangs`, `growth_mb` (None after too few runs), `vanilla_identical`, `options`.
+        `runs`, `cancelled`, `failed`, `tracebacks`, `hangs`, `growth_mb` (see `growth`), `lowest_mb` of each tenth of the runs, `median_mb`,
+        `vanilla_identical`, `options`.
     """
     copy_samples(base)
     if planted:
@@ -129,17 +131,27 @@ def use(base: Path, runs: int, seconds: float, options: tuple[str, ...] = (), pl
             counts["runs"] += 1
             sizes.append(process.memory_info().rss / 2**20)
         after = b"" if planted == "vanilla" else _plain_picture(server)
-    settled = sizes[WARM:]
-    half = max(1, len(settled) // 2)
-    # The lowest of each half: what is still in use, without what one run happens to need.
-    growth = None if len(settled) < SETTLED else round(max(0.0, min(settled[half:]) - min(settled[:half])), 1)
     return {
         **counts,
-        "growth_mb": growth,
+        "growth_mb": growth(sizes),
+        "lowest_mb": [round(float(part.min())) for part in np.array_split(sizes, 10) if len(part)],
         "median_mb": round(statistics.median(sizes or [0]), 1),
         "vanilla_identical": before == after,
         "options": " ".join(options),
     }
+
+
+def growth(sizes: list[float]) -> float | None:
+    """By how much memory grew from the first half of the settled runs to the second; None after too few runs.
+
+    The lowest of each half counts: what is still in use, without what one run happens to need.
+
+    Args:
+        sizes: memory after each run, in MB.
+    """
+    settled = sizes[max(WARM, len(sizes) // WARM_SHARE) :]
+    half = len(settled) // 2
+    return None if len(settled) < SETTLED else round(max(0.0, min(settled[half:]) - min(settled[:half])), 1)
 
 
 def finished(server: ComfyServer, prompt_id: str, patience: float = 180) -> dict | None:
