@@ -12,7 +12,7 @@ from .skin import FaceParts
 _NOSE_BASE, _CHIN = 2, 152
 _BOTH_SIDES = (0.15, 0.4)
 """A beard's share of the side where it is the thinner beside that of the other."""
-_UNDER_CHIN = 0.55
+_UNDER_CHIN = 0.7
 """How light skin is below a chin, beside that of the chin."""
 
 
@@ -36,7 +36,9 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
     x, y = np.meshgrid(*[np.arange(size) + 0.5] * 2)
     down = mesh[_CHIN, :2] - mesh[_NOSE_BASE, :2]
     left = (x - mesh[_NOSE_BASE, 0]) * down[1] < (y - mesh[_NOSE_BASE, 1]) * down[0]
-    shares = [float((dark * side * lower * skin).sum() / max((side * lower * skin).sum(), 1e-3)) for side in (left, ~left)]
+    shares = [
+        float((dark * side * lower * skin).sum() / max((side * lower * skin).sum(), 1e-3)) for side in (left, ~left)
+    ]
     return lower * dark * smoothstep(min(shares) / max(*shares, 1e-3), *_BOTH_SIDES)
 
 

@@ -206,6 +206,21 @@ def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> tuple[np.ndarra
     return faces.profile + share * (relit - faces.profile), strange
 
 
+def _filling(faces: _OnTarget, relit: np.ndarray, both: np.ndarray, share: float) -> np.ndarray:
+    """The style's skin in the person's tone, `[S, S, 3]`, without its eyeliner, lashes and folds of a smile.
+
+    Args:
+        both: where both faces show skin that can be compared, `[S, S]`.
+        share: of the person's tone.
+    """
+    size = len(both)
+    filling = light.harmonised(faces.style, relit, both, share * faces.inside)
+    kept = regions.hulls(faces.mesh, (*regions.EYES, *regions.BROWS, topology.LIPS_OUTER), size)
+    lines = faces.inside * (1 - faces.plain) * (1 - blur(kept, 0.002 * size))
+    lines = lines * smoothstep(blur(faces.plain, 0.02 * size), 0.05, 0.2)
+    return filling + lines[..., None] * (blurred_within(filling, faces.plain, 0.02 * size) - filling)
+
+
 def _mask(faces: _OnTarget) -> np.ndarray:
     """Where the painted face goes over the style's picture, `[S, S]` in 0 .. 1."""
     size = len(faces.inside)
@@ -236,12 +251,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     faces = replace(faces, own=faces.own * (1 - strange * (1 - beard)))
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
     both = faces.own * faces.profile_skin * faces.style_skin
-    filling = light.harmonised(faces.style, relit, both, settings.light * faces.inside)
-    # But without eyeliner, lashes, folds of a smile.
-    kept = regions.hulls(target, (*regions.EYES, *regions.BROWS, topology.LIPS_OUTER), size)
-    lines = faces.inside * (1 - faces.plain) * (1 - blur(kept, 0.002 * size))
-    lines = lines * smoothstep(blur(faces.plain, 0.02 * size), 0.05, 0.2)
-    filling = filling + lines[..., None] * (blurred_within(filling, faces.plain, 0.02 * size) - filling)
+    filling = _filling(faces, relit, both, settings.light)
     # Neither ends where it is used, or a pyramid's coarse levels would mix hair and the void beyond the face into its rim.
     relit = filling + smoothstep(faces.own, 0.4, 0.8)[..., None] * (relit - filling)
     nearest = tuple(ndimage.distance_transform_edt(faces.inside == 0, return_distances=False, return_indices=True))

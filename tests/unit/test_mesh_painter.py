@@ -13,7 +13,7 @@ from icportrait.models.errors import UserError
 from icportrait.models.faces import identity
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
 from icportrait.models.mesh import beard, light, painter, regions
-from icportrait.models.mesh.numerics import blended, to_lab, to_linear, to_srgb
+from icportrait.models.mesh.numerics import blended, from_lab, to_lab, to_linear, to_srgb
 from icportrait.models.mesh.painter import MeshSettings, crop_mesh, paint_by_mesh
 from icportrait.models.mesh.skin import FaceParts, face_parts
 from icportrait.models.painting import identity_change, paint_face
@@ -113,6 +113,27 @@ class TestLight:
         assert amount == 1 and np.ptp(toned, axis=-1).max() < 0.02
         same, amount = light.toned(picture, picture)
         assert amount == 0 and same is picture
+
+    def test_a_tone_leaves_what_is_dark_dark(self):
+        lab = np.full((SIZE, SIZE, 3), (60, 15, 18), np.float32)
+        lab[:40, :40] = (12, 3, 3)
+        skin = np.ones((SIZE, SIZE), np.float32)
+        skin[:40, :40] = 0
+        moved = to_lab(light.in_tone(from_lab(lab), np.array([9.0, 2.0, -1.0]), skin)) - lab
+        np.testing.assert_allclose(moved[-1, -1], (9, 2 + 15 * 9 / 76, -1 + 18 * 9 / 76), atol=0.5)
+        assert 0 < moved[0, 0, 0] < 4
+
+    def test_along_a_join_a_shadows_edge_gives_way_to_the_styles_shading(self):
+        lab = np.full((SIZE, SIZE, 3), (60, 15, 18), np.float32)
+        style = from_lab(lab)
+        lab[:, 120:132] -= (9, 0, 0)  # as wide as a shadow's rim
+        skin = np.ones((SIZE, SIZE), np.float32)
+        gain = light.Gain(np.ones((SIZE, SIZE, 3), np.float32), 1.0)
+        joins = np.zeros((SIZE, SIZE), np.float32)
+        joins[: SIZE // 2] = 1
+        evened = to_lab(light.evened(from_lab(lab), style, gain, (skin, skin), joins))[..., 0]
+        depth = evened[:, 90] - evened[:, 126]
+        assert depth[40] < 3 and depth[-40] > 1.5 * depth[40]
 
     def test_tone_one_shifts_nothing(self):
         result, _, _ = painted()
@@ -218,6 +239,19 @@ class TestBeard:
     def test_hairs_are_found_whatever_their_colour(self):
         face = parts("astronaut")
         assert face.beard == 0 and face_parts(self.grown(face).crop, face.mesh).beard == 1
+
+    @pytest.mark.parametrize(("sides", "found"), [(("left", "right"), True), (("left",), False), (("right",), False)])
+    def test_what_darkens_one_side_is_a_shadow(self, sides, found):
+        face = parts("astronaut")
+        middle = int(face.mesh[2, 0])
+        dark = regions.hull(face.mesh, regions.LOWER_FACE, SIZE)
+        if "left" not in sides:
+            dark[:, :middle] = 0
+        if "right" not in sides:
+            dark[:, middle:] = 0
+        picture = to_srgb(to_linear(face.crop) * (1 - 0.85 * dark[..., None]))
+        mask = beard.beard_mask(picture, face.face * (1 - regions.features(face.mesh, SIZE)), face.mesh)
+        assert (mask[dark > 0.9].mean() > 0.5) if found else (mask.max() < 0.2)
 
     def test_what_is_left_of_it_becomes_skin_and_nothing_else_changes(self):
         face = parts("astronaut")
