@@ -162,7 +162,20 @@ def plain_step(batch: int, size: int) -> Step:
     return optimiser_step(under_autocast, net.parameters())
 
 
-def cached_step(batch: int, size: int) -> Step:
+class Native(torch.nn.Module):
+    """A frozen UNet in its own precision throughout, as diffusers runs it, not under autocast."""
+
+    def __init__(self, unet: torch.nn.Module):
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x, timesteps, context, control):
+        with torch.autocast(x.device.type, enabled=False):
+            control = {name: [value.to(precision()) for value in values] for name, values in control.items()}
+            return self.unet(x.to(precision()), timesteps, context.to(precision()), control=control)
+
+
+def cached_step(batch: int, size: int, native: bool = False) -> Step:
     """Our appearance stage's step on pairs of views of `size` px; batches are drawn beforehand, as a loader's workers do it."""
     config = net_config("matching", SD15_UNET)
     with tempfile.TemporaryDirectory(prefix="icportrait-speed-") as folder:
@@ -173,6 +186,8 @@ def cached_step(batch: int, size: int) -> Step:
     filled(task.net)
     for module in task.frozen.values():
         frozen(module)
+    if native:
+        task.frozen["unet"] = Native(task.frozen["unet"])
     if device().type == "cuda":
         drawn = [{n: v.pin_memory() if isinstance(v, torch.Tensor) else v for n, v in one.items()} for one in drawn]
 
@@ -213,6 +228,7 @@ def train_vs_diffusers(size: int, batch: int, steps: int, rounds: int) -> dict |
         "diffusers_one_view": lambda: diffusers_step(batch, size, size),
         "plain": lambda: plain_step(batch, size),
         "cached": lambda: cached_step(batch, size),
+        "cached_native": lambda: cached_step(batch, size, native=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in builds}
     peaks = {}
@@ -231,6 +247,7 @@ def train_vs_diffusers(size: int, batch: int, steps: int, rounds: int) -> dict |
         "dtype": str(precision()).removeprefix("torch."),
         "plain": ratio("diffusers", "plain"),
         "cached": ratio("diffusers", "cached"),
+        "cached_native": ratio("diffusers", "cached_native"),
         # Two pictures of one view have as many latent cells as our pair.
         "cached_by_cell_of_one_view": ratio("diffusers_one_view", "cached", 2),
         "seconds": {name: spread(found) for name, found in seconds.items()},

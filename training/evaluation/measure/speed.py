@@ -55,6 +55,8 @@ class SpeedMeasure(Measure):
     """Of those steps, which take some seconds each on a CPU."""
     train_batch: int = 4 if torch.cuda.is_available() else 1
     """Samples of a timed training step."""
+    train_rounds: int = 3
+    """In which our training and diffusers' take turns."""
     memory_size: int = 512
     """Side of the views of the steps whose memory is looked at, in px."""
     batches: int = 60
@@ -64,7 +66,7 @@ class SpeedMeasure(Measure):
 
     def __post_init__(self):
         at_least(1, repetitions=self.repetitions, step_repetitions=self.step_repetitions, batches=self.batches)
-        at_least(1, train_batch=self.train_batch)
+        at_least(1, train_batch=self.train_batch, train_rounds=self.train_rounds)
         picture_sides(size=self.size, memory_size=self.memory_size)
         at_least(0, workers=self.workers)
 
@@ -260,7 +262,9 @@ def measure_speed(options: SpeedMeasure) -> dict:
             "correspondence_vs_matmul": {str(n): matching_ratios(n, options.repetitions) for n in options.cells}
         },
         "memory": lambda: {"memory_estimate_error": memory_estimate_error(options.memory_size)},
-        "training": lambda: {"train_vs_diffusers": train_vs_diffusers(size, options.train_batch, steps, rounds=3)},
+        "training": lambda: {
+            "train_vs_diffusers": train_vs_diffusers(size, options.train_batch, steps, options.train_rounds)
+        },
         "data": lambda: {"data": {str(n): data_wait(options, n) for n in (256, 512)}},
         "import": lambda: {"import_seconds": import_seconds(min(3, options.repetitions))},
     }
@@ -293,7 +297,7 @@ def print_figures(figures: dict) -> None:
                 f"error {found['error']:.2f}"
             )
     training = figures.get("train_vs_diffusers", {})
-    for name in ("plain", "cached", "cached_by_cell_of_one_view"):
+    for name in ("plain", "cached", "cached_native", "cached_by_cell_of_one_view"):
         if training:
             print(f"  diffusers over ours, {name}: {_told(training[name])} ({training['dtype']})")
     for size, found in figures.get("data", {}).items():

@@ -127,10 +127,11 @@ def memory_estimate_error(size: int) -> dict:
         models[speed] = apply_portrait(model, nets, profile, picture, settings, style_latent=latent)
     found = {}
     try:
-        for name, patched in models.items():
+        # On a GPU twice, as libraries take their workspace the first time.
+        for name in (["stock"] if device().type == "cuda" else []) + list(models):
             with _peak() as peak:
                 comfy.sample.sample_custom(
-                    patched,
+                    models[name],
                     torch.zeros_like(latent),
                     2.0,
                     comfy.samplers.sampler_object("euler"),
