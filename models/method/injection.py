@@ -327,6 +327,8 @@ class PortraitPatch:
         if kept is not None and kept.uses < self.settings.pair_every - 1:
             view, residuals, context = x, kept.residuals, kept.beside()
         else:
+            self.run.kept.pop(place, None)
+            kept = None  # the old one goes before the new one comes
             view = self._pair(base, x, t)
             residuals, attention = self._guides(base, view, t, c_crossattn, transformer_options, attending)
             kept = KeptProfile(base.diffusion_model) if keeping else None
