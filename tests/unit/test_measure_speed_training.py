@@ -68,6 +68,7 @@ def test_memory_is_told_by_speed():
     setup = tiny_models.portrait_setup()
     found = step_memory.errors(setup.model, setup.nets, setup.profile)
     assert found["stock"]["taken_gb"] <= found["exact"]["taken_gb"] <= found["fast"]["taken_gb"]
-    assert found["exact"]["declared_gb"] == pytest.approx(2 * found["stock"]["declared_gb"])
+    declared = {name: one["declared_gb"] / found["stock"]["declared_gb"] for name, one in found.items()}
+    assert declared["exact"] == pytest.approx(2) and declared["fast"] == pytest.approx(2.6, rel=0.05)
     for one in found.values():
         assert one["error"] == pytest.approx(abs(one["declared_gb"] / one["taken_gb"] - 1))
