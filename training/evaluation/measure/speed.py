@@ -219,7 +219,7 @@ def print_figures(figures: dict) -> None:
         )
     training = figures.get("train_vs_diffusers", {})
     for name in ("plain", "cached", "cached_native", "cached_by_cell_of_one_view"):
-        if training:
+        if name in training:
             print(f"  diffusers over ours, {name}: {_told(training[name])} ({training['dtype']})")
     for size, found in figures.get("data", {}).items():
         print(
