@@ -33,7 +33,7 @@ def test_a_step_counts_the_pair_and_one_net():
 
 def test_fast_is_the_mean_of_the_nodes_steps():
     """Six steps, of which the first and the fourth run the pair."""
-    costs = {"method": 6.0, "target_alone": 3.0, "two_controlnets": 8.0, "unet_single": 2.0}
+    costs = {"method": 6.0, "keeping": 6.0, "target_alone": 3.0, "two_controlnets": 8.0, "unet_single": 2.0}
     found = step_cost.step_ratios(costs)
     assert found["step_vs_two_controlnets"] == {"default": 0.75, "fast": 0.5}
     assert found["step_vs_unet_single"] == {"default": 3.0, "fast": 2.0}

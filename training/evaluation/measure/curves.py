@@ -55,7 +55,8 @@ class PortraitCost:
     def portrait(self, steps: int, speed: str) -> float:
         """Of so many steps at a speed, one of `SPEEDS`."""
         pairs = -(-steps // SPEEDS[speed])
-        return self.once + pairs * self.step["method"] + (steps - pairs) * self.step["target_alone"]
+        pair = self.step["method" if pairs == steps else "keeping"]
+        return self.once + pairs * pair + (steps - pairs) * self.step["target_alone"]
 
 
 def curve(cost: dict[int, float]) -> dict:

@@ -17,8 +17,8 @@ def step_costs(models: FullSize, cost: Callable[[Callable[[], object]], float], 
     """What so many rows of one denoising step cost, in the unit of `cost`; the hint is encoded once a run, so it does not count.
 
     Returns:
-        unet_single, unet_pair, two_controlnets (stock ones, on the pair), method (the pair with the appearance net), target_alone
-        (between two of the former when `fast`).
+        unet_single, unet_pair, two_controlnets (stock ones, on the pair), method (the pair with the appearance net); when `fast`
+        keeping (the same, leaving what the next ones need) and target_alone (those).
     """
     unet, net, cells = models.unet, models.appearance, models.cells
     like = next(unet.parameters())
@@ -62,7 +62,8 @@ def step_costs(models: FullSize, cost: Callable[[Callable[[], object]], float], 
             "unet_single": lambda: stock(False, 0),
             "unet_pair": lambda: stock(True, 0),
             "two_controlnets": lambda: stock(True, 2),
-            "method": keeping,
+            "method": method,
+            "keeping": keeping,
             "target_alone": target_alone,
         }
         return {name: cost(work) for name, work in works.items()}
@@ -74,7 +75,7 @@ def step_ratios(costs: dict[str, float]) -> dict[str, dict[str, float]]:
     pairs = -(-steps // SPEEDS["fast"])
     ours = {
         "default": costs["method"],
-        "fast": (pairs * costs["method"] + (steps - pairs) * costs["target_alone"]) / steps,
+        "fast": (pairs * costs["keeping"] + (steps - pairs) * costs["target_alone"]) / steps,
     }
     return {
         f"step_vs_{other}": {speed: own / costs[other] for speed, own in ours.items()}
