@@ -38,7 +38,7 @@ KEY = "icportrait"
 FLOW_MODES = ("once", "each step")
 SPEEDS = {"exact": 1, "fast": 3}
 """Name -> one evaluation in so many sees the whole pair: `Settings.pair_every`. What it costs and changes: docs/performance.md."""
-KEPT_MEMORY = 0.3
+KEPT_MEMORY = 0.25
 """What is kept between them over what an evaluation of the pair takes beside: measured at SD1.5's size (`icportrait measure speed`)."""
 
 

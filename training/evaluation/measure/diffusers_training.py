@@ -21,6 +21,7 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 
 from ....models.nets.portrait_net import SD15_UNET, build_net, net_config
+from ...core.acceleration import in_own_precision
 from ...core.diffusion import LATENT_SCALE, NUM_TIMESTEPS, add_noise
 from ...core.modules import build_unet, build_vision, embed_images
 from ...core.optimizers import make_optimizer
@@ -32,7 +33,7 @@ from .timing import device, filled, noise_samples, spread, timed
 
 MISSING = "diffusers or transformers is not installed (pip install diffusers transformers), so training is not compared with it."
 DRAWN = 2  # batches, used in turn
-WARM_UP = 2
+WARM_UP = 2 if torch.cuda.is_available() else 1  # steps
 
 Step = Callable[[int], float]
 
@@ -145,14 +146,15 @@ def plain_step(batch: int, size: int) -> Step:
     def loss_of(index: int) -> torch.Tensor:
         target, profile = (drawn[index % DRAWN].to(device(), non_blocking=True) for drawn in (targets, profiles))
         with torch.no_grad():
-            views = vae.encode(torch.cat((target, profile)).mul(2).sub(1).to(precision())).float() * LATENT_SCALE
-            context = embed_images(vision, profile)
+            pixels = torch.cat((target, profile)).mul(2).sub(1)
+            views = in_own_precision(vae, vae.encode)(pixels).float() * LATENT_SCALE
+            context = in_own_precision(vision, lambda pixels: embed_images(vision, pixels))(profile)
         latents = torch.cat(views.chunk(2), dim=-1)
         noise = torch.randn_like(latents)
         timesteps = torch.randint(0, NUM_TIMESTEPS, (batch,), device=latents.device)
         noisy = add_noise(latents, noise, timesteps)
         residuals = net.residuals(noisy, timesteps, context, net.encode_hint(torch.cat((target, profile), dim=-1)))
-        predicted = unet(noisy, timesteps, context, control=as_control(residuals))
+        predicted = in_own_precision(unet)(noisy, timesteps, context, control=as_control(residuals))
         return torch.nn.functional.mse_loss(predicted.float(), noise)
 
     def under_autocast(index: int) -> torch.Tensor:
@@ -162,20 +164,7 @@ def plain_step(batch: int, size: int) -> Step:
     return optimiser_step(under_autocast, net.parameters())
 
 
-class Native(torch.nn.Module):
-    """A frozen UNet in its own precision throughout, as diffusers runs it, not under autocast."""
-
-    def __init__(self, unet: torch.nn.Module):
-        super().__init__()
-        self.unet = unet
-
-    def forward(self, x, timesteps, context, control):
-        with torch.autocast(x.device.type, enabled=False):
-            control = {name: [value.to(precision()) for value in values] for name, values in control.items()}
-            return self.unet(x.to(precision()), timesteps, context.to(precision()), control=control)
-
-
-def cached_step(batch: int, size: int, native: bool = False) -> Step:
+def cached_step(batch: int, size: int) -> Step:
     """Our appearance stage's step on pairs of views of `size` px; batches are drawn beforehand, as a loader's workers do it."""
     config = net_config("matching", SD15_UNET)
     with tempfile.TemporaryDirectory(prefix="icportrait-speed-") as folder:
@@ -186,8 +175,6 @@ def cached_step(batch: int, size: int, native: bool = False) -> Step:
     filled(task.net)
     for module in task.frozen.values():
         frozen(module)
-    if native:
-        task.frozen["unet"] = Native(task.frozen["unet"])
     if device().type == "cuda":
         drawn = [{n: v.pin_memory() if isinstance(v, torch.Tensor) else v for n, v in one.items()} for one in drawn]
 
@@ -229,8 +216,6 @@ def train_vs_diffusers(size: int, batch: int, steps: int, rounds: int) -> dict |
         "plain": lambda: plain_step(batch, size),
         "cached": lambda: cached_step(batch, size),
     }
-    if device().type == "cuda":
-        builds["cached_native"] = lambda: cached_step(batch, size, native=True)
     seconds: dict[str, list[float]] = {name: [] for name in builds}
     peaks = {}
     for _ in range(rounds):
@@ -248,7 +233,6 @@ def train_vs_diffusers(size: int, batch: int, steps: int, rounds: int) -> dict |
         "dtype": str(precision()).removeprefix("torch."),
         "plain": ratio("diffusers", "plain"),
         "cached": ratio("diffusers", "cached"),
-        **({"cached_native": ratio("diffusers", "cached_native")} if "cached_native" in builds else {}),
         # Two pictures of one view have as many latent cells as our pair.
         "cached_by_cell_of_one_view": ratio("diffusers_one_view", "cached", 2),
         "seconds": {name: spread(found) for name, found in seconds.items()},

@@ -218,7 +218,7 @@ def print_figures(figures: dict) -> None:
             f"  growth in 100 portraits     {found['tensors']:.2f} MB of tensors, {found['process']:.2f} MB of the process"
         )
     training = figures.get("train_vs_diffusers", {})
-    for name in ("plain", "cached", "cached_native", "cached_by_cell_of_one_view"):
+    for name in ("plain", "cached", "cached_by_cell_of_one_view"):
         if name in training:
             print(f"  diffusers over ours, {name}: {_told(training[name])} ({training['dtype']})")
     for size, found in figures.get("data", {}).items():
