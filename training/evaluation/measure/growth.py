@@ -20,7 +20,7 @@ def tensor_bytes() -> int:
         return torch.cuda.memory_allocated()
     storages = {}
     for found in gc.get_objects():
-        if isinstance(found, torch.Tensor) and found.layout == torch.strided and found.device.type != "meta":
+        if issubclass(type(found), torch.Tensor) and found.layout == torch.strided and found.device.type != "meta":
             storage = found.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
@@ -29,7 +29,7 @@ def tensor_bytes() -> int:
 def slope_per_100(values: list[float]) -> float:
     """Of the line through values one run apart, the first `WARM_UP` of them left out."""
     kept = values[round(len(values) * WARM_UP) :]
-    return 100 * float(np.polyfit(np.arange(len(kept)), kept, 1)[0])
+    return round(100 * float(np.polyfit(np.arange(len(kept)), kept, 1)[0]), 3)
 
 
 @torch.inference_mode()
