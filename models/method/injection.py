@@ -38,6 +38,8 @@ KEY = "icportrait"
 FLOW_MODES = ("once", "each step")
 SPEEDS = {"exact": 1, "fast": 3}
 """Name -> one evaluation in so many sees the whole pair: `Settings.pair_every`. What it costs and changes: docs/performance.md."""
+KEPT_MEMORY = 0.25
+"""What is kept between them over what an evaluation of the pair takes beside: measured at SD1.5's size (`icportrait measure speed`)."""
 
 
 @dataclass(frozen=True)
@@ -287,8 +289,9 @@ class PortraitPatch:
             self.run = _Run()
 
     def prepare_sampling(self, executor, model, noise_shape, *args, **kwargs):
-        """`WrappersMP.PREPARE_SAMPLING`: the UNet will see twice the width, so the memory estimate must."""
-        return executor(model, [*noise_shape[:-1], 2 * noise_shape[-1]], *args, **kwargs)
+        """`WrappersMP.PREPARE_SAMPLING`: the UNet will see twice the width, so the memory estimate, which goes by the area, must."""
+        width = 2 * noise_shape[-1] * (1 + (KEPT_MEMORY if self.settings.pair_every > 1 else 0))
+        return executor(model, [*noise_shape[:-1], round(width)], *args, **kwargs)
 
     def calc_cond_batch(self, executor, model, conds, x, timestep, model_options, *args, **kwargs):
         """`WrappersMP.CALC_COND_BATCH`: another node's `model_function_wrapper` stands before `apply_model`, and must get there."""
@@ -327,6 +330,8 @@ class PortraitPatch:
         if kept is not None and kept.uses < self.settings.pair_every - 1:
             view, residuals, context = x, kept.residuals, kept.beside()
         else:
+            self.run.kept.pop(place, None)
+            kept = None  # the old one goes before the new one comes
             view = self._pair(base, x, t)
             residuals, attention = self._guides(base, view, t, c_crossattn, transformer_options, attending)
             kept = KeptProfile(base.diffusion_model) if keeping else None

@@ -6,7 +6,7 @@ import pytest
 from child import child_environment
 
 from icportrait.models.method.correspondence import METHODS
-from icportrait.training.evaluation.measure import speed
+from icportrait.training.evaluation.measure import speed, step_cost
 from icportrait.training.evaluation.measure.dryrun import RandomWeights, checkpoint_shapes
 
 
@@ -22,7 +22,7 @@ def test_matching_is_compared_with_a_matrix_product_by_method():
 
 def test_a_step_counts_the_pair_and_one_net():
     """The pair costs more than twice a view because of self-attention; a second net as much as the first."""
-    counted = speed.counted_steps(128)
+    counted = step_cost.counted_steps(128)
     single, pair, two = (counted[f"tflop_{name}"] for name in ("unet_single", "unet_pair", "two_controlnets"))
     net = (two - pair) / 2
     assert pair > 2 * single
@@ -33,8 +33,8 @@ def test_a_step_counts_the_pair_and_one_net():
 
 def test_fast_is_the_mean_of_the_nodes_steps():
     """Six steps, of which the first and the fourth run the pair."""
-    costs = {"method": 6.0, "target_alone": 3.0, "two_controlnets": 8.0, "unet_single": 2.0}
-    found = speed.step_ratios(costs)
+    costs = {"method": 6.0, "keeping": 6.0, "target_alone": 3.0, "two_controlnets": 8.0, "unet_single": 2.0}
+    found = step_cost.step_ratios(costs)
     assert found["step_vs_two_controlnets"] == {"default": 0.75, "fast": 0.5}
     assert found["step_vs_unet_single"] == {"default": 3.0, "fast": 2.0}
 

@@ -108,6 +108,22 @@ class TestBlocks:
             assert torch.allclose(gradient, compiled[name], rtol=1e-3, atol=1e-6), name
 
 
+@pytest.mark.parametrize("kind", ["matching paper", "appearance"])
+def test_frozen_models_run_in_their_own_precision(samples, kind):
+    """Autocast would take their norms to float32 and back."""
+    exact, _ = gradients(task_of(kind, samples))
+    task, seen = task_of(kind, samples), []
+    for module in task.frozen.values():
+        for part in module.to(torch.bfloat16).modules():
+            if isinstance(part, torch.nn.GroupNorm):
+                part.register_forward_pre_hook(lambda _, x: seen.append((torch.is_autocast_enabled("cpu"), x[0].dtype)))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, found = gradients(task)
+    assert set(seen) == {(False, torch.bfloat16)}
+    assert loss == pytest.approx(exact, rel=0.05)
+    assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in found.values())
+
+
 def test_checkpointing_keeps_less_in_memory():
     def kept(unet) -> int:
         """Bytes autograd keeps besides the weights."""
@@ -255,7 +271,7 @@ class TestMinSnr:
 def test_papers_objective_with_a_bridge_asks_for_the_noise_that_leads_to_the_target(samples):
     task = task_of("matching paper", samples, triplets=1.0, bridge=1.0, min_timestep=600)
     asked = []
-    task.frozen["unet"] = lambda x, t, c, control: asked.append(x) or torch.zeros_like(x)
+    task.frozen["unet"].forward = lambda x, t, c, control: asked.append(x) or torch.zeros_like(x)
     loss, _ = task(1, task.items(1, 2))
     batch = redraw(task, 1)
     assert not torch.equal(batch.start, batch.target)

@@ -152,7 +152,7 @@ class TestTask:
         for step in range(8):
             batch = redraw(task, step)
             pair = batch.side_by_side(batch.target, batch.profile)
-            task.frozen["unet"] = lambda x, t, c, control, pair=pair: noise_for(x, pair, t)
+            task.frozen["unet"].forward = lambda x, t, c, control, pair=pair: noise_for(x, pair, t)
             task(step, task.items(step, 2))
             assert torch.allclose(task.frozen["identity"].asked[0], batch.target, atol=2e-3)
             sides.add(batch.profile_left)

@@ -5,9 +5,10 @@ flag ComfyUI's own blocks have for checkpointing is not used: it asks for gradie
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
+from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 
 BLOCKS = ("ResBlock", "SpatialTransformer")
@@ -42,3 +43,21 @@ def compile_blocks(modules: Iterable[torch.nn.Module], **options) -> int:
     for block in blocks:
         block.compile(**options)
     return len(blocks)
+
+
+def in_own_precision(module: torch.nn.Module, function: Callable | None = None) -> Callable:
+    """`module`, or another `function` of it, with all in its own dtype, whatever autocast says around.
+
+    For frozen models, which the loop holds in half precision: autocast would turn what their norms take into float32 and back: a fifth
+    of the operations of the appearance net's step before its backward pass.
+    """
+    like = next(module.parameters())
+
+    def cast(value):
+        return value.to(like.dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    def run(*arguments, **options):
+        with torch.autocast(like.device.type, enabled=False):
+            return (function or module)(*tree_map(cast, arguments), **tree_map(cast, options))
+
+    return run

@@ -10,6 +10,7 @@ from ...models.method.aggregation import aggregate_residuals
 from ...models.method.correspondence import FLOW_METHOD, match
 from ...models.method.pairs import target_and_profile
 from ...models.nets.portrait_net import build_net, initialise_from_unet, net_config, taps
+from ..core.acceleration import in_own_precision
 from ..core.checks import at_least, shares
 from ..core.diffusion import NUM_TIMESTEPS, add_noise, denoised, keyed_generator, min_snr_weights, noise_for, uniform
 from ..data.samples import SampleSet, batch_of
@@ -118,8 +119,8 @@ class AppearanceTask(DrawingTask):
         net = self.frozen["matching"]
         timesteps = torch.full_like(batch.timesteps, self.settings.flow_timestep)
         noisy = add_noise(batch.side_by_side(batch.style, batch.profile), batch.flow_noise, timesteps)
-        hint = net.encode_hint(batch.side_by_side(batch.sampled, batch.profile_image))
-        features = net.features(noisy, timesteps, batch.context, hint, *self.taps)
+        hint = in_own_precision(net, net.encode_hint)(batch.side_by_side(batch.sampled, batch.profile_image))
+        features = in_own_precision(net, net.features)(noisy, timesteps, batch.context, hint, *self.taps)
         with torch.autocast(features.device.type, enabled=False):  # half precision would round the positions
             return match(*target_and_profile(features.float(), batch.profile_side), FLOW_METHOD)
 
@@ -130,8 +131,10 @@ class AppearanceTask(DrawingTask):
         residuals = aggregate_residuals(
             residuals, flow, self.config["alpha"], self.config["beta"], gate, profile_side=profile_side
         )
-        options = {"transformer_options": out_of_place()} if self.settings.base_share else {}
-        return self.unet(noisy, timesteps, context, control=as_control(residuals), **options)
+        if self.settings.base_share:
+            options = out_of_place()
+            return self.unet(noisy, timesteps, context, control=as_control(residuals), transformer_options=options)
+        return in_own_precision(self.unet)(noisy, timesteps, context, control=as_control(residuals))
 
     def draw(self, step: int, items: list) -> dict:
         """A part of the batch, drawn; with an identity loss also the true pictures and their landmarks (NaN: unknown)."""

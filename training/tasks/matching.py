@@ -14,6 +14,7 @@ from ...models.errors import UserError
 from ...models.method.correspondence import cell_grid, cost_volume
 from ...models.method.pairs import target_and_profile
 from ...models.nets.portrait_net import build_net, initialise_from_unet, net_config, taps
+from ..core.acceleration import in_own_precision
 from ..core.checks import at_least
 from ..core.diffusion import add_noise, keyed_generator, min_snr_weights, noise_for
 from ..data.samples import SampleSet, batch_of
@@ -146,7 +147,7 @@ class MatchingTask(DrawingTask):
             # The noise that leads to the target: the added one, except where a bridge starts elsewhere.
             wanted = noise_for(noisy, batch.side_by_side(batch.target, batch.profile), batch.timesteps)
             control = as_control(self.net.residuals(noisy, batch.timesteps, batch.context, hint)) if nets else None
-            predicted = self.frozen["unet"](noisy, batch.timesteps, batch.context, control=control)
+            predicted = in_own_precision(self.frozen["unet"])(noisy, batch.timesteps, batch.context, control=control)
             error = (predicted.float() - wanted).pow(2).flatten(1).mean(dim=1)
             loss = (error * min_snr_weights(batch.timesteps, self.settings.min_snr)).mean()
             return loss, {"loss": loss.item()}

@@ -21,6 +21,7 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 
 from ....models.nets.portrait_net import SD15_UNET, build_net, net_config
+from ...core.acceleration import in_own_precision
 from ...core.diffusion import LATENT_SCALE, NUM_TIMESTEPS, add_noise
 from ...core.modules import build_unet, build_vision, embed_images
 from ...core.optimizers import make_optimizer
@@ -32,7 +33,7 @@ from .timing import device, filled, noise_samples, spread, timed
 
 MISSING = "diffusers or transformers is not installed (pip install diffusers transformers), so training is not compared with it."
 DRAWN = 2  # batches, used in turn
-WARM_UP = 2
+WARM_UP = 2 if torch.cuda.is_available() else 1  # steps
 
 Step = Callable[[int], float]
 
@@ -145,14 +146,15 @@ def plain_step(batch: int, size: int) -> Step:
     def loss_of(index: int) -> torch.Tensor:
         target, profile = (drawn[index % DRAWN].to(device(), non_blocking=True) for drawn in (targets, profiles))
         with torch.no_grad():
-            views = vae.encode(torch.cat((target, profile)).mul(2).sub(1).to(precision())).float() * LATENT_SCALE
-            context = embed_images(vision, profile)
+            pixels = torch.cat((target, profile)).mul(2).sub(1)
+            views = in_own_precision(vae, vae.encode)(pixels).float() * LATENT_SCALE
+            context = in_own_precision(vision, lambda pixels: embed_images(vision, pixels))(profile)
         latents = torch.cat(views.chunk(2), dim=-1)
         noise = torch.randn_like(latents)
         timesteps = torch.randint(0, NUM_TIMESTEPS, (batch,), device=latents.device)
         noisy = add_noise(latents, noise, timesteps)
         residuals = net.residuals(noisy, timesteps, context, net.encode_hint(torch.cat((target, profile), dim=-1)))
-        predicted = unet(noisy, timesteps, context, control=as_control(residuals))
+        predicted = in_own_precision(unet)(noisy, timesteps, context, control=as_control(residuals))
         return torch.nn.functional.mse_loss(predicted.float(), noise)
 
     def under_autocast(index: int) -> torch.Tensor:

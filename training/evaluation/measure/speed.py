@@ -18,24 +18,21 @@ from typing import Literal, get_args
 import torch
 
 from ....models.method.correspondence import BLOCK, METHODS, match, unit_features
-from ....models.method.injection import SPEEDS
-from ....models.method.reuse import KeptProfile
-from ....models.nets.one_token import with_one_query
-from ....models.portrait import CropSettings
 from ...core.checks import at_least, picture_sides
 from ...core.feeding import Draws, feed
 from ...data.samples import SampleSet, batch_of
 from ...tasks.conditioning import ConditioningSettings, draw_inputs
-from ...tasks.matching import as_control
+from .curves import curves
 from .diffusers_training import train_vs_diffusers
-from .flops import FullSize, count
+from .growth import growth
 from .settings import Measure
+from .step_cost import counted_steps, timed_steps
 from .step_memory import memory_estimate_error
-from .timing import device, device_name, dtypes, filled, noise_samples, spread, timed
+from .timing import device, device_name, dtypes, noise_samples, spread, timed
 
 CHANNELS = 640  # of SD1.5's features at the tap
 
-Part = Literal["counted", "timed", "correspondence", "memory", "training", "data", "import"]
+Part = Literal["counted", "curves", "timed", "correspondence", "memory", "growth", "training", "data", "import"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +52,12 @@ class SpeedMeasure(Measure):
     """Of those steps, which take some seconds each on a CPU."""
     train_batch: int = 4 if torch.cuda.is_available() else 1
     """Samples of a timed training step."""
+    train_rounds: int = 3
+    """In which our training and diffusers' take turns."""
     memory_size: int = 512
     """Side of the views of the steps whose memory is looked at, in px."""
+    runs: int = 300
+    """Portraits made in one process to see whether its memory grows."""
     batches: int = 60
     """Fed to the sleeping model."""
     workers: int = 2
@@ -64,7 +65,8 @@ class SpeedMeasure(Measure):
 
     def __post_init__(self):
         at_least(1, repetitions=self.repetitions, step_repetitions=self.step_repetitions, batches=self.batches)
-        at_least(1, train_batch=self.train_batch)
+        at_least(1, train_batch=self.train_batch, train_rounds=self.train_rounds)
+        at_least(4, runs=self.runs)
         picture_sides(size=self.size, memory_size=self.memory_size)
         at_least(0, workers=self.workers)
 
@@ -90,95 +92,6 @@ def matching_ratios(cells: int, repetitions: int) -> dict[str, dict[str, float]]
         for method, ratios in found.items():
             ratios.append(timed(lambda method=method: match(target, profile, method)) / bare)
     return {method: spread(ratios) for method, ratios in found.items()}
-
-
-def step_costs(models: FullSize, cost: Callable[[Callable[[], object]], float], rows: int = 1) -> dict[str, float]:
-    """What so many rows of one denoising step cost, in the unit of `cost`; the hint is encoded once a run, so it does not count.
-
-    Returns:
-        unet_single, unet_pair, two_controlnets (stock ones, on the pair), method (the pair with the appearance net), target_alone
-        (between two of the former when `fast`).
-    """
-    unet, net, cells = models.unet, models.appearance, models.cells
-    like = next(unet.parameters())
-    hint = like.new_zeros(1, 320, cells, 2 * cells)
-
-    def inputs(wide: bool) -> tuple[torch.Tensor, ...]:
-        shapes = [models.inputs(wide)[name].shape[1:] for name in ("noisy", "timesteps", "context")]
-        noisy, timesteps, context = (like.new_zeros(rows, *shape) for shape in shapes)
-        return noisy, timesteps.float(), context
-
-    def stock(wide: bool, nets: int) -> object:
-        x, control = inputs(wide), None
-        for _ in range(nets):
-            own = as_control(net.residuals(*x, hint))
-            control = (
-                own
-                if control is None
-                else {name: [one + other for one, other in zip(control[name], own[name], strict=True)] for name in own}
-            )
-        return unet(*x, control=control)
-
-    kept = KeptProfile(unet)
-
-    def method() -> object:
-        x = inputs(True)
-        residuals = net.residuals(*x, hint, with_one_query({}))
-        kept.residuals = [residual.chunk(2, dim=-1)[0] for residual in residuals]
-        return unet(*x, control=as_control(residuals), transformer_options=with_one_query({}))
-
-    def keeping() -> None:
-        with kept.keeping((cells, 2 * cells)):
-            method()
-
-    def target_alone() -> object:
-        with kept.beside():
-            return unet(*inputs(False), control=as_control(kept.residuals), transformer_options=with_one_query({}))
-
-    with torch.inference_mode():
-        keeping()
-        works = {
-            "unet_single": lambda: stock(False, 0),
-            "unet_pair": lambda: stock(True, 0),
-            "two_controlnets": lambda: stock(True, 2),
-            "method": keeping,
-            "target_alone": target_alone,
-        }
-        return {name: cost(work) for name, work in works.items()}
-
-
-def step_ratios(costs: dict[str, float]) -> dict[str, dict[str, float]]:
-    """A step of the method over those it is compared with; `fast` is the mean over the steps of the node's default."""
-    steps = CropSettings().steps
-    pairs = -(-steps // SPEEDS["fast"])
-    ours = {
-        "default": costs["method"],
-        "fast": (pairs * costs["method"] + (steps - pairs) * costs["target_alone"]) / steps,
-    }
-    return {
-        f"step_vs_{other}": {speed: own / costs[other] for speed, own in ours.items()}
-        for other in ("two_controlnets", "unet_single")
-    }
-
-
-def counted_steps(size: int = 512) -> dict:
-    """TFLOP of one row of one denoising step, and the ratios of the method's step to others'."""
-    costs = step_costs(FullSize(size), lambda work: count(work, backward=False))
-    return {f"tflop_{name}": flop / 1e12 for name, flop in costs.items()} | step_ratios(costs)
-
-
-def timed_steps(size: int, repetitions: int, dtype: torch.dtype) -> dict:
-    """The same ratios of seconds, with random weights, two rows as classifier-free guidance has them."""
-    models = FullSize(size)
-    for module in (models.unet, models.appearance):
-        filled(module, dtype)
-
-    def once() -> dict:
-        return step_ratios(step_costs(models, timed, rows=2))
-
-    once()  # the first time is slower
-    found = [once() for _ in range(repetitions)]
-    return {name: {speed: spread([one[name][speed] for one in found]) for speed in found[0][name]} for name in found[0]}
 
 
 class Sleeping:
@@ -253,6 +166,7 @@ def measure_speed(options: SpeedMeasure) -> dict:
     size, steps = options.size, options.step_repetitions
     parts: dict[Part, Callable[[], dict]] = {
         "counted": lambda: {"counted": counted_steps()},
+        "curves": lambda: {"curves": curves()},
         "timed": lambda: {
             "timed": {"size": size, **{name: timed_steps(size, steps, dtype) for name, dtype in dtypes().items()}}
         },
@@ -260,7 +174,10 @@ def measure_speed(options: SpeedMeasure) -> dict:
             "correspondence_vs_matmul": {str(n): matching_ratios(n, options.repetitions) for n in options.cells}
         },
         "memory": lambda: {"memory_estimate_error": memory_estimate_error(options.memory_size)},
-        "training": lambda: {"train_vs_diffusers": train_vs_diffusers(size, options.train_batch, steps, rounds=3)},
+        "growth": lambda: {"growth_mb_per_100_runs": growth(options.runs)},
+        "training": lambda: {
+            "train_vs_diffusers": train_vs_diffusers(size, options.train_batch, steps, options.train_rounds)
+        },
         "data": lambda: {"data": {str(n): data_wait(options, n) for n in (256, 512)}},
         "import": lambda: {"import_seconds": import_seconds(min(3, options.repetitions))},
     }
@@ -279,6 +196,9 @@ def print_figures(figures: dict) -> None:
             print(f"  {name:26s} {value:7.3f}")
         else:
             print(f"  {name:26s} " + ", ".join(f"{speed} {ratio:.3f}" for speed, ratio in value.items()) + " counted")
+    for name, curve in figures.get("curves", {}).items():
+        told = ", ".join(f"{x} {value:.3g}" for x, value in curve["tflop"].items())
+        print(f"  TFLOP by {name}: {told}; grows with the power {curve['exponent']:.2f}")
     for dtype, ratios in figures.get("timed", {}).items():
         for name, speeds in ratios.items() if dtype != "size" else ():
             told = (f"{speed} {_told(found)}" for speed, found in speeds.items())
@@ -292,9 +212,14 @@ def print_figures(figures: dict) -> None:
                 f"  memory of a step, {name:6s} declared {found['declared_gb']:.3f} GB, taken {found['taken_gb']:.3f} GB: "
                 f"error {found['error']:.2f}"
             )
+    if "growth_mb_per_100_runs" in figures:
+        found = figures["growth_mb_per_100_runs"]
+        print(
+            f"  growth in 100 portraits     {found['tensors']:.2f} MB of tensors, {found['process']:.2f} MB of the process"
+        )
     training = figures.get("train_vs_diffusers", {})
     for name in ("plain", "cached", "cached_by_cell_of_one_view"):
-        if training:
+        if name in training:
             print(f"  diffusers over ours, {name}: {_told(training[name])} ({training['dtype']})")
     for size, found in figures.get("data", {}).items():
         print(

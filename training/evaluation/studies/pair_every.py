@@ -30,7 +30,7 @@ def study(study: Study) -> tuple[dict, object]:
         charts.line_chart(
             {name: [(n, mean[f"{name}, every {n}"][column]) for n in every] for name in SAMPLING},
             column,
-            "the pair at every so-manieth evaluation",
+            "the pair at every n-th step",
             column,
         )
         for column in (*columns, "psnr_face")
