@@ -9,9 +9,6 @@ from . import regions
 from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_linear
 from .skin import FaceParts
 
-_NOSE_BASE, _CHIN = 2, 152
-_BOTH_SIDES = (0.15, 0.4)
-"""A beard's share of the side where it is the thinner beside that of the other."""
 _UNDER_CHIN = 0.7
 """How light skin is below a chin, beside that of the chin."""
 
@@ -33,13 +30,7 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
     local = blurred_within(luminance[..., None], skin, 0.02 * size)[..., 0]
     lower = regions.hull(mesh, regions.LOWER_FACE, size)
     dark = 1 - smoothstep(local, 0.3 * middle, 0.55 * middle)
-    x, y = np.meshgrid(*[np.arange(size) + 0.5] * 2)
-    down = mesh[_CHIN, :2] - mesh[_NOSE_BASE, :2]
-    left = (x - mesh[_NOSE_BASE, 0]) * down[1] < (y - mesh[_NOSE_BASE, 1]) * down[0]
-    shares = [
-        float((dark * side * lower * skin).sum() / max((side * lower * skin).sum(), 1e-3)) for side in (left, ~left)
-    ]
-    return lower * dark * smoothstep(min(shares) / max(*shares, 1e-3), *_BOTH_SIDES)
+    return lower * dark * regions.on_both_sides(dark, lower * skin, mesh)
 
 
 def shaved(
@@ -64,8 +55,8 @@ def shaved(
         return image
     size = len(image)
     y, x = np.mgrid[:size, :size] + 0.5
-    down = mesh[_CHIN, :2] - mesh[_NOSE_BASE, :2]
-    below = ((x - mesh[_NOSE_BASE, 0]) * down[0] + (y - mesh[_NOSE_BASE, 1]) * down[1]) / (down**2).sum()
+    down = mesh[regions.CHIN, :2] - mesh[regions.NOSE_BASE, :2]
+    below = ((x - mesh[regions.NOSE_BASE, 0]) * down[0] + (y - mesh[regions.NOSE_BASE, 1]) * down[1]) / (down**2).sum()
     # The segmenter counts a beard to the face, down to where it ends on the neck.
     beard = regions.grown(style.face, 0.008 * size) * smoothstep(below, 0, 0.5)
     known = (painted * (1 - regions.features(mesh, size))).astype(np.float32)

@@ -192,7 +192,7 @@ def evened(
     known = smoothstep(blur(skin, _SHADING[0] * size), 0.3, 0.8) * smoothstep(blur(skin, _SHADING[1] * size), 0.2, 0.6)
     shading = fine - coarse
     joins = joins[..., None]
-    wanted = joins * _STRANGE * np.tanh(theirs / _STRANGE)
+    wanted = joins * _LEAST_SHADING * np.tanh(theirs / _LEAST_SHADING)  # no fold or crease
     most = most + joins * (_AT_JOINS - most)
     lab += known[..., None] * (wanted + most * np.tanh((shading - wanted) / most) - shading)
 

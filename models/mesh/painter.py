@@ -247,7 +247,8 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     shift = light.tone_shift(faces.profile, faces.style, faces.profile_skin, faces.style_skin, settings.skin_tone)
     relit, strange = _relit(faces, shift, settings.light)
     # A beard differs from the style's skin, too.
-    beard = profile_parts.beard * regions.hull(target, regions.LOWER_FACE, size)
+    beard = regions.hull(target, regions.LOWER_FACE, size)
+    beard = profile_parts.beard * beard * regions.on_both_sides(strange, beard * faces.own, target)
     faces = replace(faces, own=faces.own * (1 - strange * (1 - beard)))
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
     both = faces.own * faces.profile_skin * faces.style_skin

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..faces.mediapipe import topology
+from .numerics import smoothstep
+
+NOSE_BASE, CHIN = 2, 152
+_BOTH_SIDES = (0.15, 0.4)
+"""What is on one side beside what is on the other, from which on it is on both."""
 
 # Chosen by eye on the published map of the mesh's numbers.
 LEFT_CHEEK = (50, 101, 36, 205, 118, 117, 123, 187)
@@ -51,6 +56,20 @@ def hull(mesh: np.ndarray, numbers: Sequence[int], size: int) -> np.ndarray:
 def hulls(mesh: np.ndarray, parts: Sequence[Sequence[int]], size: int) -> np.ndarray:
     """The hulls of several parts in one mask, each convex by itself: float32 `[size, size]`."""
     return np.max([hull(mesh, part, size) for part in parts], axis=0)
+
+
+def on_both_sides(amount: np.ndarray, part: np.ndarray, mesh: np.ndarray) -> float:
+    """How evenly something lies on both sides of the line from the nose's base through the chin, 0 to 1: a beard does, not a shadow.
+
+    Args:
+        amount: of it, `[S, S]` in 0 .. 1.
+        part: of the face that is looked at, `[S, S]`.
+    """
+    x, y = np.meshgrid(*[np.arange(len(part)) + 0.5] * 2)
+    base, down = mesh[NOSE_BASE, :2], mesh[CHIN, :2] - mesh[NOSE_BASE, :2]
+    left = (x - base[0]) * down[1] < (y - base[1]) * down[0]
+    shares = [float((amount * side * part).sum() / max((side * part).sum(), 1e-3)) for side in (left, ~left)]
+    return float(smoothstep(min(shares) / max(*shares, 1e-3), *_BOTH_SIDES))
 
 
 def oval(mesh: np.ndarray, size: int) -> np.ndarray:
