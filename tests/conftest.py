@@ -18,6 +18,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Before torch is imported: nets this small run no faster on several threads, and far slower where something else wants the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# ComfyUI runs with --cpu here, and many tests compare bits: what trains beside it must not find a GPU either.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _load_pack() -> None:
