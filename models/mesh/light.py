@@ -163,7 +163,11 @@ def strange(relit: np.ndarray, style: np.ndarray, skins: tuple[np.ndarray, np.nd
     ]
     known = smoothstep(blur(both, _STRANGE_SIGMAS[1] * size), 0.1, 0.3) * skins[0]
     amount = smoothstep(np.minimum(*local) / _STRANGE, 1, 1.8).max(axis=-1) * known
-    beside = 1 - regions.grown(regions.hull(mesh, regions.MIDDLE, size), 0.01 * size)
+    made_up = (*regions.AROUND_EYES, regions.AROUND_MOUTH)
+    beside = 1 - np.maximum(
+        regions.grown(regions.hull(mesh, regions.MIDDLE, size), 0.01 * size),
+        regions.grown(regions.hulls(mesh, made_up, size), 0.025 * size),
+    )
     return blur(regions.grown(amount * beside, 0.01 * size), 0.006 * size)
 
 

@@ -207,7 +207,8 @@ def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> tuple[np.ndarra
 
 
 def _filling(faces: _OnTarget, relit: np.ndarray, both: np.ndarray, share: float) -> np.ndarray:
-    """The style's skin in the person's tone, `[S, S, 3]`, without its eyeliner, lashes and folds of a smile.
+    """The style's skin in the person's tone, `[S, S, 3]`, without its eyeliner, lashes and folds of a smile, and with its
+    eyes, brows and lips only where the photograph shows none.
 
     Args:
         both: where both faces show skin that can be compared, `[S, S]`.
@@ -215,10 +216,16 @@ def _filling(faces: _OnTarget, relit: np.ndarray, both: np.ndarray, share: float
     """
     size = len(both)
     filling = light.harmonised(faces.style, relit, both, share * faces.inside)
-    kept = regions.hulls(faces.mesh, (*regions.EYES, *regions.BROWS, topology.LIPS_OUTER), size)
+    kept = np.zeros_like(both)
+    for part in (*regions.EYES, *regions.BROWS, topology.LIPS_OUTER):
+        shape = regions.hull(faces.mesh, part, size)
+        if (shape * faces.own).sum() < 0.7 * shape.sum():
+            kept = np.maximum(kept, shape)
     lines = faces.inside * (1 - faces.plain) * (1 - blur(kept, 0.002 * size))
-    lines = lines * smoothstep(blur(faces.plain, 0.02 * size), 0.05, 0.2)
-    return filling + lines[..., None] * (blurred_within(filling, faces.plain, 0.02 * size) - filling)
+    for sigma in (0.06 * size, 0.02 * size):  # where plain skin is far, as under a whole brow, from afar
+        known = lines * smoothstep(blur(faces.plain, sigma), 0.05, 0.2)
+        filling = filling + known[..., None] * (blurred_within(filling, faces.plain, sigma) - filling)
+    return filling
 
 
 def _mask(faces: _OnTarget) -> np.ndarray:
@@ -247,8 +254,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     shift = light.tone_shift(faces.profile, faces.style, faces.profile_skin, faces.style_skin, settings.skin_tone)
     relit, strange = _relit(faces, shift, settings.light)
     # A beard differs from the style's skin, too.
-    beard = regions.hull(target, regions.LOWER_FACE, size)
-    beard = profile_parts.beard * beard * regions.on_both_sides(strange, beard * faces.own, target)
+    beard = profile_parts.beard * regions.hull(target, regions.BEARDS, size)
     faces = replace(faces, own=faces.own * (1 - strange * (1 - beard)))
     # Where the photograph shows no skin (hair, the far side) but the style does, the style's own skin in the person's tone.
     both = faces.own * faces.profile_skin * faces.style_skin

@@ -22,12 +22,16 @@ CHEEKS = (*LEFT_CHEEK, *RIGHT_CHEEK, *NOSE)
 FOREHEAD = (9, 8, 107, 336, 66, 296, 151, 108, 337)
 LOWER_FACE = (61, 291, 152, 148, 176, 149, 150, 136, 172, 377, 400, 378, 379, 365, 397, 0, 17, 205, 425)
 """Where a beard grows."""
+BEARDS = (*LOWER_FACE, 93, 132, 323, 361)
+"""The same with whiskers up to the ears."""
 AROUND_MOUTH = (61, 291, 129, 358, 148, 152, 377)
 """From the nostrils to the chin, as wide as the mouth: what grows there is a beard."""
 MIDDLE = (9, 107, 336, 33, 263, 101, 330, 205, 425, 61, 291, 148, 152, 377)
 """From the brows to the chin, as wide as the eyes and the mouth: what no hair hangs over."""
 EYE_LEVEL = (127, 34, 227, 137, 118, 6, 347, 366, 447, 264, 356, 283, 8, 53)
 """From brows to cheekbones, temple to temple."""
+AROUND_EYES = tuple((*eye, *brow) for eye, brow in ((topology.LEFT_EYE, topology.LEFT_BROW), (topology.RIGHT_EYE, topology.RIGHT_BROW)))
+"""Each eye with its brow: lids, lashes and what is painted on them lie there."""
 EYE_CORNERS = ((33, 133), (362, 263))
 """Of the eye on the viewer's left and of the other, left corner first."""
 EYES = (topology.LEFT_EYE, topology.RIGHT_EYE)
