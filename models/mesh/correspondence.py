@@ -61,8 +61,12 @@ class MeshMatch:
 
     def warped(self, picture: np.ndarray) -> np.ndarray:
         """The profile's crop `[S, S]` or `[S, S, C]` moved into the target's place; nothing of use outside the face."""
-        near, edges = (x if picture.ndim == 2 else x[..., None] for x in (self.near, self._edges))
-        moved = sampled(picture, self.places) * near + sampled(picture, self.mirrored) * (1 - near)
+        return self.joined(sampled(picture, self.places), sampled(picture, self.mirrored))
+
+    def joined(self, own: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+        """One picture `[S, S]` or `[S, S, C]` of two on the target: read at `places`, and at `mirrored`."""
+        near, edges = (x if own.ndim == 2 else x[..., None] for x in (self.near, self._edges))
+        moved = own * near + mirrored * (1 - near)
         return moved + edges * (blur(moved, max(1.0, _EDGE * len(self.near))) - moved)
 
     @functools.cached_property

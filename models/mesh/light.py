@@ -32,8 +32,6 @@ from .numerics import (
 _SIDE = 160
 _SIGMA = 0.05
 """Of the low frequencies, in crop widths."""
-_SEAM, _SEAM_SIGMA = 0.025, 0.015
-"""How far from where two halves meet light is compared finer, and how fine, in crop widths."""
 _COLOUR_SIGMA = 0.08
 _REMAINDER, _COLOUR = 0.8, 1.2
 """Greatest natural logarithm of the gain beside the spherical harmonics, and of a colour's gain beside the mean colour's."""
@@ -68,7 +66,6 @@ def light_gain(
     profile_skin: np.ndarray,
     style_skin: np.ndarray,
     normals: np.ndarray,
-    near: np.ndarray,
 ) -> Gain:
     """The gain that gives the profile the style's light, both lying on the target's mesh.
 
@@ -76,17 +73,14 @@ def light_gain(
         profile, style: `[S, S, 3]`, sRGB.
         profile_skin, style_skin: `[S, S]`: bare skin of each, without eyes, lips, brows, beard.
         normals: `[S, S, 3]`, of the target's surface.
-        near: `[S, S]`, share of what is no mirrored half; where halves meet, each brings its own light, so there it is compared finer.
     """
     size = len(normals)
     weights = [resized(mask, _SIDE) for mask in (profile_skin, style_skin)]
     profile, style = (resized(to_linear(picture), _SIDE) for picture in (profile, style))
-    inside = resized((np.abs(normals).max(axis=-1) > 0).astype(np.float32), _SIDE)
-    near = blurred_within(resized(near, _SIDE)[..., None], inside, _SEAM * _SIDE)[..., 0]
-    seam = smoothstep(near * (1 - near), 0.05, 0.2)[..., None]
-    coarse, fine = (_low_frequencies(profile, weights[0], sigma) for sigma in (_SIGMA, _SEAM_SIGMA))
-    profile, style = coarse + seam * (fine - coarse), _low_frequencies(style, weights[1], _SIGMA)
-    lights = [np.log(np.maximum(picture, _DARKEST)) for picture in (profile, style)]
+    lights = [
+        np.log(np.maximum(_low_frequencies(picture, weight, _SIGMA), _DARKEST))
+        for picture, weight in zip((profile, style), weights, strict=True)
+    ]
     colours = lights[1] - lights[0]  # [s, s, 3]
     grey = colours @ LUMINANCE
     both = weights[0] * weights[1]
@@ -171,8 +165,13 @@ def strange(relit: np.ndarray, style: np.ndarray, skins: tuple[np.ndarray, np.nd
     return blur(regions.grown(amount * beside, 0.01 * size), 0.006 * size)
 
 
+def brightened(gain: Gain) -> np.ndarray:
+    """Where a gain makes a shadow light, `[S, S]` in 0 .. 1."""
+    return smoothstep(np.log(np.maximum(gain.field @ LUMINANCE, _DARKEST) / gain.mean), 0.15, 0.9)
+
+
 def evened(
-    picture: np.ndarray, style: np.ndarray, gain: Gain, skins: tuple[np.ndarray, np.ndarray], joins: np.ndarray
+    picture: np.ndarray, style: np.ndarray, brightened: np.ndarray, skins: tuple[np.ndarray, np.ndarray], joins: np.ndarray
 ) -> np.ndarray:
     """The relit skin without what the photograph's light left on it: `[S, S, 3]`.
 
@@ -184,6 +183,7 @@ def evened(
     Args:
         picture: the relit profile, sRGB.
         style: the style's face on the same mesh.
+        brightened: where a shadow was made light, `[S, S]` in 0 .. 1.
         skins: bare skin of profile and style, `[S, S]` each.
         joins: where the mirrored half or the end of what the photograph shows is near and the style has plain skin, `[S, S]` in 0 .. 1.
     """
@@ -200,9 +200,8 @@ def evened(
     most = most + joins * (_AT_JOINS - most)
     lab += known[..., None] * (wanted + most * np.tanh((shading - wanted) / most) - shading)
 
-    brighter = smoothstep(np.log(np.maximum(gain.field @ LUMINANCE, _DARKEST) / gain.mean), 0.15, 0.9)
     detail = lab - blurred_within(lab, skin, 0.03 * size)
-    less = np.stack([0.5 * brighter, 0.5 + 0.4 * brighter, 0.5 + 0.4 * brighter], axis=-1)
+    less = np.stack([0.5 * brightened, 0.5 + 0.4 * brightened, 0.5 + 0.4 * brightened], axis=-1)
     known = blur(skin, 0.006 * size) * smoothstep(blur(skin, 0.03 * size), 0.1, 0.4)
     return from_lab(lab - detail * less * known[..., None])
 

@@ -134,6 +134,8 @@ class _OnTarget:
     profile_skin: np.ndarray
     style_skin: np.ndarray
     """Bare skin, without features and beard."""
+    halves: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    """The photograph read as it is and mirrored, each with its bare skin: `profile` is joined of both."""
     plain: np.ndarray
     """The style's bare skin without glasses' rims, strands and deep wrinkles, 0 .. 1."""
 
@@ -150,9 +152,13 @@ def _on_target(
     warped = match.warped(profile.crop).clip(0, 1)
     style_places = match.drawn.interpolated(style.mesh[:, :2])
     style_face = sampled(style.crop, style_places).clip(0, 1)
-    bare_profile = (match.warped(profile.clear) > 0.5) * (match.visible > 0.3) * inside
-    if profile.wears_glasses:
-        bare_profile = bare_profile * (match.warped(regions.grown(profile.glasses, 0.008 * len(inside))) < 0.5)
+    bare = (profile.clear > 0.5) & (regions.grown(profile.glasses, 0.008 * len(inside)) < 0.5)
+    halves = []
+    for places, seen in ((match.places, match.seen[..., 0]), (match.mirrored, match.seen[..., 1])):
+        half = sampled(profile.crop, places).clip(0, 1)
+        skin = (sampled(bare.astype(np.float32), places) > 0.5) * (seen > 0.3) * inside
+        halves.append((half, light.bare_skin(half, skin, target)))
+    bare_profile = (match.warped(bare.astype(np.float32)) > 0.5) * (match.visible > 0.3) * inside
     bare_style = (sampled(style.skin, style_places) > 0.5) * inside
     # Nostrils and the line between lips look away from every camera: small, and no far side.
     holes = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.03 * len(inside)) + 1,) * 2)
@@ -170,6 +176,7 @@ def _on_target(
         sampled(style.face, style_places) * inside,
         light.bare_skin(warped, bare_profile, target),
         bare_style,
+        (halves[0], halves[1]),
         plain,
     )
 
@@ -191,13 +198,17 @@ def _joins(faces: _OnTarget) -> np.ndarray:
 
 def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """The warped photograph in the style's light, `[S, S, 3]`, and where that is not skin as it should be, `[S, S]`."""
-    gain = light.light_gain(
-        faces.profile, faces.style, faces.profile_skin, faces.style_skin, faces.match.normals, faces.match.near
-    )
     skins, size = (faces.profile_skin, faces.style_skin), len(faces.inside)
-    relit = light.relit(faces.profile, gain, faces.mesh)
+    # Each half has light of its own.
+    gains = [
+        light.light_gain(half, faces.style, skin, faces.style_skin, faces.match.normals) for half, skin in faces.halves
+    ]
+    relit = faces.match.joined(
+        *(light.relit(half, gain, faces.mesh) for (half, _), gain in zip(faces.halves, gains, strict=True))
+    )
+    brightened = faces.match.joined(*(light.brightened(gain) for gain in gains))
     strange = light.strange(relit, faces.style, skins, faces.mesh)
-    relit = light.evened(relit, faces.style, gain, skins, _joins(faces) * blur(faces.plain, 0.006 * size))
+    relit = light.evened(relit, faces.style, brightened, skins, _joins(faces) * blur(faces.plain, 0.006 * size))
     relit = light.coloured(relit, faces.style, faces.profile, skins, faces.mesh)
     relit = light.in_tone(relit, shift, skins[0])
     features = faces.inside * regions.features(faces.mesh, size)
