@@ -171,7 +171,11 @@ def brightened(gain: Gain) -> np.ndarray:
 
 
 def evened(
-    picture: np.ndarray, style: np.ndarray, brightened: np.ndarray, skins: tuple[np.ndarray, np.ndarray], joins: np.ndarray
+    picture: np.ndarray,
+    style: np.ndarray,
+    brightened: np.ndarray,
+    skins: tuple[np.ndarray, np.ndarray],
+    joins: np.ndarray,
 ) -> np.ndarray:
     """The relit skin without what the photograph's light left on it: `[S, S, 3]`.
 

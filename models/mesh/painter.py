@@ -24,7 +24,7 @@ from .correspondence import (
     moved_outline,
     outskirts,
 )
-from .gaze import looking_as
+from .gaze import both_open, looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
 from .numerics import blended, blur, blurred_within, sampled, smoothstep
 from .skin import FaceParts, face_parts
@@ -47,8 +47,9 @@ class MeshSettings:
     """Share of the style's light: 0 keeps the photograph's."""
     shape: float = 1.0
     """1 the person's shape of the face, 0 the style's."""
-    expression: str = EXPRESSIONS[0]
-    """Whose eyes and mouth are how far open, and where the eyes look: one of `EXPRESSIONS`."""
+    expression: str = EXPRESSIONS[2]
+    """Whose eyes and mouth are how far open, and where the eyes look: one of `EXPRESSIONS`. The gaze belongs to the pose: eyes that look
+    at the camera from a turned head look past it from another."""
 
     def __post_init__(self) -> None:
         if self.expression not in EXPRESSIONS:
@@ -110,10 +111,12 @@ def mesh_match(
     parts = face_parts(crop, profile)
     match = from_better_half(match_meshes(profile, target, pair.style.shape[1]), crop, parts.clear, target)
     own, theirs = (_irises(placement) for placement in (pair.profile_placement, pair.style_placement))
-    if own is not None and settings.expression == EXPRESSIONS[0]:
-        match = looking_as(match, own, own, profile, target, only_mirrored=True)
-    elif own is not None and theirs is not None:
+    if own is None or not both_open(profile):
+        pass
+    elif theirs is not None and settings.expression != EXPRESSIONS[0] and both_open(style):
         match = looking_as(match, own, theirs, style, target)
+    else:
+        match = looking_as(match, own, own, profile, target, only_mirrored=True)
     return match, parts, style, target
 
 

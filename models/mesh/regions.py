@@ -30,7 +30,9 @@ MIDDLE = (9, 107, 336, 33, 263, 101, 330, 205, 425, 61, 291, 148, 152, 377)
 """From the brows to the chin, as wide as the eyes and the mouth: what no hair hangs over."""
 EYE_LEVEL = (127, 34, 227, 137, 118, 6, 347, 366, 447, 264, 356, 283, 8, 53)
 """From brows to cheekbones, temple to temple."""
-AROUND_EYES = tuple((*eye, *brow) for eye, brow in ((topology.LEFT_EYE, topology.LEFT_BROW), (topology.RIGHT_EYE, topology.RIGHT_BROW)))
+AROUND_EYES = tuple(
+    (*eye, *brow) for eye, brow in ((topology.LEFT_EYE, topology.LEFT_BROW), (topology.RIGHT_EYE, topology.RIGHT_BROW))
+)
 """Each eye with its brow: lids, lashes and what is painted on them lie there."""
 EYE_CORNERS = ((33, 133), (362, 263))
 """Of the eye on the viewer's left and of the other, left corner first."""

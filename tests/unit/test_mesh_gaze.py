@@ -4,7 +4,7 @@ import numpy as np
 from mesh_faces import SIZE, face
 
 from icportrait.models.mesh import correspondence
-from icportrait.models.mesh.gaze import looking_as
+from icportrait.models.mesh.gaze import both_open, looking_as
 from icportrait.models.mesh.numerics import sampled
 from icportrait.models.mesh.regions import EYE_CORNERS
 
@@ -39,3 +39,10 @@ def test_the_same_gaze_moves_nothing():
     still = looking_as(match, irises(mesh, 0.1), irises(mesh, 0.1), mesh, mesh)
     inside = match.drawn.inside
     assert np.abs(still.places - match.places)[inside].max() < 1.1  # a pixel's rounding
+
+
+def test_eyes_that_are_shut_say_nothing():
+    mesh = face()
+    assert both_open(mesh)
+    mesh[159, :2] = mesh[145, :2]
+    assert not both_open(mesh)

@@ -12,7 +12,7 @@ from mesh_faces import face
 from icportrait.models.errors import UserError
 from icportrait.models.faces import identity
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
-from icportrait.models.mesh import beard, light, painter, regions
+from icportrait.models.mesh import beard, correspondence, light, painter, regions
 from icportrait.models.mesh.numerics import blended, from_lab, to_lab, to_linear, to_srgb
 from icportrait.models.mesh.painter import MeshSettings, crop_mesh, paint_by_mesh
 from icportrait.models.mesh.skin import FaceParts, face_parts
@@ -102,7 +102,7 @@ class TestLight:
         normals = np.stack([x, y, np.sqrt(np.clip(1 - x**2 - y**2, 0.05, None))], axis=-1) * inside[..., None]
         skin = np.full((SIZE, SIZE, 3), (0.6, 0.45, 0.4), np.float32)
         lit = to_srgb(to_linear(skin) * (0.6 + 0.4 * x)[..., None])
-        gain = light.light_gain(skin, lit, inside, inside, normals, inside).field
+        gain = light.light_gain(skin, lit, inside, inside, normals).field
         middle = inside * (x**2 + y**2 < 0.5) > 0
         np.testing.assert_allclose(gain[middle][:, 1], (0.6 + 0.4 * x)[middle], rtol=0.12)
 
@@ -128,12 +128,21 @@ class TestLight:
         style = from_lab(lab)
         lab[:, 120:132] -= (9, 0, 0)  # as wide as a shadow's rim
         skin = np.ones((SIZE, SIZE), np.float32)
-        gain = light.Gain(np.ones((SIZE, SIZE, 3), np.float32), 1.0)
         joins = np.zeros((SIZE, SIZE), np.float32)
         joins[: SIZE // 2] = 1
-        evened = to_lab(light.evened(from_lab(lab), style, gain, (skin, skin), joins))[..., 0]
+        evened = to_lab(light.evened(from_lab(lab), style, 0 * skin, (skin, skin), joins))[..., 0]
         depth = evened[:, 90] - evened[:, 126]
         assert depth[40] < 4 and depth[-40] > 1.5 * depth[40]
+
+    def test_a_strand_is_strange_and_eyeliner_is_not(self):
+        mesh, skin = face(), np.ones((SIZE, SIZE), np.float32)
+        lab = np.full((SIZE, SIZE, 3), (60, 15, 18), np.float32)
+        places = mesh[33, :2] - (3, 0), mesh[regions.RIGHT_CHEEK[3], :2]  # beside an eye, and on a cheek
+        for x, y in np.int_(places):
+            lab[y - 3 : y + 4, x - 3 : x + 4] = (15, 5, 5)
+        found = light.strange(from_lab(lab), from_lab(np.full_like(lab, (60, 15, 18))), (skin, skin), mesh)
+        (eye_x, eye_y), (cheek_x, cheek_y) = np.int_(places)
+        assert found[eye_y, eye_x] < 0.2 < found[cheek_y, cheek_x]
 
     def test_tone_one_shifts_nothing(self):
         result, _, _ = painted()
@@ -141,6 +150,37 @@ class TestLight:
         other = np.clip(style * (1.1, 1, 0.8), 0, 1).astype(np.float32)
         assert np.abs(light.tone_shift(other, style, skin, skin, 0.0)).max() > 2
         assert np.abs(light.tone_shift(other, style, skin, skin, 1.0)).max() == 0
+
+
+@pytest.mark.parametrize(("seen", "left"), [(1.0, False), (0.0, True)])
+def test_the_styles_brows_stay_only_where_the_photograph_shows_none(seen, left):
+    mesh = face()
+    inside, brows = regions.oval(mesh, SIZE), regions.hulls(mesh, regions.BROWS, SIZE)
+    skin = np.full((SIZE, SIZE, 3), (0.8, 0.6, 0.5), np.float32)
+    plain = inside * (1 - regions.features(mesh, SIZE))
+    faces = painter._OnTarget(
+        match=None, mesh=mesh, inside=inside, profile=skin, style=skin * (1 - 0.8 * brows)[..., None],
+        own=inside * np.where(brows > 0, seen, 1), free=inside, profile_skin=plain, style_skin=plain, halves=(), plain=plain,
+    )  # fmt: skip
+    filling = painter._filling(faces, skin, plain, 1.0)
+    assert (filling[brows == 1].mean() < 0.4) == left
+
+
+def test_what_comes_mirrored_gets_the_light_of_its_own_half():
+    """A brow from the bright half among skin of the dark half."""
+    mesh = face()
+    match = correspondence.match_meshes(mesh, mesh, SIZE)
+    inside, brow = match.drawn.inside.astype(np.float32), regions.hull(mesh, regions.BROWS[0], SIZE)
+    match = replace(match, near=1 - brow)
+    dark, bright, style = (np.full((SIZE, SIZE, 3), x, np.float32) * (1, 0.8, 0.7) for x in (0.3, 0.8, 0.6))
+    skin = inside * (1 - regions.features(mesh, SIZE))
+    faces = painter._OnTarget(
+        match=match, mesh=mesh, inside=inside, profile=match.joined(dark, bright), style=style, own=inside, free=inside,
+        profile_skin=skin, style_skin=skin, halves=((dark, skin), (bright, skin)), plain=skin,
+    )  # fmt: skip
+    relit, _ = painter._relit(faces, np.zeros(3), 1.0)
+    lightness = to_lab(relit)[..., 0]
+    assert abs(lightness[brow == 1].mean() - lightness[skin > 0.9].mean()) < 2
 
 
 def test_blending_a_picture_with_itself_changes_nothing():
@@ -278,7 +318,7 @@ def test_a_dark_photograph_turns_no_other_hue():
     bright = np.full((SIZE, SIZE, 3), (0.9, 0.75, 0.65), np.float32)
     skin, normals = np.ones((SIZE, SIZE), np.float32), np.zeros((SIZE, SIZE, 3))
     normals[..., 2] = 1
-    gain = light.light_gain(dark, bright, skin, skin, normals, skin).field[SIZE // 2, SIZE // 2]
+    gain = light.light_gain(dark, bright, skin, skin, normals).field[SIZE // 2, SIZE // 2]
     wanted = (to_linear(bright) / to_linear(dark))[0, 0]
     np.testing.assert_allclose(gain / gain.mean(), wanted / wanted.mean(), rtol=0.1)
 
