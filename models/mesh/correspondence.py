@@ -143,7 +143,7 @@ def from_better_half(match: MeshMatch, picture: np.ndarray, clear: np.ndarray, t
     free = smoothstep(there * match.seen[..., 1], 0.3, 0.8) * inside
     covered = np.maximum(1 - here, cv2.dilate(1 - lit, around)) * free
     for part in (*regions.EYES, *regions.BROWS):
-        shape = regions.hull(target, part, size) > 0.5
+        shape = (regions.brow if part in regions.BROWS else regions.hull)(target, part, size) > 0.5
         # Two halves of two brows or eyes make none.
         if shape.any() and covered[shape].mean() > (0.1 if part in regions.BROWS else 0.4):
             covered = np.maximum(covered, regions.grown(shape, 0.01 * size))

@@ -42,6 +42,8 @@ _AT_JOINS = np.array([1.5, 1, 1], np.float32)
 """By how much the shading may differ from the style's along a join, CIE Lab."""
 _TINT_OF_WHITES = 0.4
 """Exponent of a gain's tint on eyes and teeth: what turns one skin's colour into another's makes them blue or yellow."""
+_WHITES, _LEAST_WHITE = 85, 0.45
+"""Percentile of an eye's light that is its white, and how much darker than its gain makes it an eye may become: the style's may be shut."""
 _STRANGE_SIGMAS, _STRANGE = (0.012, 0.1), np.array([11, 7, 7], np.float32)
 """Sigmas between which skin is compared with the style's, in crop sides, and from which difference on it is strange, CIE Lab."""
 _SKIN_COLOUR = 0.35
@@ -125,11 +127,12 @@ def _robust_fit(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
     return coefficients
 
 
-def relit(profile: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
+def relit(profile: np.ndarray, style: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
     """The warped profile `[S, S, 3]` under a gain. Eyes and teeth are as white on a dark face as on a light one: there the part of
-    the gain that is the difference of two skins is left out.
+    the gain that is the difference of two skins is left out, and no eye becomes whiter than the style's.
 
     Args:
+        style: the style's face on the same mesh.
         mesh: the target's, `[468, 3]`.
     """
     size = len(profile)
@@ -137,6 +140,15 @@ def relit(profile: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
     # They lie deeper than the skin around, too, so that a strong light reaches them less.
     grey = (gain.field @ LUMINANCE)[..., None]
     field = grey**0.75 * (gain.field / grey) ** _TINT_OF_WHITES * np.clip(gain.mean, 0.6, 3) ** -0.5
+    for eye in regions.EYES:
+        shape = regions.hull(mesh, eye, size)
+        if (shape > 0.5).any():
+            whites = [
+                float(np.percentile((to_linear(face) * light @ LUMINANCE)[shape > 0.5], _WHITES))
+                for face, light in ((profile, field), (style, 1.0))
+            ]
+            share = float(np.clip(whites[1] / max(whites[0], _DARKEST), _LEAST_WHITE, 1))
+            field = field * (1 - (1 - share) * regions.grown(shape, 0.01 * size))[..., None]
     white = blur(white, 0.006 * size)[..., None]
     return to_srgb(to_linear(profile) * (gain.field * (1 - white) + field * white))
 
@@ -157,11 +169,9 @@ def strange(relit: np.ndarray, style: np.ndarray, skins: tuple[np.ndarray, np.nd
     ]
     known = smoothstep(blur(both, _STRANGE_SIGMAS[1] * size), 0.1, 0.3) * skins[0]
     amount = smoothstep(np.minimum(*local) / _STRANGE, 1, 1.8).max(axis=-1) * known
-    made_up = (*regions.AROUND_EYES, regions.AROUND_MOUTH)
-    beside = 1 - np.maximum(
-        regions.grown(regions.hull(mesh, regions.MIDDLE, size), 0.01 * size),
-        regions.grown(regions.hulls(mesh, made_up, size), 0.025 * size),
-    )
+    middle = regions.grown(regions.hull(mesh, regions.MIDDLE, size), 0.01 * size)
+    made_up = np.maximum(regions.around_eyes(mesh, size), regions.hull(mesh, regions.AROUND_MOUTH, size))
+    beside = 1 - np.maximum(middle, regions.grown(made_up, 0.025 * size))
     return blur(regions.grown(amount * beside, 0.01 * size), 0.006 * size)
 
 

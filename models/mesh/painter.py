@@ -207,7 +207,7 @@ def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> tuple[np.ndarra
         light.light_gain(half, faces.style, skin, faces.style_skin, faces.match.normals) for half, skin in faces.halves
     ]
     relit = faces.match.joined(
-        *(light.relit(half, gain, faces.mesh) for (half, _), gain in zip(faces.halves, gains, strict=True))
+        *(light.relit(half, faces.style, gain, faces.mesh) for (half, _), gain in zip(faces.halves, gains, strict=True))
     )
     brightened = faces.match.joined(*(light.brightened(gain) for gain in gains))
     strange = light.strange(relit, faces.style, skins, faces.mesh)

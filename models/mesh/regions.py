@@ -12,6 +12,8 @@ from .numerics import smoothstep
 NOSE_BASE, CHIN = 2, 152
 _BOTH_SIDES = (0.15, 0.4)
 """What is on one side beside what is on the other, from which on it is on both."""
+_RAISED = 0.02
+"""How far above the mesh's a brow may lie, in crop sides."""
 
 # Chosen by eye on the published map of the mesh's numbers.
 LEFT_CHEEK = (50, 101, 36, 205, 118, 117, 123, 187)
@@ -30,10 +32,6 @@ MIDDLE = (9, 107, 336, 33, 263, 101, 330, 205, 425, 61, 291, 148, 152, 377)
 """From the brows to the chin, as wide as the eyes and the mouth: what no hair hangs over."""
 EYE_LEVEL = (127, 34, 227, 137, 118, 6, 347, 366, 447, 264, 356, 283, 8, 53)
 """From brows to cheekbones, temple to temple."""
-AROUND_EYES = tuple(
-    (*eye, *brow) for eye, brow in ((topology.LEFT_EYE, topology.LEFT_BROW), (topology.RIGHT_EYE, topology.RIGHT_BROW))
-)
-"""Each eye with its brow: lids, lashes and what is painted on them lie there."""
 EYE_CORNERS = ((33, 133), (362, 263))
 """Of the eye on the viewer's left and of the other, left corner first."""
 EYES = (topology.LEFT_EYE, topology.RIGHT_EYE)
@@ -100,13 +98,26 @@ def shrunk(mask: np.ndarray, pixels: float) -> np.ndarray:
     return 1 - grown((1 - mask).astype(np.float32), pixels)
 
 
+def brow(mesh: np.ndarray, numbers: Sequence[int], size: int, *others: int) -> np.ndarray:
+    """Where one of `BROWS` may lie, float32 `[size, size]`: raised brows go higher than the mesh. `others` widen it to more points."""
+    up = mesh[NOSE_BASE, :2] - mesh[CHIN, :2]
+    up = up / max(float(np.linalg.norm(up)), 1e-6) * _RAISED * size
+    points = np.concatenate(
+        [mesh[list(numbers), :2], mesh[list(numbers), :2] + up, mesh[list(others), :2].reshape(-1, 2)]
+    )
+    return hull(points, range(len(points)), size)
+
+
+def around_eyes(mesh: np.ndarray, size: int) -> np.ndarray:
+    """Eyes and brows and what lies between, each side by itself, float32 `[size, size]`: lids, lashes and what is painted on them."""
+    return np.max([brow(mesh, ring, size, *eye) for ring, eye in zip(BROWS, EYES, strict=True)], axis=0)
+
+
 def features(mesh: np.ndarray, size: int) -> np.ndarray:
     """Eyes, brows and lips with a margin, float32 `[size, size]`: what is not bare skin on any face."""
-    result = np.zeros((size, size), np.float32)
-    for ring, margin in (
-        *((eye, 0.015) for eye in EYES),
-        (topology.LIPS_OUTER, 0.01),
-        *((brow, 0.0125) for brow in BROWS),
-    ):
-        result = np.maximum(result, grown(hull(mesh, ring, size), margin * size))
-    return result
+    parts = [
+        *((hull(mesh, eye, size), 0.015) for eye in EYES),
+        (hull(mesh, topology.LIPS_OUTER, size), 0.01),
+        *((brow(mesh, ring, size), 0.0125) for ring in BROWS),
+    ]
+    return np.max([grown(part, margin * size) for part, margin in parts], axis=0)
