@@ -4,6 +4,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -110,6 +111,8 @@ class Campaign:
     """How long this part of the campaign goes on."""
     fresh: bool = False
     """Begin anew."""
+    only: Literal["inputs", "kills", "use"] | None = None
+    """Spend the time on one part."""
     out: OutputFile | None = None
     """JSON to write; default: docs/measurements/reliability.json."""
 
@@ -119,7 +122,7 @@ class Campaign:
     def run(self) -> int:
         from .campaign.campaign import FIGURES, campaign, print_figures
 
-        print_figures(campaign(self.minutes, self.fresh, self.out or FIGURES))
+        print_figures(campaign(self.minutes, self.fresh, self.out or FIGURES, self.only))
         return 0
 
 

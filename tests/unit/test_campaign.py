@@ -100,6 +100,22 @@ def test_two_writers_of_one_file_lose_nothing_and_planted_ones_are_caught(tmp_pa
     assert any(kills.two_writers(number, tmp_path / "bad", planted=True) for number in range(4))
 
 
+def test_one_part_alone_has_all_the_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(campaign, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(campaign, "start_comfy", lambda **_: None)
+    monkeypatch.setattr(campaign, "_kill", lambda state: pytest.fail("a kill"))
+    monkeypatch.setattr(campaign.long_use, "use", lambda *_: pytest.fail("a use"))
+
+    def tried(kind, numbers, counts, findings, end):
+        counts["inputs"] += 1
+        time.sleep(0.05)
+        return 1
+
+    monkeypatch.setattr(campaign, "try_inputs", tried)
+    figures = campaign.campaign(0.01, out=tmp_path / "out.json", only="inputs")
+    assert figures["inputs"] > 5 and figures["runs"] == 0
+
+
 def test_the_summary_counts_every_part():
     counts = dict.fromkeys(campaign.COUNTS, 1)
     use = {

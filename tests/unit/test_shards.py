@@ -152,6 +152,17 @@ def test_a_flow_of_another_type_is_named(tmp_path):
     assert "bad.tar: a0.truth.npz: flow is float32" in shards.validate_shards([path])[0]
 
 
+@pytest.mark.parametrize("names", [("a.meta.json", "a.meta.json"), ("a.meta.json", "b.meta.json", "a.target.webp")])
+def test_what_comes_twice_is_named(tmp_path, names):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 2
+            tar.addfile(info, io.BytesIO(b"{}"))
+    with pytest.raises(shards.ShardError, match=f"x.tar: {names[-1]}: a second time"):
+        list(shards.raw_samples(tmp_path / "x.tar"))
+
+
 def test_a_link_is_not_passed_over(tmp_path):
     path = tmp_path / "link.tar"
     with tarfile.open(path, "w") as tar:

@@ -32,7 +32,8 @@ RUNS, SHORT_RUNS = 300, 12
 """In one server; with the options that say how memory is used."""
 WRITERS = ("saving", "data", "set-up")
 STAGES = ("autoencoder", "base")
-SHARES = {"inputs": 0.36, "kills": 0.37, "runs": 0.27}
+SHARES = {"inputs": 0.36, "kills": 0.37, "use": 0.27}
+"""Of the time, where all parts are run."""
 
 
 class Worker:
@@ -103,11 +104,12 @@ def try_inputs(
     return done
 
 
-def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
+def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES, only: str | None = None) -> dict:
     """Go on with the campaign for so many minutes, and write its figures.
 
     Args:
         fresh: begin anew instead of where the last one ended.
+        only: one of `SHARES`, which has all the time; None: each its share.
     """
     place = cache_folder() / "campaign" / "state.json"
     if fresh:
@@ -117,7 +119,7 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
     until = {}
     passed = 0.0
     for part, share in SHARES.items():
-        passed += share
+        passed += share if only is None else part == only
         until[part] = begun + 60 * minutes * passed
 
     def save() -> None:
@@ -134,9 +136,11 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES) -> dict:
     while time.monotonic() < until["kills"]:
         _kill(state)
         save()
-    for options in long_use.offered_options():  # most of the time for the first: growth shows late
+    for options in (
+        long_use.offered_options() if only in (None, "use") else ()
+    ):  # most of the time for the first: growth shows late
         with tempfile.TemporaryDirectory(prefix="icportrait-campaign-") as base:
-            left = max(60.0, until["runs"] - time.monotonic())
+            left = max(60.0, until["use"] - time.monotonic())
             runs, seconds = (
                 (SHORT_RUNS, left) if options else (RUNS, max(60.0, left - 45 * len(long_use.offered_options())))
             )

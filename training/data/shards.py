@@ -117,10 +117,10 @@ def raw_samples(path: Path | str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield (key, {suffix: bytes}) of a tar, in order and undecoded.
 
     Raises:
-        ShardError: not a tar, cut short, damaged, empty, or with a link or device inside. Samples before the damage have
-            been yielded by then.
+        ShardError: not a tar, cut short, damaged, empty, with a link or device inside, or with a sample or a member twice.
+            Samples before the damage have been yielded by then.
     """
-    key, members, last = None, {}, "(first member)"
+    key, members, last, ended = None, {}, "(first member)", set()
     try:
         with tarfile.open(path, "r|") as tar:
             for info in tar:
@@ -135,7 +135,10 @@ def raw_samples(path: Path | str) -> Iterator[tuple[str, dict[str, bytes]]]:
                     raise ShardError(f"{path}: {info.name}: truncated ({len(data)} of {info.size} bytes)")
                 if key is not None and name != key:
                     yield key, members
+                    ended.add(key)
                     members = {}
+                if name in ended or suffix in members:
+                    raise ShardError(f"{path}: {info.name}: a second time")
                 key = name
                 members[suffix] = data
     except (tarfile.TarError, EOFError, OSError) as error:
