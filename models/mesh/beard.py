@@ -9,6 +9,8 @@ from . import regions
 from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_linear
 from .skin import FaceParts
 
+_BESIDE_LIPS = 0.025
+"""How far from the lips they brighten what is beside them, in crop sides."""
 _UNDER_CHIN = 0.7
 """How light skin is below a chin, beside that of the chin."""
 
@@ -21,6 +23,8 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
         skin: bare skin and beard, without lips, `[S, S]`.
         mesh: `[468, 3]`, where the picture's face lies.
     """
+    import cv2
+
     size = len(skin)
     luminance = to_linear(picture) @ LUMINANCE
     cheeks = regions.hull(mesh, regions.CHEEKS, size) * skin > 0.5
@@ -30,7 +34,12 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
     local = blurred_within(luminance[..., None], skin, 0.02 * size)[..., 0]
     lower = regions.hull(mesh, regions.LOWER_FACE, size)
     dark = 1 - smoothstep(local, 0.3 * middle, 0.55 * middle)
-    return lower * dark * regions.on_both_sides(dark, lower * skin, mesh)
+    beard = lower * dark * regions.on_both_sides(dark, lower * skin, mesh)
+    # Beside lips and teeth, which are bright, it is no less dark than around.
+    lips = regions.hull(mesh, regions.topology.LIPS_OUTER, size)
+    gap = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(_BESIDE_LIPS * size) + 1,) * 2)
+    closed = cv2.morphologyEx(np.maximum(beard, lips), cv2.MORPH_CLOSE, gap)
+    return np.maximum(beard, closed * (beard.max() > 0.5) * lower * (1 - lips))
 
 
 def shaved(

@@ -48,6 +48,8 @@ _STRANGE_SIGMAS, _STRANGE = (0.012, 0.1), np.array([11, 7, 7], np.float32)
 """Sigmas between which skin is compared with the style's, in crop sides, and from which difference on it is strange, CIE Lab."""
 _SKIN_COLOUR = 0.35
 """Share of a difference in colour between two skins that is theirs; the rest is that of their lights and cameras."""
+_RAISED_BROW = 8.0
+"""By how much, in CIE L, hair above the mesh's brow is darker than skin."""
 _LIPS = 12.0
 """By how much, in CIE Lab, the lips of a black-and-white photograph may differ from its skin."""
 
@@ -230,6 +232,10 @@ def bare_skin(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nda
     """
     size = len(skin)
     skin = skin * (1 - regions.features(mesh, size))
+    lightness = to_lab(picture)[..., :1]
+    darker = (blurred_within(lightness, skin, 0.05 * size) - lightness)[..., 0] > _RAISED_BROW
+    raised = np.max([regions.brow(mesh, brow, size) for brow in regions.BROWS], axis=0)
+    skin = skin * (1 - regions.grown(darker * raised, 0.008 * size))
     return skin * (1 - beard_mask(picture, skin, mesh))
 
 

@@ -118,6 +118,6 @@ def features(mesh: np.ndarray, size: int) -> np.ndarray:
     parts = [
         *((hull(mesh, eye, size), 0.015) for eye in EYES),
         (hull(mesh, topology.LIPS_OUTER, size), 0.01),
-        *((brow(mesh, ring, size), 0.0125) for ring in BROWS),
+        *((hull(mesh, ring, size), 0.0125) for ring in BROWS),
     ]
     return np.max([grown(part, margin * size) for part, margin in parts], axis=0)
