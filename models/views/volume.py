@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .cameras import project, rays
-from .lifter import INPUT, POINTS, Lifter, Seen, TriPlane, render_volume
+from .cameras import PIVOT, project, rays
+from .lifter import INPUT, POINTS, REACH, Lifter, Seen, TriPlane, render_volume
 from .light import shading, to_srgb
 from .photograph import depth_normals
 from .render import Lifted, View, read, render
@@ -29,11 +29,29 @@ class Volume:
     """Of the portrait's own frame, `RAYS` x `RAYS`."""
 
 
+def _frame_places(lifted: Lifted, size: int) -> torch.Tensor:
+    """Places in the lifted picture of the pixels of its frame, `[size * size, 2]`."""
+    _, directions = rays(lifted.frame, size)
+    return project(directions + lifted.frame[:16].view(4, 4)[:3, 3], lifted.camera)[:, :2]
+
+
 def framed(lifted: Lifted, size: int) -> torch.Tensor:
     """The portrait as its frame's camera sees it, `[size, size, 3]`."""
     _, directions = rays(lifted.frame, size)
     from_frame = project(directions + lifted.frame[:16].view(4, 4)[:3, 3], lifted.camera)
     return read(lifted.picture, from_frame[:, :2], "bicubic").clamp(0, 1).view(size, size, 3)
+
+
+def seen_by_net(lifted: Lifted) -> torch.Tensor:
+    """What the encoder sees of a lifted portrait, `[6, 128, 128]`: see `lifter.SEEN_CHANNELS`."""
+    size = 2 * INPUT
+    places = _frame_places(lifted, size)
+    picture = read(lifted.picture, places, "bicubic").clamp(0, 1) * 2 - 1
+    pivot = project(lifted.frame.new_tensor(PIVOT), lifted.frame)[2]
+    ends = (torch.stack([lifted.front, lifted.back], dim=-1) - pivot) / REACH
+    others = read(torch.cat([lifted.mask[..., None], ends.clamp(-1, 1)], dim=-1), places)
+    seen = torch.cat([picture, others], dim=-1).T.view(1, -1, size, size)
+    return F.interpolate(seen, size=(INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 @torch.inference_mode()

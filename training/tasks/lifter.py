@@ -1,15 +1,17 @@
-"""The lifter: tri-planes that give depth, outline and albedo of heads from where the portrait was taken and from elsewhere.
+"""The lifter: tri-planes that give depth and albedo of heads from where the portrait was taken and from elsewhere.
 
-Beyond the paper, whose encoder is not published. Heads have exact geometry and albedo, so no adversary and no light is needed.
+Beyond the paper, whose encoder is not published. Heads have exact geometry and albedo, so no adversary and no light is needed. The net sees each
+head as it will see photographs: with the outline of the segmenter and the solid that `models/views/photograph.py` lifts.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
 
 from ...models.views.cameras import PIVOT, project, rays
-from ...models.views.lifter import INPUT, REACH, Lifter, LifterConfig, TriPlane, march
+from ...models.views.lifter import REACH, Lifter, LifterConfig, TriPlane, march
 from ..core.checks import at_least
 from ..core.diffusion import keyed_generator
 from ..data.samples import batch_of
@@ -23,9 +25,11 @@ class LifterSettings:
     """Rays a view and step: half of them where there is a head."""
     samples: int = 32
     """Along a ray, at random places."""
+    surface_weight: float = 8.0
+    """Of the error in where the solid begins and ends, in shares of the planes' reach."""
     depth_weight: float = 4.0
-    """Of the error in depth, in shares of the planes' reach."""
-    outline_weight: float = 1.0
+    """Of the error in the depth that rays meet, in the same."""
+    outline_weight: float = 0.5
     """Of the error in how much a ray meets."""
 
     def __post_init__(self):
@@ -44,7 +48,8 @@ class LifterTask(torch.nn.Module):
     ):
         """
         Args:
-            views: of `stages.lifter.views_of`: two cameras `[2, 25]`, pictures `[S, S, 3]`, albedo `[2, S, S, 3]` and depth `[2, S, S]`.
+            views: of `stages.lifter.views_of`: what the net sees `[6, 128, 128]`; two cameras `[2, 25]`, albedo `[2, S, S, 3]` and depth
+                `[2, S, S]` of both views; depth of the head's back `[S, S]` in the first.
         """
         super().__init__()
         # Torch's own draws, from a generator of this seed: the global one stays untouched.
@@ -63,19 +68,22 @@ class LifterTask(torch.nn.Module):
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
         device = next(self.net.parameters()).device
         items = [(position, {key: value.to(device) for key, value in view.items()}) for position, view in items]
-        planes = self.net(torch.stack([portrait(view["picture"]) for _, view in items]))
+        planes = self.net(torch.stack([view["seen"].float() for _, view in items]))
         errors = []
         for number, (position, view) in enumerate(items):
             own = TriPlane(
-                *(x[number : number + 1] for x in (planes.picture, planes.across, planes.down, planes.outline))
+                *(getattr(planes, field.name)[number : number + 1] for field in dataclasses.fields(TriPlane))
             )
+            moved = surface_error(own, view)
             for side in (0, 1):
-                errors.append(self._errors(own, view, side, keyed_generator(self.seed, step, position, side)))
-        colour, depth, outline = torch.stack([torch.stack(error) for error in errors]).mean(dim=0)
-        loss = colour + self.settings.depth_weight * depth + self.settings.outline_weight * outline
+                errors.append((moved, *self._errors(own, view, side, keyed_generator(self.seed, step, position, side))))
+        surface, colour, depth, outline = torch.stack([torch.stack(error) for error in errors]).mean(dim=0)
+        weights = self.settings
+        loss = colour + weights.surface_weight * surface + weights.depth_weight * depth + weights.outline_weight * outline
         return loss, {
             "loss": loss.item(),
             "albedo": colour.item(),
+            "surface_mm": surface.item() * REACH * 1000,
             "depth_mm": depth.item() * REACH * 1000,
             "outline": outline.item(),
         }
@@ -103,18 +111,17 @@ class LifterTask(torch.nn.Module):
         # Cross-entropy of what a ray meets; beside a head the thickness itself, which a solid block does not make blind.
         missed = -torch.log(-torch.expm1(-seen.thickness.clamp_min(1e-4)))
         outline = (known * torch.where(there > 0, missed, torch.log1p(seen.thickness))).mean()
-        if side == 0:
-            at = torch.stack([chosen % width, chosen // width], dim=-1) * 2 / width - 1 + 1 / width
-            logits = functional.grid_sample(
-                planes.outline[:, 1:], at[None, None], padding_mode="border", align_corners=False
-            )
-            outline = outline + functional.binary_cross_entropy_with_logits(
-                logits.flatten(), there, weight=known.float()
-            )
         return colour, apart.sum() / there.sum().clamp_min(1), outline
 
 
-def portrait(picture: torch.Tensor) -> torch.Tensor:
-    """A picture uint8 `[S, S, 3]` as the encoder takes it, `[3, 128, 128]`."""
-    x = picture.movedim(-1, 0).float()[None] / 255
-    return functional.interpolate(x, size=(INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)[0]
+def surface_error(planes: TriPlane, view: dict) -> torch.Tensor:
+    """Mean error of where one head begins and ends in its own picture, in `REACH`, inside the outline that the net was given."""
+    size = planes.surface.shape[-1]
+    pivot = project(planes.surface.new_tensor(PIVOT), view["cameras"][0])[2]
+    truth = torch.stack([view["depth"][0], view["back"]]).float()
+    there = (truth[:1] > 0).float()
+    share = functional.adaptive_avg_pool2d(there, size)
+    # The mean over the head's own pixels of each cell.
+    wanted = functional.adaptive_avg_pool2d(there * ((truth - pivot) / REACH).clamp(-1, 1), size) / share.clamp_min(1e-3)
+    weight = (share > 0.5) * (planes.outline[0] > 0.3)
+    return (weight * (planes.surface[0] - wanted).abs()).sum() / (2 * weight.sum()).clamp_min(1)
