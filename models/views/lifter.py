@@ -33,7 +33,7 @@ POINTS = 2**18
 """Points of rays decoded at once: about 0.4 GB."""
 _DENSE = 50.0
 """Density a metre of a decoded 1."""
-_SATURATED, _SHARP, _AHEAD = 6.0, 60.0, 0.025
+_SATURATED, _SHARP, _AHEAD = 6.0, 60.0, 0.04
 """How solid the inside is, how fast it becomes so from the surface inwards, and how far (in `REACH`) before it already, so that what is met lies
 at the surface on average; before the decoder's own part."""
 
@@ -192,10 +192,21 @@ def march(
 
 @torch.inference_mode()
 def render_volume(
-    net: Lifter, planes: TriPlane, source: torch.Tensor, target: torch.Tensor, size: int, points: int = POINTS
+    net: Lifter,
+    planes: TriPlane,
+    source: torch.Tensor,
+    target: torch.Tensor,
+    size: int,
+    points: int = POINTS,
+    chosen: torch.Tensor | None = None,
 ) -> Seen:
-    """All rays of a camera's picture of `size` x `size` pixels, in portions of `points` samples, which bounds the memory."""
+    """The rays of a camera's picture of `size` x `size` pixels, in portions of `points` samples, which bounds the memory.
+
+    Args:
+        chosen: bool `[size * size]`, only these; None: all.
+    """
     origin, directions = rays(target, size)
+    directions = directions if chosen is None else directions[chosen]
     middle = float(project(directions.new_tensor(PIVOT), target)[2])
     parts = [march(net, planes, source, origin, some, middle) for some in directions.split(max(1, points // SAMPLES))]
     return Seen(

@@ -1,22 +1,30 @@
-"""Views by the lifter: depth, outline and unseen surfaces from its volume, and the photograph's own pixels where it shows them."""
+"""Views by the lifter: the surfaces it moved, and its albedo where a view shows what the photograph hides."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
+from ..mesh.numerics import blurred_within
 from .cameras import PIVOT, project, rays
-from .lifter import INPUT, POINTS, REACH, Lifter, Seen, TriPlane, render_volume
+from .lifter import INPUT, POINTS, REACH, Lifter, TriPlane, render_volume
 from .light import shading, to_srgb
-from .photograph import depth_normals
+from .photograph import smooth_normals
 from .render import Lifted, View, read, render
 
-RAYS = 96
-"""Side of the picture of rays that is rendered and then enlarged: depth and albedo of the volume have no finer detail."""
+_SIDE = 96
+"""Side at which the net's albedo is compared with the photograph's."""
+_NEAR = 0.05
+"""Over what distance their colours are made to agree, in frames."""
 _SEEN = 0.012
 """Metres by which a place may lie behind what the photograph shows and still be the same surface."""
+_EDGE = 0.1
+"""Width, in frames, over which the moves end at the frame's border: the net sees no further."""
+_THIN = 0.008
+"""Least depth of the person, metres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,27 +33,16 @@ class Volume:
 
     net: Lifter
     planes: TriPlane
-    front: Seen
-    """Of the portrait's own frame, `RAYS` x `RAYS`."""
-
-
-def _frame_places(lifted: Lifted, size: int) -> torch.Tensor:
-    """Places in the lifted picture of the pixels of its frame, `[size * size, 2]`."""
-    _, directions = rays(lifted.frame, size)
-    return project(directions + lifted.frame[:16].view(4, 4)[:3, 3], lifted.camera)[:, :2]
-
-
-def framed(lifted: Lifted, size: int) -> torch.Tensor:
-    """The portrait as its frame's camera sees it, `[size, size, 3]`."""
-    _, directions = rays(lifted.frame, size)
-    from_frame = project(directions + lifted.frame[:16].view(4, 4)[:3, 3], lifted.camera)
-    return read(lifted.picture, from_frame[:, :2], "bicubic").clamp(0, 1).view(size, size, 3)
+    lifted: Lifted
+    """With its surfaces moved."""
+    gain: torch.Tensor
+    """`[96, 96, 3]` of the frame: what the net's albedo is multiplied by to be the photograph's."""
 
 
 def seen_by_net(lifted: Lifted) -> torch.Tensor:
     """What the encoder sees of a lifted portrait, `[6, 128, 128]`: see `lifter.SEEN_CHANNELS`."""
     size = 2 * INPUT
-    places = _frame_places(lifted, size)
+    places = _between(lifted.frame, lifted.camera, size)
     picture = read(lifted.picture, places, "bicubic").clamp(0, 1) * 2 - 1
     pivot = project(lifted.frame.new_tensor(PIVOT), lifted.frame)[2]
     ends = (torch.stack([lifted.front, lifted.back], dim=-1) - pivot) / REACH
@@ -54,12 +51,43 @@ def seen_by_net(lifted: Lifted) -> torch.Tensor:
     return F.interpolate(seen, size=(INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
+def _between(one: torch.Tensor, other: torch.Tensor, size: int) -> torch.Tensor:
+    """Where the pixels of a camera's picture lie in the picture of another that stands at the same place, `[size * size, 2]`."""
+    origin, directions = rays(one, size)
+    return project(origin + directions, other)[:, :2]
+
+
 @torch.inference_mode()
 def lift_volume(lifted: Lifted, net: Lifter, points: int = POINTS) -> Volume:
     """The volume of a lifted portrait; `points` bounds the memory, see `lifter.render_volume`."""
-    portrait = framed(lifted, 2 * INPUT).movedim(-1, 0)[None]
-    planes = net(F.interpolate(portrait, size=(INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False))
-    return Volume(net, planes, render_volume(net, planes, lifted.frame, lifted.frame, RAYS, points))
+    seen = seen_by_net(lifted)
+    planes = net(seen[None])
+    front = render_volume(net, planes, lifted.frame, lifted.frame, _SIDE, points)
+    places = _between(lifted.frame, lifted.camera, _SIDE)
+    known = (read(lifted.mask[..., None], places)[:, 0] * front.met).view(_SIDE, _SIDE).numpy()
+    own, made = (
+        torch.from_numpy(blurred_within(x.view(_SIDE, _SIDE, 3).numpy(), known, _NEAR * _SIDE))
+        for x in (read(lifted.albedo, places), front.albedo / front.met.clamp_min(0.05)[:, None])
+    )
+    gain = (own / made.clamp_min(0.01)).clamp(0.2, 5)
+    return Volume(net, planes, _moved(lifted, seen, planes), gain.float())
+
+
+def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
+    """The portrait with its surfaces moved as the net says, its own detail on them."""
+    size = planes.surface.shape[-1]
+    moves = planes.surface[0] - F.adaptive_avg_pool2d(seen[4:], size)
+    # Where the person is: what the net says beside the outline means nothing.
+    there = (planes.outline[0] > 0.3).float()
+    places = _between(lifted.camera, lifted.frame, len(lifted.picture))
+    *moves, weight = read(torch.cat([moves * there, there]).movedim(0, -1), places).T
+    ramp = (torch.minimum(places, 1 - places).amin(dim=-1) / _EDGE).clamp(0, 1)
+    ramp = ramp * (lifted.front < lifted.back).flatten() * REACH / weight.clamp_min(1e-3)
+    front, back = (
+        end + (ramp * move).view(end.shape) for end, move in zip((lifted.front, lifted.back), moves, strict=True)
+    )
+    inside = lifted.front < lifted.back
+    return dataclasses.replace(lifted, front=front, back=torch.where(inside, torch.maximum(back, front + _THIN), back))
 
 
 @torch.inference_mode()
@@ -72,7 +100,7 @@ def render_with_volume(
     light: torch.Tensor | None = None,
     points: int = POINTS,
 ) -> View:
-    """A portrait seen by a camera: the head by the net's volume, what is around it by the lifted depth map.
+    """A portrait seen by a camera: its surfaces as the net moved them, and the net's albedo where the photograph hides them.
 
     Args:
         target: `[25]`.
@@ -81,33 +109,30 @@ def render_with_volume(
         light: `[9, 3]` of that picture; None: the photograph's.
         points: bounds the memory, see `lifter.render_volume`.
     """
-    around = render(lifted, target, size, picture)
-    seen = render_volume(volume.net, volume.planes, lifted.frame, target, RAYS, points)
-    maps = torch.cat([seen.albedo, seen.met[:, None], (seen.depth * seen.met)[:, None]], dim=1).view(RAYS, RAYS, 5)
-    albedo, met, depth = F.interpolate(
-        maps.movedim(-1, 0)[None], size=(size, size), mode="bilinear", align_corners=False
-    )[0].split((3, 1, 1))
-    met = met[0]
-    depth = torch.where(met > 0.05, depth[0] / met.clamp_min(0.05), around.depth)
-    head = ((met - 0.3) / 0.4).clamp(0, 1)[..., None]
+    view = render(volume.lifted, target, size, picture)
     origin, directions = rays(target, size)
-    points_seen = project(origin + directions * depth.view(-1, 1), lifted.frame)
-    front = torch.stack([volume.front.depth, volume.front.met], dim=-1).view(RAYS, RAYS, 2)
-    there = read(front, points_seen[:, :2])
-    behind = points_seen[:, 2] - there[:, 0]
-    shown = (1 - ((behind - _SEEN) / _SEEN).clamp(0, 1)) * ((there[:, 1] - 0.3) / 0.4).clamp(0, 1)
-    shown = shown.view(size, size, 1)
-    places = project(origin + directions * depth.view(-1, 1), lifted.camera)[:, :2]
-    own = read(lifted.picture if picture is None else picture, places, "bicubic").clamp(0, 1).view(size, size, 3)
-    own_albedo = read(lifted.albedo, places).view(size, size, 3)
-    normals = depth_normals(depth, target)
-    albedo = albedo.movedim(0, -1) / met.clamp_min(0.05)[..., None]
+    met = origin + directions * view.depth.view(-1, 1)
+    place = project(met, lifted.camera)
+    behind = place[:, 2] - read(volume.lifted.front[..., None], place[:, :2])[:, 0]
+    hidden = ((behind - _SEEN) / _SEEN).clamp(0, 1) * view.mask.flatten()
+    chosen = hidden > 0
+    if not chosen.any():
+        return view
+    seen = render_volume(volume.net, volume.planes, lifted.frame, target, size, points, chosen)
+    gain = read(volume.gain, project(met[chosen], lifted.frame)[:, :2])
+    albedo = gain * seen.albedo / seen.met.clamp_min(0.05)[:, None]
+    normals = smooth_normals(view.depth.numpy(), target).view(-1, 3)[chosen]
     made = to_srgb(albedo * shading(lifted.light if light is None else light, normals))
-    colour = shown * own + (1 - shown) * made
-    return View(
-        head * colour + (1 - head) * around.image,
-        torch.where(head[..., 0] > 0.5, depth, around.depth),
-        F.normalize(head * normals + (1 - head) * around.normals, dim=-1),
-        head * (shown * own_albedo + (1 - shown) * albedo) + (1 - head) * around.albedo,
-        torch.maximum(head[..., 0], around.mask * (1 - head[..., 0])),
+    share = (hidden[chosen] * ((seen.met - 0.3) / 0.4).clamp(0, 1))[:, None]
+
+    def over(whole: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+        flat = whole.reshape(-1, 3).clone()
+        flat[chosen] += share * (part - flat[chosen])
+        return flat.view(whole.shape)
+
+    return dataclasses.replace(
+        view,
+        image=over(view.image, made),
+        normals=F.normalize(over(view.normals, normals), dim=-1),
+        albedo=over(view.albedo, albedo),
     )

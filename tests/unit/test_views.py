@@ -9,7 +9,7 @@ import torch
 
 from icportrait.models.errors import UserError
 from icportrait.models.views import cameras, light, volume
-from icportrait.models.views.lifter import FORMAT, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
+from icportrait.models.views.lifter import FORMAT, REACH, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
 from icportrait.models.views.photograph import LEAST_REMOVED, depth_normals, lift_photograph, lit
 from icportrait.models.views.relight import light_on, relight, relit_photograph
 from icportrait.models.views.render import Lifted, person_along, render
@@ -186,51 +186,123 @@ def test_relight_leaves_what_is_around():
 TINY = LifterConfig(width=8, channels=4, depth=8, hidden=8)
 
 
-def test_lifter_volume_is_the_same_in_portions():
-    net = LifterTask([{}], config=TINY).net
-    planes = net(torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
-    camera = front_camera()
-    target = cameras.orbit(camera, 10, 0)
-    whole = render_volume(net, planes, camera, target, 16)
-    parts = render_volume(net, planes, camera, target, 16, points=10 * SAMPLES)
-    assert torch.allclose(whole.albedo, parts.albedo, atol=1e-6)
-    assert (whole.met <= 1.0001).all() and (whole.depth[whole.met > 0.5] > 0.5).all()
-
-
-def test_lifter_learns_a_ball(tmp_path):
-    """One ball, two views: the loss falls, and the file gives the net back."""
+def ball_views(lifted: Lifted) -> dict[str, torch.Tensor]:
+    """The truth of the ball as the training takes it, with what the net sees of `lifted`."""
     ball, side = sphere_lifted(48), cameras.orbit(front_camera(), 20, 0)
     other = render(ball, side, 48)
-    views = [
-        {
-            "picture": (ball.picture * 255).to(torch.uint8),
-            "cameras": torch.stack([ball.camera, side]),
-            "albedo": torch.full((2, 48, 48, 3), 128, dtype=torch.uint8),
-            "depth": torch.stack([ball.depth * (ball.mask > 0.5), other.depth * (other.mask > 0.5)]).half(),
-        }
-    ]
-    task = LifterTask(views, LifterSettings(rays=64), config=TINY)
-    optimizer = torch.optim.Adam(task.parameters(), 3e-3)
-    losses = []
-    for step in range(40):
+    return {
+        "seen": volume.seen_by_net(lifted).half(),
+        "cameras": torch.stack([ball.camera, side]),
+        "albedo": torch.full((2, 48, 48, 3), 128, dtype=torch.uint8),
+        "depth": torch.stack([ball.depth * (ball.mask > 0.5), other.depth * (other.mask > 0.5)]).half(),
+        "back": (ball.back * (ball.mask > 0.5)).half(),
+    }
+
+
+def trained(task: LifterTask, steps: int) -> list[dict[str, float]]:
+    optimizer, found = torch.optim.Adam(task.parameters(), 3e-3), []
+    for step in range(steps):
         loss, figures = task(step, task.items(step, 1))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(figures["loss"])
-    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
+        found.append(figures)
+    return found
 
+
+def test_what_the_net_sees():
+    """Picture, outline and both ends of the solid, in the frame, whatever more the picture shows."""
+    ball = sphere_lifted(96)
+    seen = volume.seen_by_net(ball)
+    assert seen.shape == (6, 128, 128) and float(seen[:3].min()) >= -1 and float(seen.abs().max()) <= 1
+    assert float(seen[4, 64, 64]) == pytest.approx(-0.09 / REACH, abs=0.01)
+    assert float(seen[5, 64, 64]) == pytest.approx(0.09 / REACH, abs=0.01)
+    assert float(seen[3, 64, 64]) == 1 and float(seen[3, 2, 2]) == 0
+    wider = dataclasses.replace(
+        ball, frame=torch.cat([ball.camera[:16], ball.camera[16:] * torch.tensor([0.7, 1, 1, 1, 0.7, 1, 1, 1, 1])])
+    )
+    assert float(volume.seen_by_net(wider)[3].mean()) == pytest.approx(0.49 * float(seen[3].mean()), rel=0.05)
+
+
+def test_lifter_volume_is_the_same_in_portions():
+    ball = sphere_lifted()
+    net = LifterTask([{}], config=TINY).net
+    planes = net(volume.seen_by_net(ball)[None])
+    target = cameras.orbit(ball.camera, 10, 0)
+    whole = render_volume(net, planes, ball.camera, target, 16)
+    parts = render_volume(net, planes, ball.camera, target, 16, points=10 * SAMPLES)
+    assert torch.allclose(whole.albedo, parts.albedo, atol=1e-6)
+    chosen = whole.met > 0.5
+    some = render_volume(net, planes, ball.camera, target, 16, chosen=chosen)
+    assert torch.allclose(some.depth, whole.depth[chosen], atol=1e-6)
+    # Untrained, it shows the solid that it was given.
+    assert (whole.met <= 1.0001).all() and float(chosen.float().mean()) == pytest.approx(
+        float(ball.mask.mean()), rel=0.15
+    )
+    assert float(whole.depth.view(16, 16)[8, 8]) == pytest.approx(0.7 - 0.09, abs=0.012)
+
+
+def test_lifter_moves_a_surface_to_where_it_is():
+    """A ball lifted 2 cm too deep: training brings it back, its outline stays."""
+    ball = sphere_lifted(48)
+    deep = dataclasses.replace(ball, front=ball.front + 0.02 * (ball.mask > 0.5))
+    task = LifterTask([ball_views(deep)], LifterSettings(rays=32), config=TINY)
+    found = trained(task, 60)
+    assert found[0]["surface_mm"] > 8 and np.mean([one["surface_mm"] for one in found[-5:]]) < 5
+    assert np.mean([one["loss"] for one in found[-5:]]) < 0.7 * found[0]["loss"]
+    moved = volume.lift_volume(deep, task.net.eval()).lifted
+    inside = ball.mask > 0.5
+    off = [float((x.front - ball.front)[inside].abs().mean()) for x in (deep, moved)]
+    assert off[0] == pytest.approx(0.02, abs=1e-3) and off[1] < 0.008
+    assert torch.equal(moved.mask, deep.mask) and torch.equal(moved.front[~inside], deep.front[~inside])
+
+
+def test_views_by_the_lifter():
+    """The outline of a view is that of the moved solid, and what the photograph shows keeps its pixels."""
+    ball = sphere_lifted()
+    net = LifterTask([{}], config=TINY).net.eval()
+    lifted = volume.lift_volume(ball, net)
+    same = volume.render_with_volume(ball, lifted, ball.camera, 96)
+    assert torch.allclose(same.image, ball.picture, atol=0.02)
+    side = cameras.orbit(ball.camera, 30, 0)
+    view, plain = volume.render_with_volume(ball, lifted, side, 64), render(lifted.lifted, side, 64)
+    assert torch.equal(view.mask, plain.mask) and torch.equal(view.depth, plain.depth)
+    assert torch.equal(view.image[view.mask == 0], plain.image[view.mask == 0])
+    assert all(torch.isfinite(x).all() for x in (view.image, view.normals, view.albedo))
+
+
+def test_hidden_sides_take_the_photographs_colours():
+    """A box behind its front: what the view shows of its side is the net's albedo, as bright as the photograph beside it."""
+    ball = sphere_lifted()
+    inside = ball.mask > 0.5
+    flat = dataclasses.replace(
+        ball,
+        picture=torch.full_like(ball.picture, 0.5),
+        albedo=light.to_linear(torch.full_like(ball.picture, 0.5)),
+        light=light.environment_light(torch.ones(8, 16, 3)),
+        front=torch.where(inside, torch.full_like(ball.front, 0.62), ball.front),
+        back=torch.where(inside, torch.full_like(ball.back, 0.78), ball.back),
+    )
+    net = LifterTask([{}], config=TINY).net.eval()
+    side = cameras.orbit(ball.camera, 35, 0)
+    lifted = volume.lift_volume(flat, net)
+    view = volume.render_with_volume(flat, lifted, side, 64)
+    assert not torch.equal(view.image, render(lifted.lifted, side, 64).image)
+    assert float((view.image[view.mask > 0.99] - 0.5).abs().max()) < 0.12
+
+
+def test_lifter_files(tmp_path):
     from icportrait.models.nets.files import save_tensors
     from icportrait.training.stages.lifter import save_lifter
 
+    task = LifterTask([{}], config=TINY)
     save_lifter(tmp_path / "lifter.safetensors", task, {})
     net = load_lifter(tmp_path / "lifter.safetensors")
     assert net.config == TINY
-    view = volume.render_with_volume(ball, volume.lift_volume(ball, net), side, 32)
-    assert view.image.shape == (32, 32, 3) and torch.isfinite(view.image).all() and torch.isfinite(view.normals).all()
-    save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)}, {"format": "something"})
-    with pytest.raises(UserError, match="not a lifter"):
-        load_lifter(tmp_path / "other.safetensors")
+    for kind, words in (("something", "not a lifter"), ("icportrait-lifter-1", "older kind")):
+        save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)}, {"format": kind})
+        with pytest.raises(UserError, match=words):
+            load_lifter(tmp_path / "other.safetensors")
 
 
 def test_lifter_starts_the_same_and_leaves_torch_alone():

@@ -22,7 +22,7 @@ class LifterSettings:
     """Settings of the stage `lifter`."""
 
     rays: int = 192
-    """Rays a view and step: half of them where there is a head."""
+    """Rays of the second view a head and step, half as many of the first; half of them where there is a head."""
     samples: int = 32
     """Along a ray, at random places."""
     surface_weight: float = 8.0
@@ -59,6 +59,7 @@ class LifterTask(torch.nn.Module):
         with torch.no_grad():
             self.net.decoder[-1].weight.mul_(0.1)
             self.net.to_picture.weight[:2] *= 0.1
+            self.net.to_picture.bias[:2].zero_()
         self.views, self.settings, self.seed = views, settings, seed
 
     def items(self, step: int, batch: int) -> list:
@@ -68,7 +69,11 @@ class LifterTask(torch.nn.Module):
     def forward(self, step: int, items: list) -> tuple[torch.Tensor, dict[str, float]]:
         device = next(self.net.parameters()).device
         items = [(position, {key: value.to(device) for key, value in view.items()}) for position, view in items]
-        planes = self.net(torch.stack([view["seen"].float() for _, view in items]))
+        seen = [
+            recoloured(view["seen"].float(), keyed_generator(self.seed, step, position, "colour"))
+            for position, view in items
+        ]
+        planes = self.net(torch.stack(seen))
         errors = []
         for number, (position, view) in enumerate(items):
             own = TriPlane(
@@ -79,7 +84,9 @@ class LifterTask(torch.nn.Module):
                 errors.append((moved, *self._errors(own, view, side, keyed_generator(self.seed, step, position, side))))
         surface, colour, depth, outline = torch.stack([torch.stack(error) for error in errors]).mean(dim=0)
         weights = self.settings
-        loss = colour + weights.surface_weight * surface + weights.depth_weight * depth + weights.outline_weight * outline
+        loss = (
+            colour + weights.surface_weight * surface + weights.depth_weight * depth + weights.outline_weight * outline
+        )
         return loss, {
             "loss": loss.item(),
             "albedo": colour.item(),
@@ -92,8 +99,9 @@ class LifterTask(torch.nn.Module):
         """Mean errors in albedo, depth (in `REACH`) and outline along some rays of one view."""
         camera, depth = view["cameras"][side], view["depth"][side].float().flatten()
         head = (depth > 0).nonzero()[:, 0]
-        half, width = self.settings.rays // 2, view["depth"].shape[-1]
-        chosen = torch.randint(len(depth), (self.settings.rays - half,), generator=generator).to(depth.device)
+        number = self.settings.rays // (2 - side)
+        half, width = number // 2, view["depth"].shape[-1]
+        chosen = torch.randint(len(depth), (number - half,), generator=generator).to(depth.device)
         if len(head):
             chosen = torch.cat([chosen, head[torch.randint(len(head), (half,), generator=generator).to(depth.device)]])
         origin, directions = rays(camera, width)
@@ -114,6 +122,12 @@ class LifterTask(torch.nn.Module):
         return colour, apart.sum() / there.sum().clamp_min(1), outline
 
 
+def recoloured(seen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What the net sees, its picture in another white balance: photographs have more of them than renders."""
+    gain = torch.exp(0.2 * torch.randn(3, 1, 1, generator=generator)).to(seen.device)
+    return torch.cat([((seen[:3] + 1) / 2 * gain).clamp(0, 1) * 2 - 1, seen[3:]])
+
+
 def surface_error(planes: TriPlane, view: dict) -> torch.Tensor:
     """Mean error of where one head begins and ends in its own picture, in `REACH`, inside the outline that the net was given."""
     size = planes.surface.shape[-1]
@@ -122,6 +136,8 @@ def surface_error(planes: TriPlane, view: dict) -> torch.Tensor:
     there = (truth[:1] > 0).float()
     share = functional.adaptive_avg_pool2d(there, size)
     # The mean over the head's own pixels of each cell.
-    wanted = functional.adaptive_avg_pool2d(there * ((truth - pivot) / REACH).clamp(-1, 1), size) / share.clamp_min(1e-3)
+    wanted = functional.adaptive_avg_pool2d(there * ((truth - pivot) / REACH).clamp(-1, 1), size) / share.clamp_min(
+        1e-3
+    )
     weight = (share > 0.5) * (planes.outline[0] > 0.3)
     return (weight * (planes.surface[0] - wanted).abs()).sum() / (2 * weight.sum()).clamp_min(1)
