@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from icportrait.models.errors import UserError
-from icportrait.models.views import cameras, light, volume
+from icportrait.models.views import cameras, light, photograph, volume
 from icportrait.models.views.lifter import FORMAT, REACH, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
 from icportrait.models.views.photograph import LEAST_REMOVED, depth_normals, lift_photograph, lit
 from icportrait.models.views.relight import light_on, relight, relit_photograph
@@ -335,6 +335,38 @@ def test_a_portrait_is_lifted(style):
     assert torch.equal(changed[mask == 0], style[mask == 0])
     with pytest.raises(UserError, match="multiple of 64"):
         lift_photograph(style, with_mesh(style)[0], 100)
+
+
+@pytest.mark.parametrize("yaw", [0, 30])
+def test_the_average_head_stands_as_the_face_does(yaw):
+    """Each pixel's place on it, turned back into the head's axes, lies on its surface."""
+    turn, side, scale = math.radians(yaw), 384, 1200
+    rotation = np.array([[math.cos(turn), 0, math.sin(turn)], [0, 1, 0], [-math.sin(turn), 0, math.cos(turn)]])
+    pose, shift = scale * np.diag([1.0, -1, -1]) @ rotation, np.array([192.0, 160, 50])
+    depth = photograph._average_head(pose, shift, 50.0, side)
+    for up, hair in (
+        (0.09, -0.005),
+        (0.05, 0.02),
+        (-0.13, -0.035),
+    ):  # hairline, brows, collar: millimetres of the table
+        x, y, z = pose @ (0, up, hair) + shift
+        assert depth[int(y / 2), int(x / 2)] == pytest.approx(z, abs=0.006 * scale)
+    if yaw == 0:
+        assert np.allclose(depth, depth[:, ::-1], atol=1e-6)
+        assert depth[90, 96 + 50] - depth[90, 96] > 0.05 * scale  # beside the face it falls back
+
+
+def test_hair_begins_before_the_middle_and_shoulders_stay_thick(style):
+    """A round outline alone lays the hair above the forehead centimetres too deep."""
+    with_average, _ = lift_photograph(style, with_mesh(style)[0], 256)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photograph, "_TRUST", 0.0)
+        rounded, _ = lift_photograph(style, with_mesh(style)[0], 256)
+    size = len(with_average.front)
+    crown = (slice(int(0.22 * size), int(0.30 * size)), slice(int(0.4 * size), int(0.6 * size)))
+    assert float((rounded.front - with_average.front)[crown].mean()) > 0.005
+    solid = with_average.mask > 0.9
+    assert float((with_average.back - with_average.front)[solid].quantile(0.05)) > 0.008
 
 
 ORBIT = {
