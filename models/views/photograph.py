@@ -253,7 +253,7 @@ def _solid(
     import cv2
 
     side, factor = len(person), _SIDE / len(person)
-    inwards, outwards = (_away(person > share, sign) for share, sign in ((0.5, 1), (_OUTLINE, -1)))
+    inwards, outwards = (away(person > share, sign) for share, sign in ((0.5, 1), (_OUTLINE, -1)))
     half, thin = _ROUND * scale, _LEAST * scale
     rounded = np.maximum(half * (1 - (1 - np.clip(inwards / half, 0, 1)) ** 2) ** _POWER, thin)
     inner = _TRUST * smoothstep(inwards, 0, _RIM * scale)
@@ -279,7 +279,7 @@ def _solid(
     return np.where(beyond, middle + outwards, front), np.where(beyond, middle - outwards, back)
 
 
-def _away(person: np.ndarray, sign: int) -> np.ndarray:
+def away(person: np.ndarray, sign: int) -> np.ndarray:
     """Distance of each pixel inside (`sign` 1) or outside (-1) a person bool `[S, S]` to the outline, pixels; the picture's border is none."""
     import cv2
 

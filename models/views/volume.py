@@ -12,7 +12,7 @@ from ..mesh.numerics import blurred_within
 from .cameras import PIVOT, project, rays
 from .lifter import INPUT, POINTS, REACH, Lifter, TriPlane, render_volume
 from .light import shading, to_srgb
-from .photograph import smooth_normals
+from .photograph import away, smooth_normals
 from .render import Lifted, View, read, render
 
 _SIDE = 96
@@ -23,6 +23,8 @@ _SEEN = 0.012
 """Metres by which a place may lie behind what the photograph shows and still be the same surface."""
 _EDGE = 0.1
 """Width, in frames, over which the moves end at the frame's border: the net sees no further."""
+_RIM = 0.01
+"""Within this distance of the outline, metres, the moves fade."""
 _THIN = 0.008
 """Least depth of the person, metres."""
 
@@ -76,18 +78,24 @@ def lift_volume(lifted: Lifted, net: Lifter, points: int = POINTS) -> Volume:
 def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
     """The portrait with its surfaces moved as the net says, its own detail on them."""
     size = planes.surface.shape[-1]
+    pivot = project(lifted.frame.new_tensor(PIVOT), lifted.frame)[2]
     moves = planes.surface[0] - F.adaptive_avg_pool2d(seen[4:], size)
     # Where the person is: what the net says beside the outline means nothing.
     there = (planes.outline[0] > 0.3).float()
     places = _between(lifted.camera, lifted.frame, len(lifted.picture))
     *moves, weight = read(torch.cat([moves * there, there]).movedim(0, -1), places).T
     ramp = (torch.minimum(places, 1 - places).amin(dim=-1) / _EDGE).clamp(0, 1)
+    # Nothing is moved at the outline, where before and behind meet.
+    inwards = torch.from_numpy(away(lifted.mask.numpy() > 0.5, 1)).float().flatten()
+    pixels = _RIM * float(lifted.frame[16] / pivot) * len(lifted.picture) * float(lifted.camera[16] / lifted.frame[16])
+    ramp = ramp * (inwards / pixels).clamp(0, 1)
     ramp = ramp * (lifted.front < lifted.back).flatten() * REACH / weight.clamp_min(1e-3)
     front, back = (
         end + (ramp * move).view(end.shape) for end, move in zip((lifted.front, lifted.back), moves, strict=True)
     )
-    inside = lifted.front < lifted.back
-    return dataclasses.replace(lifted, front=front, back=torch.where(inside, torch.maximum(back, front + _THIN), back))
+    # A back that is too near would show through.
+    back = torch.where(lifted.front < lifted.back, torch.maximum(torch.maximum(back, lifted.back), front + _THIN), back)
+    return dataclasses.replace(lifted, front=front, back=back)
 
 
 @torch.inference_mode()
