@@ -1,4 +1,4 @@
-"""Views by the lifter: the surfaces it moved, and its albedo where a view shows what the photograph hides."""
+"""Views by the lifter: the surfaces it moved, and its colours where a view shows what the photograph hides."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ..mesh.numerics import blurred_within
 from .cameras import PIVOT, project, rays
 from .lifter import INPUT, POINTS, REACH, Lifter, TriPlane, render_volume
-from .light import shading, to_srgb
-from .photograph import away, smooth_normals
+from .light import to_linear, to_srgb
+from .photograph import away
 from .render import Lifted, View, read, render
 
 _SIDE = 96
-"""Side at which the net's albedo is compared with the photograph's."""
-_NEAR = 0.05
-"""Over what distance their colours are made to agree, in frames."""
+"""Side at which the net's albedo of what the photograph shows is kept: it has no finer detail."""
+_MOST = 4.0
+"""By how much a hidden place may be brighter or darker than what lies before it."""
 _SEEN = 0.012
 """Metres by which a place may lie behind what the photograph shows and still be the same surface."""
 _EDGE = 0.1
@@ -37,8 +36,8 @@ class Volume:
     planes: TriPlane
     lifted: Lifted
     """With its surfaces moved."""
-    gain: torch.Tensor
-    """`[96, 96, 3]` of the frame: what the net's albedo is multiplied by to be the photograph's."""
+    albedo: torch.Tensor
+    """`[96, 96, 3]`, linear: the net's, of what the frame shows."""
 
 
 def seen_by_net(lifted: Lifted) -> torch.Tensor:
@@ -65,14 +64,8 @@ def lift_volume(lifted: Lifted, net: Lifter, points: int = POINTS) -> Volume:
     seen = seen_by_net(lifted)
     planes = net(seen[None])
     front = render_volume(net, planes, lifted.frame, lifted.frame, _SIDE, points)
-    places = _between(lifted.frame, lifted.camera, _SIDE)
-    known = (read(lifted.mask[..., None], places)[:, 0] * front.met).view(_SIDE, _SIDE).numpy()
-    own, made = (
-        torch.from_numpy(blurred_within(x.view(_SIDE, _SIDE, 3).numpy(), known, _NEAR * _SIDE))
-        for x in (read(lifted.albedo, places), front.albedo / front.met.clamp_min(0.05)[:, None])
-    )
-    gain = (own / made.clamp_min(0.01)).clamp(0.2, 5)
-    return Volume(net, planes, _moved(lifted, seen, planes), gain.float())
+    albedo = (front.albedo / front.met.clamp_min(0.05)[:, None]).view(_SIDE, _SIDE, 3)
+    return Volume(net, planes, _moved(lifted, seen, planes), albedo)
 
 
 def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
@@ -105,7 +98,6 @@ def render_with_volume(
     target: torch.Tensor,
     size: int,
     picture: torch.Tensor | None = None,
-    light: torch.Tensor | None = None,
     points: int = POINTS,
 ) -> View:
     """A portrait seen by a camera: its surfaces as the net moved them, and the net's albedo where the photograph hides them.
@@ -114,7 +106,6 @@ def render_with_volume(
         target: `[25]`.
         size: side of the view in pixels.
         picture: as in `render.render`.
-        light: `[9, 3]` of that picture; None: the photograph's.
         points: bounds the memory, see `lifter.render_volume`.
     """
     view = render(volume.lifted, target, size, picture)
@@ -127,20 +118,10 @@ def render_with_volume(
     if not chosen.any():
         return view
     seen = render_volume(volume.net, volume.planes, lifted.frame, target, size, points, chosen)
-    gain = read(volume.gain, project(met[chosen], lifted.frame)[:, :2])
-    albedo = gain * seen.albedo / seen.met.clamp_min(0.05)[:, None]
-    normals = smooth_normals(view.depth.numpy(), target).view(-1, 3)[chosen]
-    made = to_srgb(albedo * shading(lifted.light if light is None else light, normals))
-    share = (hidden[chosen] * ((seen.met - 0.3) / 0.4).clamp(0, 1))[:, None]
-
-    def over(whole: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
-        flat = whole.reshape(-1, 3).clone()
-        flat[chosen] += share * (part - flat[chosen])
-        return flat.view(whole.shape)
-
-    return dataclasses.replace(
-        view,
-        image=over(view.image, made),
-        normals=F.normalize(over(view.normals, normals), dim=-1),
-        albedo=over(view.albedo, albedo),
-    )
+    before = read(volume.albedo, project(met[chosen], lifted.frame)[:, :2])
+    # What lies before the place is repeated there; it takes on the colour that the net has for the place itself.
+    change = (seen.albedo / seen.met.clamp_min(0.05)[:, None] / before.clamp_min(0.01)).clamp(1 / _MOST, _MOST)
+    share = hidden[chosen] * ((seen.met - 0.3) / 0.4).clamp(0, 1)
+    change = torch.ones(size * size, 3).index_put((chosen.nonzero()[:, 0],), 1 + share[:, None] * (change - 1))
+    change = change.view(size, size, 3)
+    return dataclasses.replace(view, image=to_srgb(to_linear(view.image) * change), albedo=view.albedo * change)
