@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from ..mesh.numerics import blur
 from .cameras import PIVOT, project, rays
 from .lifter import INPUT, POINTS, REACH, Lifter, TriPlane, render_volume
 from .light import to_linear, to_srgb
@@ -16,13 +17,15 @@ from .render import Lifted, View, read, render
 
 _SIDE = 96
 """Side at which the net's albedo of what the photograph shows is kept: it has no finer detail."""
-_MOST = 4.0
+_MOST = 2.0
 """By how much a hidden place may be brighter or darker than what lies before it."""
 _SEEN = 0.012
 """Metres by which a place may lie behind what the photograph shows and still be the same surface."""
 _EDGE = 0.1
 """Width, in frames, over which the moves end at the frame's border: the net sees no further."""
-_RIM = 0.01
+_SMOOTH = 1.5
+"""By how much the moves are blurred, in cells of the planes: the outline of a view shows every roughness."""
+_RIM = 0.02
 """Within this distance of the outline, metres, the moves fade."""
 _THIN = 0.008
 """Least depth of the person, metres."""
@@ -76,7 +79,8 @@ def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
     # Where the person is: what the net says beside the outline means nothing.
     there = (planes.outline[0] > 0.3).float()
     places = _between(lifted.camera, lifted.frame, len(lifted.picture))
-    *moves, weight = read(torch.cat([moves * there, there]).movedim(0, -1), places).T
+    known = torch.cat([moves * there, there]).movedim(0, -1).numpy()
+    *moves, weight = read(torch.from_numpy(blur(known, _SMOOTH)).float(), places).T
     ramp = (torch.minimum(places, 1 - places).amin(dim=-1) / _EDGE).clamp(0, 1)
     # Nothing is moved at the outline, where before and behind meet.
     inwards = torch.from_numpy(away(lifted.mask.numpy() > 0.5, 1)).float().flatten()
@@ -113,7 +117,9 @@ def render_with_volume(
     met = origin + directions * view.depth.view(-1, 1)
     place = project(met, lifted.camera)
     behind = place[:, 2] - read(volume.lifted.front[..., None], place[:, :2])[:, 0]
-    hidden = ((behind - _SEEN) / _SEEN).clamp(0, 1) * view.mask.flatten()
+    # Along the outline of the view there is nothing behind, only softness.
+    within = 1 - F.max_pool2d(1 - view.mask[None, None], 5, 1, 2).flatten()
+    hidden = ((behind - _SEEN) / _SEEN).clamp(0, 1) * within
     chosen = hidden > 0
     if not chosen.any():
         return view
