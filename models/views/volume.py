@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from ..mesh.numerics import blur
 from .cameras import PIVOT, project, rays
 from .lifter import INPUT, POINTS, REACH, Lifter, TriPlane, render_volume
-from .light import to_linear, to_srgb
 from .photograph import away
 from .render import Lifted, View, read, render
 
@@ -19,6 +18,8 @@ _SIDE = 96
 """Side at which the net's albedo of what the photograph shows is kept: it has no finer detail."""
 _MOST = 2.0
 """By how much a hidden place may be brighter or darker than what lies before it."""
+_GAMMA = 2.2
+"""Near enough to sRGB for a change, and 1 stays 1."""
 _SEEN = 0.012
 """Metres by which a place may lie behind what the photograph shows and still be the same surface."""
 _EDGE = 0.1
@@ -39,8 +40,8 @@ class Volume:
     planes: TriPlane
     lifted: Lifted
     """With its surfaces moved."""
-    albedo: torch.Tensor
-    """`[96, 96, 3]`, linear: the net's, of what the frame shows."""
+    shown: torch.Tensor
+    """`[96, 96, 4]`: the net's albedo (linear) of what the frame shows, black where nothing is met, and how much is met."""
 
 
 def seen_by_net(lifted: Lifted) -> torch.Tensor:
@@ -67,8 +68,8 @@ def lift_volume(lifted: Lifted, net: Lifter, points: int = POINTS) -> Volume:
     seen = seen_by_net(lifted)
     planes = net(seen[None])
     front = render_volume(net, planes, lifted.frame, lifted.frame, _SIDE, points)
-    albedo = (front.albedo / front.met.clamp_min(0.05)[:, None]).view(_SIDE, _SIDE, 3)
-    return Volume(net, planes, _moved(lifted, seen, planes), albedo)
+    shown = torch.cat([front.albedo, front.met[:, None]], dim=-1).view(_SIDE, _SIDE, 4)
+    return Volume(net, planes, _moved(lifted, seen, planes), shown)
 
 
 def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
@@ -124,10 +125,15 @@ def render_with_volume(
     if not chosen.any():
         return view
     seen = render_volume(volume.net, volume.planes, lifted.frame, target, size, points, chosen)
-    before = read(volume.albedo, project(met[chosen], lifted.frame)[:, :2])
+    before = read(volume.shown, project(met[chosen], lifted.frame)[:, :2])
     # What lies before the place is repeated there; it takes on the colour that the net has for the place itself.
-    change = (seen.albedo / seen.met.clamp_min(0.05)[:, None] / before.clamp_min(0.01)).clamp(1 / _MOST, _MOST)
-    share = hidden[chosen] * ((seen.met - 0.3) / 0.4).clamp(0, 1)
+    colours = [
+        x / share.clamp_min(0.05)[:, None] for x, share in ((seen.albedo, seen.met), (before[:, :3], before[:, 3]))
+    ]
+    change = (colours[0] / colours[1].clamp_min(0.01)).clamp(1 / _MOST, _MOST)
+    share = hidden[chosen] * ((torch.minimum(seen.met, before[:, 3]) - 0.3) / 0.4).clamp(0, 1)
     change = torch.ones(size * size, 3).index_put((chosen.nonzero()[:, 0],), 1 + share[:, None] * (change - 1))
     change = change.view(size, size, 3)
-    return dataclasses.replace(view, image=to_srgb(to_linear(view.image) * change), albedo=view.albedo * change)
+    return dataclasses.replace(
+        view, image=(view.image * change ** (1 / _GAMMA)).clamp(0, 1), albedo=view.albedo * change
+    )
