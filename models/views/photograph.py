@@ -7,6 +7,7 @@ turns as a round thing does, and errors grow with distance from the face.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -140,9 +141,10 @@ def lift_crop(
     person, skin = _masks(picture.numpy(), mesh)
     middle = float((pose @ np.array(_MIDDLE) + shift)[2])
     average = _average_head(pose, shift, middle, side)
-    solid = _solid(mesh, person, average, middle, scale)
-    front, back, plane = (distance + (x - pivot[2]) / scale for x in (*solid, middle + _PLANE * scale))
-    return finish(picture, source, frame, front, back, float(plane), person, skin)
+    *ends, known = _solid(mesh, person, average, middle, scale)
+    front, back, plane = (distance + (x - pivot[2]) / scale for x in (*ends, middle + _PLANE * scale))
+    lifted = finish(picture, source, frame, front, back, float(plane), person, skin)
+    return dataclasses.replace(lifted, known=torch.from_numpy(known.astype(np.float32)))
 
 
 def finish(
@@ -241,8 +243,8 @@ def _average_head(pose: np.ndarray, shift: np.ndarray, start: float, side: int) 
 
 def _solid(
     mesh: np.ndarray, person: np.ndarray, average: np.ndarray, middle: float, scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where the person begins and ends along depth, in the mesh's unit (pixels), `[side, side]` each; see `Lifted`.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the person begins and ends along depth, in the mesh's unit (pixels), and how surely, `[side, side]` each; see `Lifted`.
 
     Args:
         person: `[side, side]` in 0 .. 1.
@@ -276,7 +278,7 @@ def _solid(
     front = face * soft + around * (1 - soft)
     back = np.maximum(middle + rounded, front + 2 * rounded)  # shoulders lie behind the head's middle
     beyond = outwards > 0
-    return np.where(beyond, middle + outwards, front), np.where(beyond, middle - outwards, back)
+    return np.where(beyond, middle + outwards, front), np.where(beyond, middle - outwards, back), soft
 
 
 def away(person: np.ndarray, sign: int) -> np.ndarray:

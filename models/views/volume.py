@@ -26,7 +26,7 @@ _EDGE = 0.1
 """Width, in frames, over which the moves end at the frame's border: the net sees no further."""
 _SMOOTH = 1.5
 """By how much the moves are blurred, in cells of the planes: the outline of a view shows every roughness."""
-_RIM = 0.02
+_RIM = 0.015
 """Within this distance of the outline, metres, the moves fade."""
 _THIN = 0.008
 """Least depth of the person, metres."""
@@ -91,6 +91,8 @@ def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
     front, back = (
         end + (ramp * move).view(end.shape) for end, move in zip((lifted.front, lifted.back), moves, strict=True)
     )
+    if lifted.known is not None:
+        front = front + lifted.known * (lifted.front - front)  # a mesh knows the face better
     # A back that is too near would show through.
     back = torch.where(lifted.front < lifted.back, torch.maximum(torch.maximum(back, lifted.back), front + _THIN), back)
     return dataclasses.replace(lifted, front=front, back=back)
