@@ -28,6 +28,8 @@ _SMOOTH = 1.5
 """By how much the moves are blurred, in cells of the planes: the outline of a view shows every roughness."""
 _RIM = 0.015
 """Within this distance of the outline, metres, the moves fade."""
+_STRENGTH = 0.5
+"""Share of the moves that is made."""
 _THIN = 0.008
 """Least depth of the person, metres."""
 
@@ -87,7 +89,7 @@ def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
     inwards = torch.from_numpy(away(lifted.mask.numpy() > 0.5, 1)).float().flatten()
     pixels = _RIM * float(lifted.frame[16] / pivot) * len(lifted.picture) * float(lifted.camera[16] / lifted.frame[16])
     ramp = ramp * (inwards / pixels).clamp(0, 1)
-    ramp = ramp * (lifted.front < lifted.back).flatten() * REACH / weight.clamp_min(1e-3)
+    ramp = ramp * _STRENGTH * (lifted.front < lifted.back).flatten() * REACH / weight.clamp_min(1e-3)
     front, back = (
         end + (ramp * move).view(end.shape) for end, move in zip((lifted.front, lifted.back), moves, strict=True)
     )
