@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from icportrait.models.errors import UserError
+from icportrait.models.nets import bundle
 from icportrait.models.views import cameras, light, photograph, volume
 from icportrait.models.views.lifter import FORMAT, REACH, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
 from icportrait.models.views.photograph import LEAST_REMOVED, depth_normals, lift_photograph, lit
@@ -389,6 +390,17 @@ def test_novel_view_node(style):
     assert not torch.allclose(image[0], image[2], atol=0.02)  # another light
     again = NovelView.execute(style, **ORBIT, environment=maps, cameras=text).args[0]
     assert torch.allclose(again, image, atol=0.02)
+
+
+def test_novel_view_by_the_lifter_that_ships(style):
+    """It moves what is around the face, a little, and leaves the background of the view."""
+    words = {**ORBIT, "frames": 1, "yaw": 20.0}
+    plain, lifted = (
+        NovelView.execute(style, **{**words, "geometry": geometry}).args for geometry in ("face mesh", "demo lifter")
+    )
+    assert 0.002 < float((plain[0] - lifted[0]).abs().mean()) < 0.05
+    assert float((plain[4] - lifted[4]).abs().mean()) < 0.03
+    assert (bundle.FOLDER / bundle.LIFTER).stat().st_size < 6 * 2**20
 
 
 @pytest.mark.parametrize(
