@@ -8,6 +8,7 @@ from ..models.faces import detection
 from ..models.faces.pixels import checked_image
 from ..models.faces.types import Face, Faces
 from ..models.mesh.crops import own_crop_size
+from ..models.nets import bundle
 from ..models.views import cameras as camera_math
 from ..models.views.lifter import load_lifter
 from ..models.views.light import to_srgb
@@ -20,7 +21,7 @@ from .inputs import check_type
 from .loaders import FOLDER
 from .portrait import one_picture
 
-FACE_MESH = "face mesh"
+FACE_MESH, DEMO_LIFTER = "face mesh", "demo lifter"
 RELIGHT_MARGIN = 2.5
 """Aligned crops around the face that 'Relight' works on: head, neck and shoulders."""
 MOST_YAW, MOST_PITCH = 45.0, 30.0
@@ -159,9 +160,9 @@ class NovelView(io.ComfyNode):
                 *light_inputs(),
                 io.Combo.Input(
                     "geometry",
-                    options=[FACE_MESH, *folder_paths.get_filename_list(FOLDER)],
-                    tooltip="Where depth comes from. face mesh: for photos. A lifter made by `icportrait train lifter`, in models/icportrait, "
-                    "also makes up sides that the photo does not show.",
+                    options=[FACE_MESH, DEMO_LIFTER, *folder_paths.get_filename_list(FOLDER)],
+                    tooltip="Where depth comes from. face mesh: around the face the average head. demo lifter: a small net of the pack moves hair, "
+                    "ears, neck and shoulders to where they lie more likely; slower. A lifter of your own from models/icportrait does the same.",
                 ),
                 environment_input(optional=True),
                 io.String.Input(
@@ -234,7 +235,9 @@ class NovelView(io.ComfyNode):
                 lights = [light_on(lifted, one, rotation, intensity) for one in checked_environment(environment)]
             volume = None
             if geometry != FACE_MESH:
-                volume = lift_volume(lifted, load_lifter(folder_paths.get_full_path_or_raise(FOLDER, geometry)))
+                own = geometry != DEMO_LIFTER
+                path = folder_paths.get_full_path_or_raise(FOLDER, geometry) if own else bundle.FOLDER / bundle.LIFTER
+                volume = lift_volume(lifted, load_lifter(path))
             step = progress(len(lights) * len(targets))
             views: list[View] = []
             for light in lights:
@@ -243,7 +246,7 @@ class NovelView(io.ComfyNode):
                     views.append(
                         render(lifted, target, size, picture)
                         if volume is None
-                        else render_with_volume(lifted, volume, target, size, picture, light)
+                        else render_with_volume(lifted, volume, target, size, picture)
                     )
                     step(len(views), len(lights) * len(targets))
             images = torch.stack([view.image for view in views])

@@ -241,10 +241,10 @@ def draw_views(album: Album, style: tuple) -> None:
     lamp = add("EmptyImage", width=28, height=28, color=0xFFD9A0)
     lit = add("ImageCompositeMasked", destination=room["IMAGE"], source=lamp["IMAGE"], x=24, y=10)["IMAGE"]
     given = tile("image", style)
-    view = add("ICPortrait_NovelView", image=style, yaw=-18.0, environment=lit)
+    view = add("ICPortrait_NovelView", image=style, yaw=18.0, environment=lit)
     album.page(
         "ICPortrait_NovelView",
-        [given, tile("views: yaw -18, environment", view["views"]), tile("depth", view["depth"])],
+        [given, tile("views: yaw 18, environment", view["views"]), tile("depth", view["depth"])],
         [
             tile("normals", view["normals"]),
             tile("albedo", view["albedo"]),

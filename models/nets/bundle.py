@@ -32,6 +32,8 @@ FILES = (
     "matching.safetensors",
     "appearance.safetensors",
 )
+LIFTER = "lifter.safetensors"
+"""Beside them, for novel views; the nets do without."""
 
 
 def check_bundle(folder: Path) -> None:

@@ -1,8 +1,9 @@
 """The lifter: a portrait's tri-plane by a small encoder, and the volume rendering of its density and albedo.
 
-The planes lie in the frustum of the portrait's own camera, along picture x, picture y and depth (E. Chan et al., 2022, place them in the
-head's axes): so the first plane keeps the picture's pixels, and what the encoder must learn is depth and the far sides. Light is no part of
-it: density and albedo only, which `light.py` shades.
+The encoder sees what `photograph.py` knows without a net: the picture, the person's outline, and where the lifted solid begins and ends. It moves
+those two surfaces; the outline stays as it was given. The planes lie in the frustum of the portrait's own camera, along picture x, picture y
+and depth (E. Chan et al., 2022, place them in the head's axes), so the first keeps the picture's pixels. Light is no part of it: density and
+albedo only, which `light.py` shades.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from ..errors import UserError
 from ..nets.files import read_tensors
 from .cameras import PIVOT, project, rays
 
-FORMAT = "icportrait-lifter-1"
+FORMAT = "icportrait-lifter-2"
 INPUT = 128
 """Pixels of the portrait that the encoder sees."""
+SEEN_CHANNELS = 6
+"""Picture in [-1, 1] (3), outline in 0 .. 1, where the solid begins and where it ends, in `REACH` from the pivot: see `volume.seen_by_net`."""
+_FURTHEST = 0.5
+"""By how much a surface can be moved, in `REACH`."""
 REACH = 0.17
 """Metres before and behind the middle of the head that the planes span."""
 SAMPLES = 48
@@ -28,8 +33,9 @@ POINTS = 2**18
 """Points of rays decoded at once: about 0.4 GB."""
 _DENSE = 50.0
 """Density a metre of a decoded 1."""
-_SATURATED, _SHARP = 6.0, 40.0
-"""How solid the inside is, and how fast it becomes so behind the surface, before the decoder's own part."""
+_SATURATED, _SHARP, _AHEAD = 6.0, 60.0, 0.04
+"""How solid the inside is, how fast it becomes so from the surface inwards, and how far (in `REACH`) before it already, so that what is met lies
+at the surface on average; before the decoder's own part."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,10 @@ class TriPlane:
     """`[B, C, D, 64]`: along depth and picture x."""
     down: torch.Tensor
     """`[B, C, D, 64]`: along depth and picture y."""
+    surface: torch.Tensor
+    """`[B, 2, 64, 64]`, `REACH` from the pivot: where the solid begins and where it ends, as given and then moved."""
     outline: torch.Tensor
-    """`[B, 2, 64, 64]`: where the surface lies in depth, and how surely there is one (logits)."""
+    """`[B, 1, 64, 64]` in 0 .. 1: the person, as given."""
 
 
 def _block(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
@@ -77,26 +85,23 @@ class Lifter(nn.Module):
         super().__init__()
         self.config = config
         w, c = config.width, config.channels
-        self.first = nn.Sequential(nn.Conv2d(5, w, 5, 2, 2), nn.SiLU())  # 64
+        self.first = nn.Sequential(nn.Conv2d(SEEN_CHANNELS, w, 5, 2, 2), nn.SiLU())  # 64
         self.level1, self.level2, self.level3 = _block(w, w), _block(w, 2 * w, 2), _block(2 * w, 4 * w, 2)  # 64, 32, 16
         self.level4 = _block(4 * w, 4 * w, 2)  # 8: the whole head is seen
         self.up3, self.up2, self.up1 = _block(8 * w, 4 * w), _block(6 * w, 2 * w), _block(3 * w, 2 * w)
         self.to_picture = nn.Conv2d(2 * w, c + 2, 3, 1, 1)
         self.to_across, self.to_down = (nn.Conv1d(4 * w, c * config.depth, 3, 1, 1) for _ in range(2))
         self.decoder = nn.Sequential(
-            nn.Linear(3 * c + 9, config.hidden),
+            nn.Linear(3 * c + 10, config.hidden),
             nn.SiLU(),
             nn.Linear(config.hidden, config.hidden),
             nn.SiLU(),
             nn.Linear(config.hidden, 4),
         )
 
-    def forward(self, portrait_bchw: torch.Tensor) -> TriPlane:
-        """The tri-planes of portraits `[B, 3, 128, 128]`, sRGB in [0, 1]."""
-        at = torch.linspace(-1, 1, INPUT, device=portrait_bchw.device)
-        y, x = torch.meshgrid(at, at, indexing="ij")
-        place = torch.stack([x, y])[None].expand(len(portrait_bchw), -1, -1, -1)
-        one = self.level1(self.first(torch.cat([portrait_bchw * 2 - 1, place], dim=1)))
+    def forward(self, seen_bchw: torch.Tensor) -> TriPlane:
+        """The tri-planes of portraits `[B, 6, 128, 128]`, see `SEEN_CHANNELS`."""
+        one = self.level1(self.first(seen_bchw))
         two = self.level2(one)
         three = self.level3(two)
         four = self.level4(three)
@@ -110,7 +115,9 @@ class Lifter(nn.Module):
             make(whole.mean(dim=dim)).unflatten(1, (self.config.channels, self.config.depth))
             for make, dim in ((self.to_across, 2), (self.to_down, 3))
         )
-        return TriPlane(picture[:, 2:], across, down, picture[:, :2])
+        given = F.adaptive_avg_pool2d(seen_bchw[:, 3:], size)
+        surface = given[:, 1:] + _FURTHEST * torch.tanh(picture[:, :2])
+        return TriPlane(picture[:, 2:], across, down, surface, given[:, :1])
 
     def decode(self, planes: TriPlane, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Density `[B, N]` (a metre) and albedo `[B, N, 3]` (linear) at places `[B, N, 3]`: x, y in picture widths, depth in `REACH`."""
@@ -120,15 +127,16 @@ class Lifter(nn.Module):
             grid = torch.stack([first, second], dim=-1)[:, None]
             return F.grid_sample(plane, grid, mode="bilinear", padding_mode="border", align_corners=False)[:, :, 0].mT
 
-        surface = at(planes.outline, x, y)
-        behind = z - torch.tanh(surface[..., 0])
+        begins, ends = at(planes.surface, x, y).unbind(dim=-1)
+        behind, before = z - begins, ends - z
         features = [at(planes.picture, x, y), at(planes.across, x, z), at(planes.down, y, z)]
         waves = [f(k * torch.pi * behind) for k in (1, 2, 4) for f in (torch.sin, torch.cos)]
-        made = self.decoder(torch.cat([*features, torch.stack([x, z, behind, *waves], dim=-1)], dim=-1))
-        nothing = F.softplus(-2 * surface[..., 1])
-        solid = _SATURATED * torch.tanh(_SHARP * behind / _SATURATED) - nothing + made[..., 0]
+        made = self.decoder(torch.cat([*features, torch.stack([x, z, behind, before, *waves], dim=-1)], dim=-1))
+        inside = torch.minimum(behind, before) + _AHEAD
+        solid = _SATURATED * torch.tanh(_SHARP * inside / _SATURATED) + made[..., 0]
         # Nothing stands where the portrait shows its background: the visual hull of one view.
-        return _DENSE * F.softplus(solid) * torch.sigmoid(4 * surface[..., 1]), torch.sigmoid(made[..., 1:])
+        there = ((at(planes.outline, x, y)[..., 0] - 0.3) / 0.4).clamp(0, 1)
+        return _DENSE * F.softplus(solid) * there, torch.sigmoid(made[..., 1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +192,21 @@ def march(
 
 @torch.inference_mode()
 def render_volume(
-    net: Lifter, planes: TriPlane, source: torch.Tensor, target: torch.Tensor, size: int, points: int = POINTS
+    net: Lifter,
+    planes: TriPlane,
+    source: torch.Tensor,
+    target: torch.Tensor,
+    size: int,
+    points: int = POINTS,
+    chosen: torch.Tensor | None = None,
 ) -> Seen:
-    """All rays of a camera's picture of `size` x `size` pixels, in portions of `points` samples, which bounds the memory."""
+    """The rays of a camera's picture of `size` x `size` pixels, in portions of `points` samples, which bounds the memory.
+
+    Args:
+        chosen: bool `[size * size]`, only these; None: all.
+    """
     origin, directions = rays(target, size)
+    directions = directions if chosen is None else directions[chosen]
     middle = float(project(directions.new_tensor(PIVOT), target)[2])
     parts = [march(net, planes, source, origin, some, middle) for some in directions.split(max(1, points // SAMPLES))]
     return Seen(
@@ -202,6 +221,8 @@ def load_lifter(path) -> Lifter:
         UserError: not such a file, or tensors that do not fit its config.
     """
     tensors, metadata = read_tensors(path)
+    if metadata.get("format") == "icportrait-lifter-1":
+        raise UserError(f"{path} is a lifter of an older kind; train it again with `icportrait train lifter`")
     if metadata.get("format") != FORMAT:
         raise UserError(
             f"{path} is not a lifter (its metadata lack format {FORMAT}); `icportrait train lifter` makes one"

@@ -1,12 +1,13 @@
-"""A photograph lifted without any trained net: the dense face mesh, and a rounded body behind and around it as wide as the person's outline.
+"""A photograph lifted without any trained net: the dense face mesh, and around it an average head as wide as the person's outline.
 
-What is known and what is not: the face's depth is the mesh's, up to its rim. Hair, ears, neck and shoulders are as deep as they lie inside
-the outline, rounded before and behind the head's middle, and meet the face's rim; the background is a plane behind the head. So the outline
+What is known and what is not: the face's depth is the mesh's, up to its rim. Hair, ears, neck and shoulders lie between where an average head has
+them and where something as round as the outline would, and meet the face's rim; the background is a plane behind the head. So the outline
 turns as a round thing does, and errors grow with distance from the face.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -43,6 +44,33 @@ _ROUND = 0.085
 """Half the depth of what is wide enough, metres: of a head with hair. Narrower parts are as deep as they are wide."""
 _POWER = 0.7
 """How depth grows from the outline inwards: by a circle 0.5, by a parabola 1. Circles are nearer to heads by 0.15 dB, but draw out ears."""
+_RIM = 0.01
+"""Within this distance of the outline, metres, the round edge goes over into the average head."""
+_AVERAGE, _CELL = (
+    (-74, -74, -75, -81, -79, -76, -75, -74),
+    (-43, -43, -46, -57, -68, -75, -74, -74),
+    (-19, -21, -26, -35, -51, -64, -74, -73),
+    (-2, -5, -13, -24, -38, -55, -69, -72),
+    (13, 10, 1, -15, -31, -48, -64, -74),
+    (20, 18, 10, -10, -29, -46, -62, -70),
+    (25, 22, 13, -8, -30, -47, -62, -70),
+    (24, 21, 13, -9, -35, -51, -66, -74),
+    (22, 17, 9, -10, -41, -54, -64, -71),
+    (31, 21, 10, -10, -41, -53, -65, -69),
+    (30, 22, 9, -14, -42, -51, -58, -62),
+    (25, 19, 2, -27, -50, -50, -50, -50),
+    (18, 11, -16, -50, -50, -50, -50, -50),
+    (-7, -20, -50, -50, -50, -50, -50, -50),
+    (-35, -43, -50, -50, -50, -50, -50, -50),
+    (-42, -47, -50, -50, -50, -50, -50, -50),
+    (-45, -49, -50, -50, -50, -50, -50, -50),
+), 0.02  # fmt: skip
+"""The average training head with hair, neck and shoulders: how far out of the face its surface lies (millimetres), every `_CELL` metres, from the
+middle outwards and from y = 0.15 m down. Under the jaw no deeper than 50: a deeper neck is nearer to heads, but tears the jaw's line apart."""
+_TRUST = 0.75
+"""Share of the average head against the round outline: nearer to heads seen from 20 degrees than 0.5 and 1."""
+_MOST = 0.06
+"""By how much the average head may lie before or behind the round outline, metres: a turned head's shoulders would be drawn out."""
 _LEAST = 0.004
 """Half the depth of the thinnest parts, metres."""
 _PLANE = 0.09
@@ -112,10 +140,11 @@ def lift_crop(
         scale = float(taken_by[16]) * side / distance
     person, skin = _masks(picture.numpy(), mesh)
     middle = float((pose @ np.array(_MIDDLE) + shift)[2])
-    front, back, plane = (
-        distance + (x - pivot[2]) / scale for x in (*_solid(mesh, person, middle, scale), middle + _PLANE * scale)
-    )
-    return finish(picture, source, frame, front, back, float(plane), person, skin)
+    average = _average_head(pose, shift, middle, side)
+    *ends, known = _solid(mesh, person, average, middle, scale)
+    front, back, plane = (distance + (x - pivot[2]) / scale for x in (*ends, middle + _PLANE * scale))
+    lifted = finish(picture, source, frame, front, back, float(plane), person, skin)
+    return dataclasses.replace(lifted, known=torch.from_numpy(known.astype(np.float32)))
 
 
 def finish(
@@ -190,21 +219,49 @@ def _posed_head(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return similarity_3d(world, mesh[stable], np.array(list(topology.STABLE.values())))
 
 
-def _solid(mesh: np.ndarray, person: np.ndarray, middle: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where the person begins and ends along depth, in the mesh's unit (pixels), `[side, side]` each; see `Lifted`.
+def _average_head(pose: np.ndarray, shift: np.ndarray, start: float, side: int) -> np.ndarray:
+    """Where the average head begins along depth, in the mesh's unit (pixels), `[192, 192]`.
+
+    Args:
+        pose, shift: of `_posed_head`.
+        start: depth from which it is looked for.
+        side: of the picture in pixels.
+    """
+    import cv2
+
+    table, inverse = np.array(_AVERAGE, np.float32) / 1000, np.linalg.inv(pose)
+    at = (np.arange(_SIDE) + 0.5) * side / _SIDE
+    x, y = np.meshgrid(at - shift[0], at - shift[1])
+    z = np.full_like(x, start - shift[2])
+    for _ in range(5):  # which place of the head a pixel shows depends on its depth
+        across, up, out = (row[0] * x + row[1] * y + row[2] * z for row in inverse)
+        places = (abs(across) / _CELL).astype(np.float32), ((0.15 - up) / _CELL).astype(np.float32)
+        surface = cv2.remap(table, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        z += (surface - out) / inverse[2, 2]
+    return z + shift[2]
+
+
+def _solid(
+    mesh: np.ndarray, person: np.ndarray, average: np.ndarray, middle: float, scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the person begins and ends along depth, in the mesh's unit (pixels), and how surely, `[side, side]` each; see `Lifted`.
 
     Args:
         person: `[side, side]` in 0 .. 1.
+        average: `[192, 192]`, of `_average_head`.
         middle: depth of the head's middle in that unit.
         scale: pixels a metre.
     """
     import cv2
 
     side, factor = len(person), _SIDE / len(person)
-    inwards, outwards = (_away(person > share, sign) for share, sign in ((0.5, 1), (_OUTLINE, -1)))
+    inwards, outwards = (away(person > share, sign) for share, sign in ((0.5, 1), (_OUTLINE, -1)))
     half, thin = _ROUND * scale, _LEAST * scale
     rounded = np.maximum(half * (1 - (1 - np.clip(inwards / half, 0, 1)) ** 2) ** _POWER, thin)
-    around = middle - resized(rounded.astype(np.float32), _SIDE)
+    inner = _TRUST * smoothstep(inwards, 0, _RIM * scale)
+    beginning = middle - rounded
+    beginning += inner * np.clip(resized(average.astype(np.float32), side) - beginning, -_MOST * scale, _MOST * scale)
+    around = resized(beginning.astype(np.float32), _SIDE)
     drawn = draw(mesh * factor, _SIDE)
     on_face = drawn.inside.astype(np.float32)
     face = drawn.interpolated(mesh[:, 2:])[..., 0]
@@ -217,14 +274,14 @@ def _solid(mesh: np.ndarray, person: np.ndarray, middle: float, scale: float) ->
     moved = blur(reach * (share * near + (1 - share) * far), 0.8)
     face, soft, moved = (resized(x.astype(np.float32), side) for x in (blur(face.astype(np.float32), 0.8), soft, moved))
     # Nothing is moved at the outline, where before and behind meet.
-    around = middle - rounded + moved * smoothstep(inwards, 0, 0.2 * half)
+    around = beginning + moved * smoothstep(inwards, 0, 0.2 * half)
     front = face * soft + around * (1 - soft)
-    back = np.maximum(middle + rounded, front + 2 * thin)
+    back = np.maximum(middle + rounded, front + 2 * rounded)  # shoulders lie behind the head's middle
     beyond = outwards > 0
-    return np.where(beyond, middle + outwards, front), np.where(beyond, middle - outwards, back)
+    return np.where(beyond, middle + outwards, front), np.where(beyond, middle - outwards, back), soft
 
 
-def _away(person: np.ndarray, sign: int) -> np.ndarray:
+def away(person: np.ndarray, sign: int) -> np.ndarray:
     """Distance of each pixel inside (`sign` 1) or outside (-1) a person bool `[S, S]` to the outline, pixels; the picture's border is none."""
     import cv2
 

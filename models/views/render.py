@@ -48,6 +48,8 @@ class Lifted:
     """`[S, S]` in 0 .. 1: the person."""
     light: torch.Tensor
     """`[9, 3]`: spherical harmonics of the photograph's light, see `light.py`."""
+    known: torch.Tensor | None = None
+    """`[S, S]` in 0 .. 1: where a face mesh says where the person begins; None: nowhere."""
 
     @property
     def depth(self) -> torch.Tensor:

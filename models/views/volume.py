@@ -1,22 +1,37 @@
-"""Views by the lifter: depth, outline and unseen surfaces from its volume, and the photograph's own pixels where it shows them."""
+"""Views by the lifter: the surfaces it moved, and its colours where a view shows what the photograph hides."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from .cameras import project, rays
-from .lifter import INPUT, POINTS, Lifter, Seen, TriPlane, render_volume
-from .light import shading, to_srgb
-from .photograph import depth_normals
+from ..mesh.numerics import blur
+from .cameras import PIVOT, project, rays
+from .lifter import INPUT, POINTS, REACH, Lifter, TriPlane, render_volume
+from .photograph import away
 from .render import Lifted, View, read, render
 
-RAYS = 96
-"""Side of the picture of rays that is rendered and then enlarged: depth and albedo of the volume have no finer detail."""
+_SIDE = 96
+"""Side at which the net's albedo of what the photograph shows is kept: it has no finer detail."""
+_MOST = 2.0
+"""By how much a hidden place may be brighter or darker than what lies before it."""
+_GAMMA = 2.2
+"""Near enough to sRGB for a change, and 1 stays 1."""
 _SEEN = 0.012
 """Metres by which a place may lie behind what the photograph shows and still be the same surface."""
+_EDGE = 0.1
+"""Width, in frames, over which the moves end at the frame's border: the net sees no further."""
+_SMOOTH = 1.5
+"""By how much the moves are blurred, in cells of the planes: the outline of a view shows every roughness."""
+_RIM = 0.015
+"""Within this distance of the outline, metres, the moves fade."""
+_STRENGTH = 0.5
+"""Share of the moves that is made."""
+_THIN = 0.008
+"""Least depth of the person, metres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,23 +40,64 @@ class Volume:
 
     net: Lifter
     planes: TriPlane
-    front: Seen
-    """Of the portrait's own frame, `RAYS` x `RAYS`."""
+    lifted: Lifted
+    """With its surfaces moved."""
+    shown: torch.Tensor
+    """`[96, 96, 4]`: the net's albedo (linear) of what the frame shows, black where nothing is met, and how much is met."""
 
 
-def framed(lifted: Lifted, size: int) -> torch.Tensor:
-    """The portrait as its frame's camera sees it, `[size, size, 3]`."""
-    _, directions = rays(lifted.frame, size)
-    from_frame = project(directions + lifted.frame[:16].view(4, 4)[:3, 3], lifted.camera)
-    return read(lifted.picture, from_frame[:, :2], "bicubic").clamp(0, 1).view(size, size, 3)
+def seen_by_net(lifted: Lifted) -> torch.Tensor:
+    """What the encoder sees of a lifted portrait, `[6, 128, 128]`: see `lifter.SEEN_CHANNELS`."""
+    size = 2 * INPUT
+    places = _between(lifted.frame, lifted.camera, size)
+    picture = read(lifted.picture, places, "bicubic").clamp(0, 1) * 2 - 1
+    pivot = project(lifted.frame.new_tensor(PIVOT), lifted.frame)[2]
+    ends = (torch.stack([lifted.front, lifted.back], dim=-1) - pivot) / REACH
+    others = read(torch.cat([lifted.mask[..., None], ends.clamp(-1, 1)], dim=-1), places)
+    seen = torch.cat([picture, others], dim=-1).T.view(1, -1, size, size)
+    return F.interpolate(seen, size=(INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def _between(one: torch.Tensor, other: torch.Tensor, size: int) -> torch.Tensor:
+    """Where the pixels of a camera's picture lie in the picture of another that stands at the same place, `[size * size, 2]`."""
+    origin, directions = rays(one, size)
+    return project(origin + directions, other)[:, :2]
 
 
 @torch.inference_mode()
 def lift_volume(lifted: Lifted, net: Lifter, points: int = POINTS) -> Volume:
     """The volume of a lifted portrait; `points` bounds the memory, see `lifter.render_volume`."""
-    portrait = framed(lifted, 2 * INPUT).movedim(-1, 0)[None]
-    planes = net(F.interpolate(portrait, size=(INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False))
-    return Volume(net, planes, render_volume(net, planes, lifted.frame, lifted.frame, RAYS, points))
+    seen = seen_by_net(lifted)
+    planes = net(seen[None])
+    front = render_volume(net, planes, lifted.frame, lifted.frame, _SIDE, points)
+    shown = torch.cat([front.albedo, front.met[:, None]], dim=-1).view(_SIDE, _SIDE, 4)
+    return Volume(net, planes, _moved(lifted, seen, planes), shown)
+
+
+def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
+    """The portrait with its surfaces moved as the net says, its own detail on them."""
+    size = planes.surface.shape[-1]
+    pivot = project(lifted.frame.new_tensor(PIVOT), lifted.frame)[2]
+    moves = planes.surface[0] - F.adaptive_avg_pool2d(seen[4:], size)
+    # Where the person is: what the net says beside the outline means nothing.
+    there = (planes.outline[0] > 0.3).float()
+    places = _between(lifted.camera, lifted.frame, len(lifted.picture))
+    known = torch.cat([moves * there, there]).movedim(0, -1).numpy()
+    *moves, weight = read(torch.from_numpy(blur(known, _SMOOTH)).float(), places).T
+    ramp = (torch.minimum(places, 1 - places).amin(dim=-1) / _EDGE).clamp(0, 1)
+    # Nothing is moved at the outline, where before and behind meet.
+    inwards = torch.from_numpy(away(lifted.mask.numpy() > 0.5, 1)).float().flatten()
+    pixels = _RIM * float(lifted.frame[16] / pivot) * len(lifted.picture) * float(lifted.camera[16] / lifted.frame[16])
+    ramp = ramp * (inwards / pixels).clamp(0, 1)
+    ramp = ramp * _STRENGTH * (lifted.front < lifted.back).flatten() * REACH / weight.clamp_min(1e-3)
+    front, back = (
+        end + (ramp * move).view(end.shape) for end, move in zip((lifted.front, lifted.back), moves, strict=True)
+    )
+    if lifted.known is not None:
+        front = front + lifted.known * (lifted.front - front)  # a mesh knows the face better
+    # A back that is too near would show through.
+    back = torch.where(lifted.front < lifted.back, torch.maximum(torch.maximum(back, lifted.back), front + _THIN), back)
+    return dataclasses.replace(lifted, front=front, back=back)
 
 
 @torch.inference_mode()
@@ -51,45 +107,37 @@ def render_with_volume(
     target: torch.Tensor,
     size: int,
     picture: torch.Tensor | None = None,
-    light: torch.Tensor | None = None,
     points: int = POINTS,
 ) -> View:
-    """A portrait seen by a camera: the head by the net's volume, what is around it by the lifted depth map.
+    """A portrait seen by a camera: its surfaces as the net moved them, and the net's albedo where the photograph hides them.
 
     Args:
         target: `[25]`.
         size: side of the view in pixels.
         picture: as in `render.render`.
-        light: `[9, 3]` of that picture; None: the photograph's.
         points: bounds the memory, see `lifter.render_volume`.
     """
-    around = render(lifted, target, size, picture)
-    seen = render_volume(volume.net, volume.planes, lifted.frame, target, RAYS, points)
-    maps = torch.cat([seen.albedo, seen.met[:, None], (seen.depth * seen.met)[:, None]], dim=1).view(RAYS, RAYS, 5)
-    albedo, met, depth = F.interpolate(
-        maps.movedim(-1, 0)[None], size=(size, size), mode="bilinear", align_corners=False
-    )[0].split((3, 1, 1))
-    met = met[0]
-    depth = torch.where(met > 0.05, depth[0] / met.clamp_min(0.05), around.depth)
-    head = ((met - 0.3) / 0.4).clamp(0, 1)[..., None]
+    view = render(volume.lifted, target, size, picture)
     origin, directions = rays(target, size)
-    points_seen = project(origin + directions * depth.view(-1, 1), lifted.frame)
-    front = torch.stack([volume.front.depth, volume.front.met], dim=-1).view(RAYS, RAYS, 2)
-    there = read(front, points_seen[:, :2])
-    behind = points_seen[:, 2] - there[:, 0]
-    shown = (1 - ((behind - _SEEN) / _SEEN).clamp(0, 1)) * ((there[:, 1] - 0.3) / 0.4).clamp(0, 1)
-    shown = shown.view(size, size, 1)
-    places = project(origin + directions * depth.view(-1, 1), lifted.camera)[:, :2]
-    own = read(lifted.picture if picture is None else picture, places, "bicubic").clamp(0, 1).view(size, size, 3)
-    own_albedo = read(lifted.albedo, places).view(size, size, 3)
-    normals = depth_normals(depth, target)
-    albedo = albedo.movedim(0, -1) / met.clamp_min(0.05)[..., None]
-    made = to_srgb(albedo * shading(lifted.light if light is None else light, normals))
-    colour = shown * own + (1 - shown) * made
-    return View(
-        head * colour + (1 - head) * around.image,
-        torch.where(head[..., 0] > 0.5, depth, around.depth),
-        F.normalize(head * normals + (1 - head) * around.normals, dim=-1),
-        head * (shown * own_albedo + (1 - shown) * albedo) + (1 - head) * around.albedo,
-        torch.maximum(head[..., 0], around.mask * (1 - head[..., 0])),
+    met = origin + directions * view.depth.view(-1, 1)
+    place = project(met, lifted.camera)
+    behind = place[:, 2] - read(volume.lifted.front[..., None], place[:, :2])[:, 0]
+    # Along the outline of the view there is nothing behind, only softness.
+    within = 1 - F.max_pool2d(1 - view.mask[None, None], 5, 1, 2).flatten()
+    hidden = ((behind - _SEEN) / _SEEN).clamp(0, 1) * within
+    chosen = hidden > 0
+    if not chosen.any():
+        return view
+    seen = render_volume(volume.net, volume.planes, lifted.frame, target, size, points, chosen)
+    before = read(volume.shown, project(met[chosen], lifted.frame)[:, :2])
+    # What lies before the place is repeated there; it takes on the colour that the net has for the place itself.
+    colours = [
+        x / share.clamp_min(0.05)[:, None] for x, share in ((seen.albedo, seen.met), (before[:, :3], before[:, 3]))
+    ]
+    change = (colours[0] / colours[1].clamp_min(0.01)).clamp(1 / _MOST, _MOST)
+    share = hidden[chosen] * ((torch.minimum(seen.met, before[:, 3]) - 0.3) / 0.4).clamp(0, 1)
+    change = torch.ones(size * size, 3).index_put((chosen.nonzero()[:, 0],), 1 + share[:, None] * (change - 1))
+    change = change.view(size, size, 3)
+    return dataclasses.replace(
+        view, image=(view.image * change ** (1 / _GAMMA)).clamp(0, 1), albedo=view.albedo * change
     )

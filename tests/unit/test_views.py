@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from icportrait.models.errors import UserError
-from icportrait.models.views import cameras, light, volume
-from icportrait.models.views.lifter import FORMAT, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
+from icportrait.models.nets import bundle
+from icportrait.models.views import cameras, light, photograph, volume
+from icportrait.models.views.lifter import FORMAT, REACH, SAMPLES, Lifter, LifterConfig, load_lifter, render_volume
 from icportrait.models.views.photograph import LEAST_REMOVED, depth_normals, lift_photograph, lit
 from icportrait.models.views.relight import light_on, relight, relit_photograph
 from icportrait.models.views.render import Lifted, person_along, render
@@ -186,51 +187,128 @@ def test_relight_leaves_what_is_around():
 TINY = LifterConfig(width=8, channels=4, depth=8, hidden=8)
 
 
-def test_lifter_volume_is_the_same_in_portions():
-    net = LifterTask([{}], config=TINY).net
-    planes = net(torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
-    camera = front_camera()
-    target = cameras.orbit(camera, 10, 0)
-    whole = render_volume(net, planes, camera, target, 16)
-    parts = render_volume(net, planes, camera, target, 16, points=10 * SAMPLES)
-    assert torch.allclose(whole.albedo, parts.albedo, atol=1e-6)
-    assert (whole.met <= 1.0001).all() and (whole.depth[whole.met > 0.5] > 0.5).all()
-
-
-def test_lifter_learns_a_ball(tmp_path):
-    """One ball, two views: the loss falls, and the file gives the net back."""
+def ball_views(lifted: Lifted) -> dict[str, torch.Tensor]:
+    """The truth of the ball as the training takes it, with what the net sees of `lifted`."""
     ball, side = sphere_lifted(48), cameras.orbit(front_camera(), 20, 0)
     other = render(ball, side, 48)
-    views = [
-        {
-            "picture": (ball.picture * 255).to(torch.uint8),
-            "cameras": torch.stack([ball.camera, side]),
-            "albedo": torch.full((2, 48, 48, 3), 128, dtype=torch.uint8),
-            "depth": torch.stack([ball.depth * (ball.mask > 0.5), other.depth * (other.mask > 0.5)]).half(),
-        }
-    ]
-    task = LifterTask(views, LifterSettings(rays=64), config=TINY)
-    optimizer = torch.optim.Adam(task.parameters(), 3e-3)
-    losses = []
-    for step in range(40):
+    return {
+        "seen": volume.seen_by_net(lifted).half(),
+        "cameras": torch.stack([ball.camera, side]),
+        "albedo": torch.full((2, 48, 48, 3), 128, dtype=torch.uint8),
+        "depth": torch.stack([ball.depth * (ball.mask > 0.5), other.depth * (other.mask > 0.5)]).half(),
+        "back": (ball.back * (ball.mask > 0.5)).half(),
+    }
+
+
+def trained(task: LifterTask, steps: int) -> list[dict[str, float]]:
+    optimizer, found = torch.optim.Adam(task.parameters(), 3e-3), []
+    for step in range(steps):
         loss, figures = task(step, task.items(step, 1))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(figures["loss"])
-    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
+        found.append(figures)
+    return found
 
+
+def test_what_the_net_sees():
+    """Picture, outline and both ends of the solid, in the frame, whatever more the picture shows."""
+    ball = sphere_lifted(96)
+    seen = volume.seen_by_net(ball)
+    assert seen.shape == (6, 128, 128) and float(seen[:3].min()) >= -1 and float(seen.abs().max()) <= 1
+    assert float(seen[4, 64, 64]) == pytest.approx(-0.09 / REACH, abs=0.01)
+    assert float(seen[5, 64, 64]) == pytest.approx(0.09 / REACH, abs=0.01)
+    assert float(seen[3, 64, 64]) == 1 and float(seen[3, 2, 2]) == 0
+    wider = dataclasses.replace(
+        ball, frame=torch.cat([ball.camera[:16], ball.camera[16:] * torch.tensor([0.7, 1, 1, 1, 0.7, 1, 1, 1, 1])])
+    )
+    assert float(volume.seen_by_net(wider)[3].mean()) == pytest.approx(0.49 * float(seen[3].mean()), rel=0.05)
+
+
+def test_lifter_volume_is_the_same_in_portions():
+    ball = sphere_lifted()
+    net = LifterTask([{}], config=TINY).net
+    planes = net(volume.seen_by_net(ball)[None])
+    target = cameras.orbit(ball.camera, 10, 0)
+    whole = render_volume(net, planes, ball.camera, target, 16)
+    parts = render_volume(net, planes, ball.camera, target, 16, points=10 * SAMPLES)
+    assert torch.allclose(whole.albedo, parts.albedo, atol=1e-6)
+    chosen = whole.met > 0.5
+    some = render_volume(net, planes, ball.camera, target, 16, chosen=chosen)
+    assert torch.allclose(some.depth, whole.depth[chosen], atol=1e-6)
+    # Untrained, it shows the solid that it was given.
+    assert (whole.met <= 1.0001).all() and float(chosen.float().mean()) == pytest.approx(
+        float(ball.mask.mean()), rel=0.15
+    )
+    assert float(whole.depth.view(16, 16)[8, 8]) == pytest.approx(0.7 - 0.09, abs=0.012)
+
+
+def test_lifter_moves_a_surface_to_where_it_is():
+    """A ball lifted 2 cm too deep: training brings it back, its outline stays."""
+    ball = sphere_lifted(48)
+    deep = dataclasses.replace(ball, front=ball.front + 0.02 * (ball.mask > 0.5))
+    task = LifterTask([ball_views(deep)], LifterSettings(rays=32), config=TINY)
+    found = trained(task, 60)
+    assert found[0]["surface_mm"] > 8 and np.mean([one["surface_mm"] for one in found[-5:]]) < 5
+    assert np.mean([one["loss"] for one in found[-5:]]) < 0.7 * found[0]["loss"]
+    moved = volume.lift_volume(deep, task.net.eval()).lifted
+    inside = ball.mask > 0.5
+    off = [float((x.front - ball.front)[inside].abs().mean()) for x in (deep, moved)]
+    # Half of the way, as views make it.
+    assert off[0] == pytest.approx(0.02, abs=1e-3) and 0.006 < off[1] < 0.013
+    assert torch.equal(moved.mask, deep.mask) and torch.equal(moved.front[~inside], deep.front[~inside])
+
+
+def test_views_by_the_lifter():
+    """The outline of a view is that of the moved solid, and what the photograph shows keeps its pixels."""
+    ball = sphere_lifted()
+    net = LifterTask([{}], config=TINY).net.eval()
+    lifted = volume.lift_volume(ball, net)
+    same = volume.render_with_volume(ball, lifted, ball.camera, 96)
+    assert torch.allclose(same.image, ball.picture, atol=0.02)
+    side = cameras.orbit(ball.camera, 30, 0)
+    view, plain = volume.render_with_volume(ball, lifted, side, 64), render(lifted.lifted, side, 64)
+    assert torch.equal(view.mask, plain.mask) and torch.equal(view.depth, plain.depth)
+    assert torch.equal(view.image[view.mask == 0], plain.image[view.mask == 0])
+    assert all(torch.isfinite(x).all() for x in (view.image, view.normals, view.albedo))
+
+
+def test_hidden_places_change_colour_as_the_net_says():
+    """A drum: its side repeats what lies before it, by half brighter where the net has it brighter; what is seen stays as it is."""
+    ball = sphere_lifted()
+    inside = ball.mask > 0.5
+    drum = dataclasses.replace(
+        ball,
+        picture=torch.full_like(ball.picture, 0.5),
+        front=torch.where(inside, torch.full_like(ball.front, 0.62), ball.front),
+        back=torch.where(inside, torch.full_like(ball.back, 0.78), ball.back),
+    )
+    net = LifterTask([{}], config=TINY).net.eval()
+    torch.nn.init.zeros_(net.decoder[-1].weight)  # one colour everywhere
+    side = cameras.orbit(ball.camera, 35, 0)
+    lifted = volume.lift_volume(drum, net)
+    plain = render(lifted.lifted, side, 64)
+    same = volume.render_with_volume(drum, lifted, side, 64)
+    assert torch.allclose(same.image, plain.image, atol=0.02)
+    darker = dataclasses.replace(lifted, shown=lifted.shown / torch.tensor([1.5, 1.5, 1.5, 1]))
+    view = volume.render_with_volume(drum, darker, side, 64)
+    change = (view.image / plain.image.clamp_min(0.01))[plain.mask == 1]
+    assert float(change.max()) == pytest.approx(1.5 ** (1 / 2.2), abs=0.01) and float(change.min()) > 0.99
+    assert 0.02 < float((change[:, 0] > 1.1).float().mean()) < 0.5
+
+
+def test_lifter_files(tmp_path):
     from icportrait.models.nets.files import save_tensors
     from icportrait.training.stages.lifter import save_lifter
 
+    task = LifterTask([{}], config=TINY)
     save_lifter(tmp_path / "lifter.safetensors", task, {})
     net = load_lifter(tmp_path / "lifter.safetensors")
     assert net.config == TINY
-    view = volume.render_with_volume(ball, volume.lift_volume(ball, net), side, 32)
-    assert view.image.shape == (32, 32, 3) and torch.isfinite(view.image).all() and torch.isfinite(view.normals).all()
-    save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)}, {"format": "something"})
-    with pytest.raises(UserError, match="not a lifter"):
-        load_lifter(tmp_path / "other.safetensors")
+    for kind, words in (("something", "not a lifter"), ("icportrait-lifter-1", "older kind")):
+        save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)}, {"format": kind})
+        with pytest.raises(UserError, match=words):
+            load_lifter(tmp_path / "other.safetensors")
 
 
 def test_lifter_starts_the_same_and_leaves_torch_alone():
@@ -265,6 +343,38 @@ def test_a_portrait_is_lifted(style):
         lift_photograph(style, with_mesh(style)[0], 100)
 
 
+@pytest.mark.parametrize("yaw", [0, 30])
+def test_the_average_head_stands_as_the_face_does(yaw):
+    """Each pixel's place on it, turned back into the head's axes, lies on its surface."""
+    turn, side, scale = math.radians(yaw), 384, 1200
+    rotation = np.array([[math.cos(turn), 0, math.sin(turn)], [0, 1, 0], [-math.sin(turn), 0, math.cos(turn)]])
+    pose, shift = scale * np.diag([1.0, -1, -1]) @ rotation, np.array([192.0, 160, 50])
+    depth = photograph._average_head(pose, shift, 50.0, side)
+    for up, hair in (
+        (0.09, -0.005),
+        (0.05, 0.02),
+        (-0.13, -0.035),
+    ):  # hairline, brows, collar: millimetres of the table
+        x, y, z = pose @ (0, up, hair) + shift
+        assert depth[int(y / 2), int(x / 2)] == pytest.approx(z, abs=0.006 * scale)
+    if yaw == 0:
+        assert np.allclose(depth, depth[:, ::-1], atol=1e-6)
+        assert depth[90, 96 + 50] - depth[90, 96] > 0.05 * scale  # beside the face it falls back
+
+
+def test_hair_begins_before_the_middle_and_shoulders_stay_thick(style):
+    """A round outline alone lays the hair above the forehead centimetres too deep."""
+    with_average, _ = lift_photograph(style, with_mesh(style)[0], 256)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photograph, "_TRUST", 0.0)
+        rounded, _ = lift_photograph(style, with_mesh(style)[0], 256)
+    size = len(with_average.front)
+    crown = (slice(int(0.22 * size), int(0.30 * size)), slice(int(0.4 * size), int(0.6 * size)))
+    assert float((rounded.front - with_average.front)[crown].mean()) > 0.005
+    solid = with_average.mask > 0.9
+    assert float((with_average.back - with_average.front)[solid].quantile(0.05)) > 0.008
+
+
 ORBIT = {
     "yaw": -10.0, "pitch": 0.0, "distance": 1.0, "fov": 20.0, "size": 128, "frames": 2, "yaw_end": 10.0, "pitch_end": 0.0,
     "rotation": 0.0, "intensity": 1.0, "geometry": "face mesh",
@@ -281,6 +391,17 @@ def test_novel_view_node(style):
     assert not torch.allclose(image[0], image[2], atol=0.02)  # another light
     again = NovelView.execute(style, **ORBIT, environment=maps, cameras=text).args[0]
     assert torch.allclose(again, image, atol=0.02)
+
+
+def test_novel_view_by_the_lifter_that_ships(style):
+    """It moves what is around the face, a little, and leaves the background of the view."""
+    words = {**ORBIT, "frames": 1, "yaw": 20.0}
+    plain, lifted = (
+        NovelView.execute(style, **{**words, "geometry": geometry}).args for geometry in ("face mesh", "demo lifter")
+    )
+    assert 0.002 < float((plain[0] - lifted[0]).abs().mean()) < 0.05
+    assert float((plain[4] - lifted[4]).abs().mean()) < 0.03
+    assert (bundle.FOLDER / bundle.LIFTER).stat().st_size < 6 * 2**20
 
 
 @pytest.mark.parametrize(

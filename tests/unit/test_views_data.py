@@ -9,6 +9,7 @@ import torch
 
 from icportrait.models.errors import UserError
 from icportrait.models.nets.bundle import FOLDER
+from icportrait.models.nets.files import read_tensors
 from icportrait.models.views.light import environment_light, harmonics
 from icportrait.training import cli
 from icportrait.training.commands import data as data_command
@@ -18,9 +19,11 @@ from icportrait.training.data.heads.identity import make_person
 from icportrait.training.data.heads.render import render
 from icportrait.training.data.heads.scene import random_scene
 from icportrait.training.data.heads.views import two_views
+from icportrait.training.data.samples import SampleSet
 from icportrait.training.data.shards import read_shards, validate_shards
 from icportrait.training.data.views import ViewSettings, descriptions, random_map, write_views
 from icportrait.training.evaluation.measure import views as measure
+from icportrait.training.stages import lifter as stage
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,9 @@ def test_truth_is_that_of_the_shard():
     head = first.depth > 0
     assert 0.2 < head.mean() < 0.9 and 0.2 < first.depth[head].min() < first.depth[head].max() < 2
     assert first.albedo[~head].max() == 0 and first.albedo[head].max() > 60
+    # A head is about 20 cm deep, and nothing ends before it begins.
+    assert np.array_equal(first.back > 0, head) and (first.back >= first.depth - 1e-3)[head].all()
+    assert 0.1 < np.median((first.back - first.depth)[28:36, 28:36]) < 0.3
 
 
 def test_lifter_by_command(tmp_path, portraits):
@@ -137,7 +143,14 @@ def test_lifter_by_command(tmp_path, portraits):
     for steps in ("1", "2"):
         assert cli.main([*words, "--data", str(tmp_path / "heads"), "--steps", steps]) == 0
     lifter = tmp_path / "run" / "lifter" / "lifter.safetensors"
-    assert lifter.stat().st_size < 12 * 2**20
+    assert lifter.stat().st_size < 6 * 2**20
+    (kept,) = (tmp_path / "run" / "lifter").glob("views_*.safetensors")
+    views = read_tensors(kept)[0]
+    seen, depth = views["seen"].float(), views["depth"][:, 0].float()
+    assert seen.shape[1:] == (6, 128, 128)
+    # The outline is the segmenter's: near that of the render, and not it.
+    head = torch.nn.functional.interpolate((depth > 0).float()[:, None], size=(128, 128))[:, 0]
+    assert 0 < float((head - seen[:, 3]).abs().mean()) < 0.3
     pairs = [
         "data",
         "views",
@@ -152,6 +165,20 @@ def test_lifter_by_command(tmp_path, portraits):
     ]
     assert cli.main([*pairs, "--workers", "1", "--lifter", str(lifter)]) == 0
     assert cli.main([*words, "--data", str(tmp_path / "views"), "--steps", "3"]) == 2
+
+
+def test_heads_that_are_not_lifted_in_use_are_no_training(tmp_path, monkeypatch):
+    """Those without a readable mesh are left out; where none remain, one sentence says so."""
+    generate_shards(tmp_path / "heads", 1, identities=1, scenes=2, size=64, workers=1, progress=False)
+    samples = SampleSet(sorted((tmp_path / "heads").glob("*.tar")))
+    calls = iter([None, *[True] * 100])
+    view = stage._view
+    monkeypatch.setattr(stage, "_view", lambda *words: next(calls) and view(*words))
+    heads = {sample.target for sample in samples.samples}
+    assert len(stage.views_of(tmp_path / "run", samples)) == len(heads) - 1
+    monkeypatch.setattr(stage, "_view", lambda *words: None)
+    with pytest.raises(UserError, match="on none of the"):
+        stage.views_of(tmp_path / "other", samples)
 
 
 def test_a_heads_light_becomes_a_map():
