@@ -94,7 +94,7 @@ def paint_crop(
     # Encoders first, samplers last: on small GPUs each change of model costs a reload.
     profile = encoding.encode_profile(profile_crop, vae, clip_vision)
     style_latent = encoding.encode_picture(vae, style_crop, "style crop")
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(int(settings.seed))
     sampled, _ = sample_pixels(style_crop, settings.share, generator, settings.pattern)
     flow = estimate_flow(
         model, nets, profile, style_latent, sampled, settings.flow_timestep, settings.flow_method, settings.seed

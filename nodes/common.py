@@ -53,8 +53,12 @@ def naming(node: type[io.ComfyNode], values: dict) -> Iterator[None]:
         raise ValueError(f"{name}: {error}") from error
 
 
-_PLAIN = (bool, int, float, str, bytes, list, tuple, dict)
-"""What another client can write where a link belongs."""
+_NEEDED = {
+    io.Model.Input: ("a MODEL", ("model_options", "clone")),
+    io.Vae.Input: ("a VAE", ("encode", "decode")),
+    io.ClipVision.Input: ("a CLIP_VISION", ("encode_image",)),
+}
+"""What must be there of ComfyUI's own objects; other packs' stand-ins have it too."""
 
 
 def check_widgets(node: type[io.ComfyNode], values: dict) -> None:
@@ -76,14 +80,15 @@ def check_widgets(node: type[io.ComfyNode], values: dict) -> None:
                 if not isinstance(value, wanted):
                     raise UserError(f"{widget.id} must be {name}; a {type(value).__name__} came")
     for wire in schema.inputs:
-        if wire.id not in values or not isinstance(wire, io.Model.Input | io.Vae.Input | io.ClipVision.Input):
+        if wire.id not in values or type(wire) not in _NEEDED:
             continue  # wires of the pack's own types, pictures and latents are checked where they are read
         came = values[wire.id]
         value = came[0] if schema.is_input_list and isinstance(came, list) and len(came) == 1 else came
         if value is None and not wire.optional:
             raise UserError(f"nothing came for {wire.id}; a checkpoint without a VAE, for one, gives an empty one")
-        if isinstance(value, _PLAIN):
-            raise UserError(f"{wire.id} must be connected; a {type(value).__name__} came")
+        name, needed = _NEEDED[type(wire)]
+        if value is not None and not all(hasattr(value, part) for part in needed):
+            raise UserError(f"{wire.id} must be connected to {name}; a {type(value).__name__} came")
 
 
 def progress(steps: int) -> Callable[[int, int], None]:
@@ -138,4 +143,4 @@ def shown(preview: torch.Tensor, text: str, node: type[io.ComfyNode]) -> dict:
 
 def generator(seed: int) -> torch.Generator:
     """A CPU generator of its own, so that the global one stays untouched."""
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(int(seed))

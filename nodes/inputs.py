@@ -46,10 +46,32 @@ def check_latent(latent) -> torch.Tensor:
         raise ValueError(
             f"The latent must be SD1.5's [B, 4, h, w]; got {list(samples.shape)}. Encode the crop with an SD1.5 VAE."
         )
+    if not samples.is_floating_point() or samples.is_meta or samples.layout != torch.strided:
+        raise ValueError(f"The latent must be a dense tensor of float numbers; {samples.dtype}, {samples.layout} came.")
     samples = samples.float()
     if not torch.isfinite(samples).all():
         raise ValueError("The latent holds NaN or infinite values; the node before made them, so mend it there.")
+    mask = latent.get("noise_mask")
+    if mask is not None:
+        if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3, 4):
+            raise ValueError("The latent's noise_mask must be a mask, as 'Set Latent Noise Mask' makes it.")
+        if mask.numel() == 0 or not torch.isfinite(mask).all():
+            raise ValueError("The latent's noise_mask is empty, or holds NaN or infinite values.")
     return samples
+
+
+def check_conditioning(name: str, conditioning) -> None:
+    """Raises ValueError for what is no CONDITIONING."""
+    entries = conditioning if isinstance(conditioning, list) else []
+    if not entries or not all(
+        isinstance(entry, list | tuple)
+        and len(entry) == 2
+        and isinstance(entry[0], torch.Tensor)
+        and isinstance(entry[1], dict)
+        for entry in entries
+    ):
+        came = "an empty one" if conditioning == [] else f"a {type(conditioning).__name__}"
+        raise ValueError(f"{name} must be a CONDITIONING, as 'Encode Profile' makes it; {came} came")
 
 
 def seed_input(what: str) -> io.Int.Input:

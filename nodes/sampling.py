@@ -7,6 +7,7 @@ from ..models.method.progressive import noised_start, progressive_rounds, progre
 from .common import CATEGORY, naming, search_aliases
 from .inputs import (
     cfg_input,
+    check_conditioning,
     check_latent,
     rounds_input,
     sampler_input,
@@ -98,6 +99,8 @@ class ProgressiveSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         with naming(cls, locals()):
             samples = check_latent(latent)
+            check_conditioning("positive", positive)
+            check_conditioning("negative", negative)
             callback = latent_preview.prepare_callback(model, steps * rounds)
             samples = progressive_rounds(
                 model,

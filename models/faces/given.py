@@ -168,7 +168,8 @@ def _points(value) -> np.ndarray:
 
 
 def _listed(value, what: str) -> list:
-    if isinstance(value, str | bytes | dict) or not isinstance(value, Sequence | np.ndarray | torch.Tensor):
+    single = isinstance(value, np.ndarray | torch.Tensor) and value.ndim == 0
+    if single or isinstance(value, str | bytes | dict) or not isinstance(value, Sequence | np.ndarray | torch.Tensor):
         raise UserError(f"{what} must be a list, a {type(value).__name__} came")
     return list(value)
 

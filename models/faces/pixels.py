@@ -15,10 +15,9 @@ def checked_image(image: torch.Tensor, what: str = "image") -> torch.Tensor:
     dropped. Values are not clipped here.
 
     Raises:
-        UserError: not such a tensor, empty, or NaN / infinite pixels; `what` names it in the sentence.
+        UserError: not such a tensor, empty, bytes, or NaN / infinite pixels; `what` names it in the sentence.
     """
-    if not isinstance(image, torch.Tensor):
-        raise UserError(f"{what} must be an IMAGE tensor, a {type(image).__name__} came")
+    _check_values(image, what, "IMAGE")
     if image.ndim == 3:
         image = image[None]
     if image.ndim != 4 or image.shape[-1] not in (1, 2, 3, 4):
@@ -39,10 +38,25 @@ def checked_image(image: torch.Tensor, what: str = "image") -> torch.Tensor:
     return image
 
 
+def _check_values(tensor, what: str, kind: str) -> None:
+    """Raises UserError for what is no dense tensor of real numbers, and for bytes or other whole numbers above 1."""
+    name = "an IMAGE" if kind == "IMAGE" else "a MASK"
+    if not isinstance(tensor, torch.Tensor):
+        raise UserError(f"{what} must be {name} tensor, a {type(tensor).__name__} came")
+    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_complex():
+        raise UserError(
+            f"{what} must be {name}, a dense tensor of real numbers; {str(tensor.dtype)[6:]} on {tensor.device}, {tensor.layout} came"
+        )
+    if not tensor.is_floating_point() and tensor.numel() and tensor.max() > 1:
+        raise UserError(
+            f"{what} holds whole numbers up to {int(tensor.max())} ({str(tensor.dtype)[6:]}), {name} holds 0 to 1: divide it by "
+            "255 in the node that made it"
+        )
+
+
 def checked_mask(mask: torch.Tensor, what: str = "mask") -> torch.Tensor:
     """Any MASK as float32 `[B, H, W]` in [0, 1] on the CPU. Accepts `[H, W]`. Raises UserError as `checked_image` does."""
-    if not isinstance(mask, torch.Tensor):
-        raise UserError(f"{what} must be a MASK tensor, a {type(mask).__name__} came")
+    _check_values(mask, what, "MASK")
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim == 4 and mask.shape[1] == 1:

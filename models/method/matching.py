@@ -25,7 +25,7 @@ NOISE_STREAM = 0x1C90_4412_A117_5EED
 
 def pair_noise(latent: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(profile's noise, style crop's noise), each like `latent` `[1, 4, h, w]`; the global generator is not touched."""
-    generator = torch.Generator().manual_seed(seed ^ NOISE_STREAM)
+    generator = torch.Generator().manual_seed(int(seed) ^ NOISE_STREAM)
     shape = (1, *latent.shape[1:])
     return torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
 

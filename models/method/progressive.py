@@ -24,7 +24,7 @@ def seeded_noise(samples: torch.Tensor, seed: int, batch_index: list[int] | None
     Raises:
         UserError: a `batch_index` that is not one whole number below `MOST_INDICES` for each picture; every number up to it is drawn.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     if batch_index is None:
         return torch.randn(samples.shape, dtype=samples.dtype, generator=generator)
     if not isinstance(batch_index, list | tuple) or len(batch_index) != len(samples):

@@ -308,6 +308,9 @@ class TestGivenFaces:
         {},
         [{}],
         [[[[1]]]],
+        np.array(3.0),
+        torch.zeros(1),
+        torch.zeros(()),
     )
 
     @pytest.mark.parametrize("value", GARBAGE, ids=repr)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import inspect
+from types import SimpleNamespace
 
 import pytest
+import torch
 from comfy_api.latest import io
 
 import icportrait.nodes
@@ -180,13 +182,16 @@ def test_an_empty_wire_is_one_sentence(node):
 
 @each_node
 @pytest.mark.parametrize("name", ["model", "vae", "clip_vision"])
-def test_a_number_in_the_place_of_a_model_is_one_sentence(node, name):
+@pytest.mark.parametrize("came", [7, object(), torch.zeros(1)])
+def test_what_is_no_model_in_the_place_of_one_is_one_sentence(node, name, came):
     schema = node.GET_SCHEMA()
     if name not in [entry.id for entry in schema.inputs]:
         return
     wires = {entry.id: None for entry in schema.inputs if not isinstance(entry, io.WidgetInput)}
-    wires = {key: 7 if key == name else object() for key in wires}
-    with pytest.raises(ValueError, match=f"^{schema.display_name}: {name} must be connected; a int came"):
+    wires = {key: came if key == name else stand_in(key) for key in wires}
+    with pytest.raises(
+        ValueError, match=f"^{schema.display_name}: {name} must be connected to a [A-Z_]+; a {type(came).__name__} came"
+    ):
         node.execute(**wires_and_usual_widgets(schema, wires))
 
 
@@ -198,6 +203,12 @@ def test_nothing_in_the_place_of_an_optional_widget_is_one_sentence_or_its_defau
             values = wires_and_usual_widgets(schema, {}) | {entry.id: None}
             with pytest.raises(UserError, match=f"^{entry.id} must be "):
                 common.check_widgets(node, values)
+
+
+def stand_in(name: str):
+    """What has the parts a MODEL, a VAE or a CLIP_VISION needs."""
+    parts = {"model": ["model_options", "clone"], "vae": ["encode", "decode"], "clip_vision": ["encode_image"]}
+    return SimpleNamespace(**dict.fromkeys(parts.get(name, [])))
 
 
 def wires_and_usual_widgets(schema, wires: dict) -> dict:

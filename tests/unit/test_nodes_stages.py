@@ -1,6 +1,7 @@
 """The stage nodes, called as ComfyUI calls them, and what they say about bad inputs."""
 
 import folder_paths
+import numpy as np
 import pytest
 import torch
 from tiny_models import picture, portrait_setup, sample, write_bundle, write_nets
@@ -103,6 +104,10 @@ class TestSamplePixels:
         assert kept[:, :, 64:].sum() == 0
         assert abs(float(kept[:, :, :64].mean()) - 0.25) < 0.03
 
+    def test_a_seed_of_numpy_is_a_seed(self):
+        ours, theirs = (run(conditioning.SamplePixels, picture(1), 0.2, seed, "random") for seed in (3, np.int64(3)))
+        assert torch.equal(ours[1], theirs[1])
+
     def test_the_seed_decides_and_the_global_generator_stays(self):
         state = torch.get_rng_state()
         first = run(conditioning.SamplePixels, picture(1), 0.2, 3, "random")
@@ -116,6 +121,12 @@ class TestSamplePixels:
         assert "region is nowhere above half" in faint
         wrong = sentence(conditioning.SamplePixels, image, 0.2, 0, "random", torch.ones(1, 32, 64))
         assert "64x32" in wrong
+        bytes_ = (image * 255).to(torch.uint8)
+        assert "divide it by 255" in sentence(conditioning.SamplePixels, bytes_, 0.2, 0, "random")
+        for strange in (image.to("meta"), image.to_sparse(), image.to(torch.complex64)):
+            assert "dense tensor of real numbers" in sentence(conditioning.SamplePixels, strange, 0.2, 0, "random")
+        greys = torch.full((1, 64, 64), 128, dtype=torch.uint8)
+        assert "divide it by 255" in sentence(conditioning.SamplePixels, image, 0.2, 0, "random", greys)
         assert "NaN or infinite pixels" in sentence(conditioning.SamplePixels, image / 0, 0.2, 0, "random")
         assert "pattern must be one of" in sentence(conditioning.SamplePixels, image, 0.2, 0, "spiral")
         assert "between 0 and 1" in sentence(conditioning.SamplePixels, image, 1.2, 0, "random")
@@ -287,12 +298,22 @@ class TestSampling:
             ({"samples": torch.zeros(1, 4, 8, 8), "batch_index": [-1]}, "batch_index"),
             ({"samples": torch.zeros(1, 4, 8, 8), "batch_index": "x"}, "batch_index"),
             ({"samples": torch.zeros(1, 4, 8, 8), "batch_index": [0, 1]}, "batch_index"),
+            ({"samples": torch.zeros(1, 4, 8, 8).byte()}, "float numbers"),
+            ({"samples": torch.zeros(1, 4, 8, 8, device="meta")}, "dense tensor"),
+            ({"samples": torch.zeros(1, 4, 8, 8), "noise_mask": "x"}, "noise_mask"),
+            ({"samples": torch.zeros(1, 4, 8, 8), "noise_mask": torch.zeros(1, 1, 0, 0)}, "noise_mask"),
+            ({"samples": torch.zeros(1, 4, 8, 8), "noise_mask": torch.full((1, 1, 8, 8), float("nan"))}, "noise_mask"),
         ],
         ids=lambda value: str(value)[:30],
     )
     def test_latents_that_are_none(self, setup, latent, words):
         assert words in sentence(sampling.ProgressiveSampler, *self.sampler(setup, latent))
         assert words in sentence(sampling.ProgressiveNoise, setup.model, latent, 4, "normal", 0.5, 1, True)
+
+    @pytest.mark.parametrize("came", [None, 7, [], "text", [[1, {}]], [torch.zeros(1)], object()], ids=str)
+    def test_what_is_no_conditioning_is_one_sentence(self, setup, came):
+        model, _, *rest = self.sampler(setup, {"samples": setup.style_latent})
+        assert "positive must be a CONDITIONING" in sentence(sampling.ProgressiveSampler, model, came, *rest)
 
     def test_a_model_that_makes_nan_is_no_picture(self, setup):
         model = setup.model.clone()
@@ -327,6 +348,9 @@ class TestEncodersThatMakeNan:
 
             def encode(self, image):
                 return self.real.encode(image) * float("nan")
+
+            def decode(self, latent):
+                return self.real.decode(latent)
 
             def encode_image(self, image, crop):
                 return {"image_embeds": self.real.encode_image(image, crop=crop)["image_embeds"] * float("nan")}

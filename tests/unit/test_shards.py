@@ -163,6 +163,18 @@ def test_what_comes_twice_is_named(tmp_path, names):
         list(shards.raw_samples(tmp_path / "x.tar"))
 
 
+@pytest.mark.parametrize("folder", ["./", "./a.b/", "a/"])
+def test_the_names_that_tar_writes_for_a_folder_are_read(tmp_path, folder):
+    write(tmp_path / "x.tar")
+    with tarfile.open(tmp_path / "x.tar") as plain, tarfile.open(tmp_path / "y.tar", "w") as tar:
+        for info in plain:
+            data = plain.extractfile(info)
+            info.name = folder + info.name
+            tar.addfile(info, data)
+    (sample,) = shards.read_shards(tmp_path / "y.tar")
+    assert sample["key"] == folder.removeprefix("./") + "a0"
+
+
 def test_a_link_is_not_passed_over(tmp_path):
     path = tmp_path / "link.tar"
     with tarfile.open(path, "w") as tar:

@@ -9,6 +9,7 @@ from filelock import FileLock
 from tiny_models import randomise
 from tiny_training import UNET, VISION, random_base, random_matching, sample_set
 
+from icportrait.models.errors import UserError
 from icportrait.models.nets.files import read_tensors
 from icportrait.training.core import loop
 from icportrait.training.core.checkpoint import load_weights
@@ -151,6 +152,17 @@ class TestStops:
         assert kept["step"] == 4 and all(torch.isfinite(tensor).all() for tensor in kept.values())
         whole = train(Toy(), LoopSettings(steps=4, batch=4, lr=0.02), tmp_path / "whole", "toy")
         assert all(torch.equal(kept[f"weights/{name}"], tensor) for name, tensor in loop.trainable(whole).items())
+
+    @pytest.mark.parametrize("failure", ["loss", "gradient"])
+    def test_no_checkpoint_is_promised_where_none_was_saved(self, tmp_path, failure):
+        with pytest.raises(TrainingStopped, match="holds no checkpoint yet"):
+            train(Toy(fail_at=0, failure=failure), LoopSettings(steps=9, batch=4), tmp_path, "toy")
+        assert not (tmp_path / loop.FILE).exists()
+
+    @pytest.mark.parametrize("name", ["lr", "weight_decay"])
+    def test_an_infinite_rate_is_one_sentence(self, name):
+        with pytest.raises(UserError, match="must be finite"):
+            LoopSettings(steps=1, **{name: float("inf")})
 
     def test_disk_full(self, tmp_path, monkeypatch):
         written, save = [], loop.save_tensors

@@ -196,6 +196,36 @@ class TestStored:
             SampleSet([path])
         assert said in problem and str(refused.value) == problem and "a.tar" in problem
 
+    def test_other_pictures_of_one_name_are_refused(self, tmp_path):
+        """The first would be trained on in the place of the second."""
+        self.write(tmp_path / "x.tar", "s", 1, 2)
+        with pytest.raises(shards.ShardError, match="x.tar: s1.target.webp: another picture of this shard is p@b"):
+            SampleSet([tmp_path / "x.tar"])
+        for number, name in enumerate("xy"):
+            self.write(tmp_path / f"{name}.tar", name, number)
+        with pytest.raises(shards.ShardError, match="y.tar: another shard has another picture that is p@b"):
+            SampleSet([tmp_path / "x.tar", tmp_path / "y.tar"])
+
+    @staticmethod
+    def write(path, key: str, *seeds: int):
+        """One sample a seed, all pictures of the same names."""
+        meta = {
+            "format_version": shards.FORMAT_VERSION,
+            "identity": {"target": "p"},
+            "scene": {"target": "b", "profile": "b"},
+        }
+        pictures = [shards.encode_picture(smooth_picture(seed, 64, 64)) for seed in seeds]
+        samples = [
+            {
+                "__key__": key + (str(number) if len(seeds) > 1 else ""),
+                "target.webp": data,
+                "profile.webp": data,
+                "meta.json": meta,
+            }
+            for number, data in enumerate(pictures)
+        ]
+        shards.write_shard(path, samples)
+
     def test_pictures_of_mixed_sizes_are_refused(self, tmp_path):
         paths = [write_shard(tmp_path / "a.tar"), write_shard(tmp_path / "b.tar", size=128)]
         with pytest.raises(ValueError, match="must have one size: .*a.tar has 64 px, .*b.tar 128 px"):

@@ -166,7 +166,7 @@ def _bad_image(rng: random.Random, image: torch.Tensor) -> tuple[object, bool]:
             (spoiled, True), (image.numpy(), True), ("picture.png", True), ({}, True), (image[0, 0], True),
             (image[..., None], True), (image[:0], True), (image[:, :0], True), (torch.zeros(1, 64, 64, 7), True),
             (image.half(), False), (image * 3 - 1, False), (torch.cat([image, image[..., :1]], dim=-1), False),
-            ((image * 255).byte(), False),
+            ((image * 255).byte(), True),
         ]
     )  # fmt: skip
 

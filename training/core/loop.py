@@ -126,7 +126,7 @@ def _train(accelerator: Accelerator, task, settings: LoopSettings, folder: Path,
             overflowed = not math.isfinite(norm)
             if overflowed and accelerator.scaler is None:
                 raise TrainingStopped(
-                    f"The gradient of step {step} is not finite; the last checkpoint in {folder} is kept. Lower --lr."
+                    f"The gradient of step {step} is not finite; {_what_is_kept(folder)}. Lower --lr."
                 )
             prepared.step()
             prepared.zero_grad()
@@ -135,7 +135,7 @@ def _train(accelerator: Accelerator, task, settings: LoopSettings, folder: Path,
                 skipped += 1
                 if skipped == MOST_SKIPPED:
                     raise TrainingStopped(
-                        f"fp16 overflowed {skipped} times in a row at step {step}; the last checkpoint in {folder} is kept. "
+                        f"fp16 overflowed {skipped} times in a row at step {step}; {_what_is_kept(folder)}. "
                         "Lower --lr, or use --precision bf16."
                     )
                 continue
@@ -273,9 +273,7 @@ def _backward(accelerator: Accelerator, task, draw: int, fed, micro_batches: int
                 loss, figures = task(draw, drawn)
             finite = bool(torch.isfinite(loss))
             if not finite and accelerator.scaler is None:
-                raise TrainingStopped(
-                    f"The loss of step {draw} is {loss.item()}; the last checkpoint in {folder} is kept. Lower --lr."
-                )
+                raise TrainingStopped(f"The loss of step {draw} is {loss.item()}; {_what_is_kept(folder)}. Lower --lr.")
             accelerator.backward(loss / micro_batches)  # with a scaler (fp16) a loss that is not finite skips the step
         if finite:
             found.add({**figures, "data_wait_seconds": waited})
@@ -297,10 +295,16 @@ def _checkpoint(accelerator: Accelerator, path: Path) -> dict[str, torch.Tensor]
     return found
 
 
+def _what_is_kept(folder: Path) -> str:
+    return (
+        f"the last checkpoint in {folder} is kept" if (folder / FILE).exists() else f"{folder} holds no checkpoint yet"
+    )
+
+
 def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     try:
         save_tensors(path, tensors, {"format": "icportrait-run-1"})
     except OSError as error:
         raise TrainingStopped(
-            f"The checkpoint could not be written ({error}); {path} of the last save is kept."
+            f"The checkpoint could not be written ({error}); {_what_is_kept(path.parent)}."
         ) from error

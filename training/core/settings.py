@@ -67,6 +67,8 @@ class LoopSettings:
         at_least(0, micro_batch=self.micro_batch, workers=self.workers, warmup=self.warmup, seed=self.seed, lr=self.lr)
         at_least(0, schedule_steps=self.schedule_steps, weight_decay=self.weight_decay, clip=self.clip)
         at_least(0, checkpoint_minutes=self.checkpoint_minutes)
+        if math.isinf(self.lr) or math.isinf(self.weight_decay):
+            raise UserError("--lr and --weight-decay must be finite.")
         shares(ema=self.ema)
         if self.ema == 1:
             raise UserError("--ema must be below 1: an average that never moves is no training.")

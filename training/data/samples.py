@@ -70,6 +70,7 @@ def decode_shard(path: Path, size: int | None) -> Part:
     tensors: dict[str, torch.Tensor] = {}
     facts: dict = {"samples": [], "landmarks": {}, "digests": {}, "generators": [], "side": None}
     decode = functools.lru_cache(REMEMBERED)(decode_picture)
+    encoded: dict[str, int] = {}
     for key, members in raw_samples(path):
         sample = decode_sample(path, key, members, decode)
         meta, ids = sample["meta"], {}
@@ -77,6 +78,9 @@ def decode_shard(path: Path, size: int | None) -> Part:
             if role not in sample:
                 continue
             ids[role] = picture_id(meta, role)
+            digest = zlib.crc32(members[f"{role}.webp"])
+            if encoded.setdefault(ids[role], digest) != digest:
+                raise ShardError(f"{path}: {key}.{role}.webp: another picture of this shard is {ids[role]}, too")
             if ids[role] in facts["digests"]:
                 continue
             stored = sample[role]
@@ -203,7 +207,7 @@ class SampleSet:
     ):
         self.size = size
         self.parts: list[Part] = []
-        records, sides = [], {}
+        records, sides, digests = [], {}, {}
         for path in map(Path, shards):
             if limit is not None and len(records) >= limit:
                 break
@@ -214,6 +218,9 @@ class SampleSet:
                 raise UserError(
                     f"Pictures of one training must have one size: {one} has {first} px, {other} {second} px."
                 )
+            for name, digest in part.facts["digests"].items():
+                if digests.setdefault(name, digest) != digest:
+                    raise ShardError(f"{path}: another shard has another picture that is {name}, too")
             self.parts.append(part)
             records += [(part.tensors, *record) for record in part.facts["samples"]]
         self.samples: Sequence[Sample] = _Samples(records[:limit])

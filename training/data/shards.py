@@ -129,7 +129,9 @@ def raw_samples(path: Path | str) -> Iterator[tuple[str, dict[str, bytes]]]:
                     continue
                 if not info.isfile():
                     raise ShardError(f"{path}: {info.name}: a link or device, not a file")
-                name, _, suffix = info.name.partition(".")
+                folder, slash, file = info.name.removeprefix("./").rpartition("/")  # a folder's name may hold dots
+                name, _, suffix = file.partition(".")
+                name = folder + slash + name
                 data = tar.extractfile(info).read()
                 if len(data) != info.size:
                     raise ShardError(f"{path}: {info.name}: truncated ({len(data)} of {info.size} bytes)")
