@@ -116,7 +116,7 @@ def progressive_rounds(
                 callback(offset + step, x0, x, total)
             comfy.model_management.throw_exception_if_processing_interrupted()
 
-        round_seed = (seed + number) % 2**64
+        round_seed = (int(seed) + number) % 2**64
         samples = comfy.sample.sample_custom(
             model,
             seeded_noise(samples, round_seed, latent.get("batch_index")),

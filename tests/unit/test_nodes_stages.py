@@ -276,6 +276,12 @@ class TestSampling:
         model = model or setup.model
         return model, setup.positive, setup.negative, latent, 7, 2, 3.0, "euler", "normal", 0.7, 1
 
+    def test_a_seed_of_numpy_is_a_seed(self, setup):
+        ours, theirs = (list(self.sampler(setup, {"samples": setup.style_latent})) for _ in range(2))
+        theirs[4] = np.int64(theirs[4])
+        outs = [run(sampling.ProgressiveSampler, *values)[0]["samples"] for values in (ours, theirs)]
+        assert torch.equal(*outs)
+
     def test_a_latent_in_half_precision_gives_numbers(self, setup):
         half = {"samples": setup.style_latent.half()}
         (out,) = run(sampling.ProgressiveSampler, *self.sampler(setup, half))
