@@ -232,7 +232,10 @@ class NovelView(io.ComfyNode):
             )
             lights = [None]
             if environment is not None:
-                lights = [light_on(lifted, one, rotation, intensity) for one in checked_environment(environment)]
+                lights = [
+                    light_on(lifted, one, rotation, intensity)
+                    for one in checked_image(environment, "the environment map")
+                ]
             volume = None
             if geometry != FACE_MESH:
                 own = geometry != DEMO_LIFTER
@@ -260,13 +263,6 @@ class NovelView(io.ComfyNode):
                 grid(images, len(targets)),
                 "\n".join(" ".join(f"{float(x):.7g}" for x in target) for target in targets),
             )
-
-
-def checked_environment(environment) -> torch.Tensor:
-    """`[M, H, 2H, 3]`, not clipped. Raises ValueError for no picture, or values that are not finite."""
-    if isinstance(environment, torch.Tensor) and not torch.isfinite(environment).all():
-        raise ValueError("the environment map has NaN or infinite values; clamp them before")
-    return checked_image(environment, "the environment map")
 
 
 def orbit_cameras(
@@ -309,7 +305,7 @@ class Relight(io.ComfyNode):
     def execute(cls, image, environment, rotation, intensity, faces=None) -> io.NodeOutput:
         with naming(cls, locals()):
             image = checked_image(image, "the image").clamp(0, 1)
-            maps = checked_environment(environment)
+            maps = checked_image(environment, "the environment map")
             found = faces_of(image, faces)
             if not any(found):
                 raise ValueError("no face was found in the image; one face, seen from the front half, is needed")

@@ -1,7 +1,7 @@
 """How *Apply Portrait* gets on with every node that patches a MODEL: measured in a real server, node by node.
 
-Every node that takes one MODEL and gives one, and needs nothing else that is not a widget, is put before *Apply Portrait* with its
-default values. Packs of other people are measured the same way from a folder they lie in.
+Every node that takes one MODEL and gives one, and else needs widgets and what the graph has (a picture, a latent, a VAE, ...), is put before
+*Apply Portrait* with its default values. Packs of other people are measured the same way from a folder they lie in.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ from .workflow_api import inputs_of, is_widget, usual_widgets
 
 FIGURES = PACK / "docs" / "measurements" / "chaining.json"
 SIZE = 128
+WIRES = {
+    "MODEL": ["bundle", 0],
+    "VAE": ["bundle", 1],
+    "CLIP_VISION": ["bundle", 2],
+    "IMAGE": ["person", 0],
+    "LATENT": ["latent", 0],
+    "CONDITIONING": ["encoded", 2],
+}
+"""What a measured node can be given, by type."""
 
 
 def measure_chaining(packs: Path | None = None, out: Path = FIGURES) -> dict:
@@ -68,19 +77,21 @@ def _counted(entries: dict) -> dict:
 
 
 def _patches_a_model(name: str, info: dict) -> bool:
-    """Whether the node takes one MODEL, gives one, and else needs widgets only."""
+    """Whether the node takes one MODEL, gives one, and else needs widgets and `WIRES` only."""
     specs = inputs_of(info)
-    required = {key: specs[key] for key in info["input"].get("required", {})}
-    wires = [key for key, spec in required.items() if not is_widget(spec)]
+    wires = [specs[key][0] for key in info["input"].get("required", {}) if not is_widget(specs[key])]
     left_out = name.startswith("ICPortrait_") or "Compile" in name  # compiling takes minutes and changes no picture
-    return not left_out and info["output"][:1] == ["MODEL"] and wires == ["model"] and required["model"][0] == "MODEL"
+    return not left_out and info["output"][:1] == ["MODEL"] and wires.count("MODEL") == 1 and set(wires) <= set(WIRES)
 
 
 def _defaults(info: dict) -> dict:
-    """Values of the required widgets."""
+    """Values of the required widgets and wires."""
     values = {}
     for name, spec in inputs_of(info).items():
-        if name not in info["input"].get("required", {}) or not is_widget(spec):
+        if name not in info["input"].get("required", {}):
+            continue
+        if not is_widget(spec):
+            values[name] = WIRES[spec[0]]
             continue
         options = spec[1] if len(spec) > 1 else {}
         choices = spec[0] if isinstance(spec[0], list) else options.get("options", [])
@@ -91,7 +102,7 @@ def _defaults(info: dict) -> dict:
 
 def _measured(server: ComfyServer, name: str, info: dict, plain: np.ndarray, portrait: np.ndarray) -> dict:
     entry = {"from": info["python_module"], "name": info["display_name"] or name}
-    node = {"class_type": name, "inputs": {**_defaults(info), "model": ["bundle", 0]}}
+    node = {"class_type": name, "inputs": _defaults(info)}
     try:
         alone = _picture(server, node, None)
     except (WorkflowError, TimeoutError) as error:

@@ -200,7 +200,7 @@ def _search(
 
 
 def _nothing_found(settings: DetectionSettings, tried: list[str], rgb: np.ndarray) -> str:
-    least = round(SMALLEST[settings.effort] * max(rgb.shape[:2]))
+    least = max(1, round(SMALLEST[settings.effort] * max(rgb.shape[:2])))
     needed = f"faces from about {least} px on are seen"
     if settings.effort != "small faces":
         needed += f", with effort small faces from {round(SMALLEST['small faces'] * max(rgb.shape[:2]))}"

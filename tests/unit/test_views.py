@@ -408,7 +408,14 @@ def test_novel_view_by_the_lifter_that_ships(style):
     ("more", "words"),
     [
         ({"environment": torch.ones(1, 8, 8, 3)}, "Novel View: the environment map is 8x8"),
-        ({"environment": torch.full((1, 8, 16, 3), math.inf)}, "Novel View: the environment map has NaN"),
+        (
+            {"environment": torch.full((1, 8, 16, 3), math.inf)},
+            "Novel View: the environment map has 128 NaN or infinite",
+        ),
+        (
+            {"environment": torch.zeros(1, 8, 16, 3, device="meta")},
+            "Novel View: the environment map must be an IMAGE, a dense",
+        ),
         ({"cameras": " ".join(["0"] * 25)}, "Novel View: camera 0"),
         ({"geometry": "nothing.safetensors"}, "Novel View: geometry must be one of"),
         ({"image": torch.zeros(1, 64, 64, 3)}, "Novel View: no face"),
