@@ -151,7 +151,7 @@ def crop(canvas_bchw: torch.Tensor, placement: Placement) -> torch.Tensor:
         )
     size = placement.crop_size
     picture = resample(canvas_bchw, placement.matrix, size, size).clamp(0, 1)
-    beyond = _beyond(placement)
+    beyond = beyond_canvas(placement)
     if not beyond.any():
         return picture
     reach = min(round(3 * _SOFT * size), size - 1)  # mirrored borders cannot be wider than the picture
@@ -162,7 +162,7 @@ def crop(canvas_bchw: torch.Tensor, placement: Placement) -> torch.Tensor:
     return torch.where(beyond > 0, picture + share * (soft - picture), picture)
 
 
-def _beyond(placement: Placement) -> torch.Tensor:
+def beyond_canvas(placement: Placement) -> torch.Tensor:
     """How far each of a crop's pixels lies beyond the canvas's edge, in crop pixels: float32 `[S, S]`, 0 inside."""
     size, inverse = placement.crop_size, invert(placement.matrix)
     y, x = np.mgrid[:size, :size] + 0.5

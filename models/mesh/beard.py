@@ -11,6 +11,8 @@ from .skin import FaceParts
 
 _BESIDE_LIPS = 0.025
 """How far from the lips they brighten what is beside them, in crop sides."""
+_PORES = 0.025
+"""Greatest difference in sRGB that is a pore's; at the face's edge there are others."""
 _UNDER_CHIN = 0.7
 """How light skin is below a chin, beside that of the chin."""
 
@@ -73,7 +75,7 @@ def shaved(
     fill = fill * (1 - (1 - _UNDER_CHIN) * blur(1 - regions.oval(mesh, size), 0.01 * size))[..., None]
     # Skin has pores: those of the painted face, mirrored at its edge.
     rows, columns = ndimage.distance_transform_edt(painted < 0.9, return_distances=False, return_indices=True)
-    detail = (content - blur(content, 0.015 * size)) * known[..., None]
+    detail = (content - blur(content, 0.015 * size)).clip(-_PORES, _PORES) * known[..., None]
     fill = fill + sampled(detail, np.stack([2 * columns + 1 - x, 2 * rows + 1 - y], axis=-1))
     skin = fill + painted[..., None] * (content - fill)
     return image + (amount * blur(beard, 0.004 * size))[..., None] * (skin - image)

@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 
 from ..errors import UserError
+from ..faces.alignment import beyond_canvas
 from ..faces.mediapipe import finder, topology
 from ..faces.pixels import to_bytes
 from ..faces.resampling import transform
@@ -31,6 +32,8 @@ from .skin import FaceParts, face_parts
 
 MOST_DEGREES = 40
 """Heads turned further apart than this are warned about: the far half of the face is then mostly made up."""
+_EDGE = 0.006
+"""What lies nearer to the photograph's edge is not taken, in crop sides: bicubic reading mixes it with what is beyond."""
 _JOIN = 0.02
 """Half the width of a join, in crop sides."""
 SMALL_PROFILE = 2.0
@@ -109,6 +112,8 @@ def mesh_match(
     target = settings.shape * posed(profile, style, settings.expression) + (1 - settings.shape) * style
     crop = pair.profile[0].numpy().astype(np.float32)
     parts = face_parts(crop, profile)
+    beyond = beyond_canvas(pair.profile_placement).numpy() > 0  # of a face cut by the photograph's edge
+    parts = replace(parts, clear=parts.clear * (1 - regions.grown(beyond, _EDGE * len(crop))))
     match = from_better_half(match_meshes(profile, target, pair.style.shape[1]), crop, parts.clear, target)
     own, theirs = (_irises(placement) for placement in (pair.profile_placement, pair.style_placement))
     if own is None or not both_open(profile):

@@ -12,6 +12,7 @@ from mesh_faces import face
 from icportrait.models.errors import UserError
 from icportrait.models.faces import identity
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
+from icportrait.models.faces.resampling import invert, transform
 from icportrait.models.mesh import beard, correspondence, light, painter, regions
 from icportrait.models.mesh.numerics import blended, from_lab, to_lab, to_linear, to_srgb
 from icportrait.models.mesh.painter import MeshSettings, crop_mesh, paint_by_mesh
@@ -231,6 +232,25 @@ class TestPaint:
             identity.embedding(profile[0], profile_faces.frames[0][0]),
             identity.embedding(result.canvas[0], faces.frames[0][1]),
         ) > 0.4  # fmt: skip
+
+    def test_what_the_photograph_cuts_off_comes_from_the_other_half(self):
+        (profile, profile_faces), (canvas, faces) = face_photos.astronaut(), face_photos.group()
+        found = profile_faces.frames[0][0]
+        cut = int(0.5 * (found.points[1, 0] + found.box[0]))  # between the nose and the side of the face
+        moved = replace(
+            found,
+            box=(found.box[0] - cut, found.box[1], found.box[2] - cut, found.box[3]),
+            landmarks=tuple((x - cut, y) for x, y in found.landmarks),
+        )
+        result = paint_face(
+            canvas, faces.frames[0][1], profile[:, :, cut:], moved, paint_by_mesh, AlignmentSettings(crop_size=SIZE)
+        )
+        match, parts, _, _ = painter.mesh_match(result.pair)
+        there = transform(match.places.reshape(-1, 2), invert(result.pair.profile_placement.matrix)).reshape(
+            SIZE, SIZE, 2
+        )
+        gone = match.drawn.inside & (there[..., 0] < 0)
+        assert gone.sum() > 1000 and match.near[gone].mean() < 0.2 and parts.clear[:, 0].max() == 0
 
     def test_no_face_is_said(self):
         (profile, profile_faces), _ = face_photos.astronaut(), face_photos.group()
