@@ -80,7 +80,8 @@ def _patches_a_model(name: str, info: dict) -> bool:
     """Whether the node takes one MODEL, gives one, and else needs widgets and `WIRES` only."""
     specs = inputs_of(info)
     wires = [specs[key][0] for key in info["input"].get("required", {}) if not is_widget(specs[key])]
-    left_out = name.startswith("ICPortrait_") or "Compile" in name  # compiling takes minutes and changes no picture
+    # Compiling takes minutes and changes no picture; training patches nothing.
+    left_out = name.startswith(("ICPortrait_", "Train")) or "Compile" in name
     return not left_out and info["output"][:1] == ["MODEL"] and wires.count("MODEL") == 1 and set(wires) <= set(WIRES)
 
 
