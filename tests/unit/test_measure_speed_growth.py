@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from icportrait.models.painting import CropResult
 from icportrait.training.evaluation.measure import curves, growth
@@ -20,6 +21,15 @@ def test_live_tensors_are_counted_once():
     assert growth.tensor_bytes() == before
     del views, kept
     assert growth.tensor_bytes() == before - 4_000_000
+
+
+def test_tensors_without_memory_do_not_count():
+    before = growth.tensor_bytes()
+    with FakeTensorMode():
+        fake = torch.zeros(1000, 1000)
+    torch._C._set_throw_on_mutable_data_ptr(fake)  # as tracing does
+    made = fake, torch.zeros(1000, device="meta")
+    assert growth.tensor_bytes() == before and made
 
 
 def test_portraits_run_by_run():

@@ -20,9 +20,10 @@ def tensor_bytes() -> int:
         return torch.cuda.memory_allocated()
     storages = {}
     for found in gc.get_objects():
-        if issubclass(type(found), torch.Tensor) and found.layout == torch.strided and found.device.type != "meta":
+        if issubclass(type(found), torch.Tensor) and found.layout == torch.strided:
             storage = found.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
+            if storage.device.type != "meta":  # nor a fake tensor's, which says it lies elsewhere
+                storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
 
 
