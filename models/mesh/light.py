@@ -144,12 +144,11 @@ def relit(profile: np.ndarray, style: np.ndarray, gain: Gain, mesh: np.ndarray) 
     field = grey**0.75 * (gain.field / grey) ** _TINT_OF_WHITES * np.clip(gain.mean, 0.6, 3) ** -0.5
     for eye in regions.EYES:
         shape = regions.hull(mesh, eye, size)
-        if (shape > 0.5).any():
-            whites = [
-                float(np.percentile((to_linear(face) * light @ LUMINANCE)[shape > 0.5], _WHITES))
-                for face, light in ((profile, field), (style, 1.0))
-            ]
-            share = float(np.clip(whites[1] / max(whites[0], _DARKEST), _LEAST_WHITE, 1))
+        inside = shape > 0.5
+        if inside.any():
+            own = np.percentile(to_linear(profile[inside]) * field[inside] @ LUMINANCE, _WHITES)
+            theirs = np.percentile(to_linear(style[inside]) @ LUMINANCE, _WHITES)
+            share = float(np.clip(theirs / max(own, _DARKEST), _LEAST_WHITE, 1))
             field = field * (1 - (1 - share) * regions.grown(shape, 0.01 * size))[..., None]
     white = blur(white, 0.006 * size)[..., None]
     return to_srgb(to_linear(profile) * (gain.field * (1 - white) + field * white))

@@ -157,21 +157,21 @@ def _on_target(
     import cv2
 
     inside = match.drawn.inside.astype(np.float32)
-    warped = match.warped(profile.crop).clip(0, 1)
     style_places = match.drawn.interpolated(style.mesh[:, :2])
     style_face = sampled(style.crop, style_places).clip(0, 1)
-    bare = (profile.clear > 0.5) & (regions.grown(profile.glasses, 0.008 * len(inside)) < 0.5)
-    halves = []
-    for places, seen in ((match.places, match.seen[..., 0]), (match.mirrored, match.seen[..., 1])):
-        half = sampled(profile.crop, places).clip(0, 1)
-        skin = (sampled(bare.astype(np.float32), places) > 0.5) * (seen > 0.3) * inside
-        halves.append((half, light.bare_skin(half, skin, target)))
-    bare_profile = (match.warped(bare.astype(np.float32)) > 0.5) * (match.visible > 0.3) * inside
+    bare = ((profile.clear > 0.5) & (regions.grown(profile.glasses, 0.008 * len(inside)) < 0.5)).astype(np.float32)
+    pictures, bares = ([sampled(x, places) for places in (match.places, match.mirrored)] for x in (profile.crop, bare))
+    own, mirrored = (
+        (half, light.bare_skin(half, (skin > 0.5) * (match.seen[..., side] > 0.3) * inside, target))
+        for side, (half, skin) in enumerate(zip((x.clip(0, 1) for x in pictures), bares, strict=True))
+    )
+    warped = match.joined(*pictures).clip(0, 1)
+    bare_profile = (match.joined(*bares) > 0.5) * (match.visible > 0.3) * inside
     bare_style = (sampled(style.skin, style_places) > 0.5) * inside
     # Nostrils and the line between lips look away from every camera: small, and no far side.
     holes = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.03 * len(inside)) + 1,) * 2)
     visible = cv2.morphologyEx(match.visible, cv2.MORPH_CLOSE, holes)
-    own = match.warped(profile.clear) * inside * smoothstep(visible, 0.3, 0.8) * light.exposed(warped, inside)
+    shown = match.warped(profile.clear) * inside * smoothstep(visible, 0.3, 0.8) * light.exposed(warped, inside)
     bare_style = light.bare_skin(style_face, bare_style, target)
     plain = bare_style * light.calm(style_face)
     return _OnTarget(
@@ -180,11 +180,11 @@ def _on_target(
         inside,
         warped,
         style_face,
-        own,
+        shown,
         sampled(style.face, style_places) * inside,
         light.bare_skin(warped, bare_profile, target),
         bare_style,
-        (halves[0], halves[1]),
+        (own, mirrored),
         plain,
     )
 

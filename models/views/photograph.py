@@ -7,7 +7,6 @@ turns as a round thing does, and errors grow with distance from the face.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -143,8 +142,7 @@ def lift_crop(
     average = _average_head(pose, shift, middle, side)
     *ends, known = _solid(mesh, person, average, middle, scale)
     front, back, plane = (distance + (x - pivot[2]) / scale for x in (*ends, middle + _PLANE * scale))
-    lifted = finish(picture, source, frame, front, back, float(plane), person, skin)
-    return dataclasses.replace(lifted, known=torch.from_numpy(known.astype(np.float32)))
+    return finish(picture, source, frame, front, back, float(plane), person, skin, known)
 
 
 def finish(
@@ -156,6 +154,7 @@ def finish(
     plane: float,
     person: np.ndarray,
     skin: np.ndarray,
+    known: np.ndarray,
 ) -> Lifted:
     """The rest of a lifted portrait: normals of the depth, the light fitted on skin, the albedo without it, and the background.
 
@@ -163,10 +162,10 @@ def finish(
         picture: `[S, S, 3]`, sRGB.
         source, frame: `[25]`, see `Lifted`.
         front, back, plane: see `Lifted`.
-        person, skin: `[S, S]` in 0 .. 1.
+        person, skin, known: `[S, S]` in 0 .. 1; see `Lifted` of the last.
     """
     normals = smooth_normals(np.minimum(front, (front + back) / 2), source)
-    mask, front, back = (torch.from_numpy(x.astype(np.float32)) for x in (person, front, back))
+    mask, front, back, known = (torch.from_numpy(x.astype(np.float32)) for x in (person, front, back, known))
     linear = to_linear(picture)
     step = max(1, len(picture) // 256)
     chosen = [
@@ -176,7 +175,7 @@ def finish(
     light = fit_light(chosen[0], chosen[1], chosen[2][:, 0])
     albedo = linear / lit(light, normals, mask, LEAST_REMOVED)
     background = torch.from_numpy(_without(picture.numpy(), person))
-    return Lifted(picture, source, frame, front, back, background, plane, normals, albedo, mask, light)
+    return Lifted(picture, source, frame, front, back, background, plane, normals, albedo, mask, light, known)
 
 
 def _without(picture: np.ndarray, person: np.ndarray) -> np.ndarray:

@@ -136,14 +136,11 @@ def campaign(minutes: float, fresh: bool = False, out: Path = FIGURES, only: str
     while time.monotonic() < until["kills"]:
         _kill(state)
         save()
-    for options in (
-        long_use.offered_options() if only in (None, "use") else ()
-    ):  # most of the time for the first: growth shows late
+    offered = long_use.offered_options() if only in (None, "use") else ()
+    for options in offered:  # most of the time for the first: growth shows late
         with tempfile.TemporaryDirectory(prefix="icportrait-campaign-") as base:
             left = max(60.0, until["use"] - time.monotonic())
-            runs, seconds = (
-                (SHORT_RUNS, left) if options else (RUNS, max(60.0, left - 45 * len(long_use.offered_options())))
-            )
+            runs, seconds = (SHORT_RUNS, left) if options else (RUNS, max(60.0, left - 45 * len(offered)))
             state["uses"].append(long_use.use(Path(base), runs, seconds, options))
         save()
     state["seconds"] += round(time.monotonic() - begun)
