@@ -249,7 +249,7 @@ class NovelView(io.ComfyNode):
                     views.append(
                         render(lifted, target, size, picture)
                         if volume is None
-                        else render_with_volume(lifted, volume, target, size, picture)
+                        else render_with_volume(volume, target, size, picture)
                     )
                     step(len(views), len(lights) * len(targets))
             images = torch.stack([view.image for view in views])

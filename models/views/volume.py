@@ -102,7 +102,6 @@ def _moved(lifted: Lifted, seen: torch.Tensor, planes: TriPlane) -> Lifted:
 
 @torch.inference_mode()
 def render_with_volume(
-    lifted: Lifted,
     volume: Volume,
     target: torch.Tensor,
     size: int,
@@ -117,11 +116,12 @@ def render_with_volume(
         picture: as in `render.render`.
         points: bounds the memory, see `lifter.render_volume`.
     """
-    view = render(volume.lifted, target, size, picture)
+    lifted = volume.lifted
+    view = render(lifted, target, size, picture)
     origin, directions = rays(target, size)
     met = origin + directions * view.depth.view(-1, 1)
     place = project(met, lifted.camera)
-    behind = place[:, 2] - read(volume.lifted.front[..., None], place[:, :2])[:, 0]
+    behind = place[:, 2] - read(lifted.front[..., None], place[:, :2])[:, 0]
     # Along the outline of the view there is nothing behind, only softness.
     within = 1 - F.max_pool2d(1 - view.mask[None, None], 5, 1, 2).flatten()
     hidden = ((behind - _SEEN) / _SEEN).clamp(0, 1) * within

@@ -24,6 +24,8 @@ from icportrait.models.nets import files as net_files
 from icportrait.models.nets import loading
 from icportrait.models.nets import portrait_net as nets
 from icportrait.models.types import Flow, Profile
+from icportrait.training import cli
+from icportrait.training.data.photographs import read_picture
 from icportrait.training.evaluation.measure.dryrun import RandomWeights, checkpoint_shapes, write_checkpoint
 
 # The published checkpoint's own figures: tensors and parameters of each part.
@@ -131,3 +133,33 @@ def test_runs_with_full_size_nets(tmp_path):
         comfy.model_management.unload_all_models()
         gc.collect()
         shutil.rmtree(tmp_path)  # pytest would keep the last three of these
+
+
+@pytest.mark.slow
+def test_portraits_are_painted_from_words(tmp_path, capsys):
+    """`data views --checkpoint`: text encoder, sampler and autoencoder are ComfyUI's; random weights paint no face, which is said."""
+    checkpoint, prompts, out = tmp_path / "sd15.safetensors", tmp_path / "prompts.txt", tmp_path / "out"
+    write_checkpoint(checkpoint)
+    prompts.write_text("an old man\n\na young woman with long hair\n", encoding="utf-8")
+    words = f"data views --checkpoint {checkpoint} --prompts {prompts} --out {out} --workers 1"
+    words += " --steps 2 --side 128 --pairs 2 --size 64"
+    try:
+        assert cli.main(words.split()) == 2
+        assert "none of the 2 pictures" in capsys.readouterr().err
+        paths = sorted((out / "portraits").iterdir())
+        assert [path.name for path in paths] == ["painted-0-00000.png", "painted-0-00001.png"]
+        first, second = (read_picture(path)[0] for path in paths)
+        assert first.shape == second.shape == (128, 128, 3)
+        assert min(first.std(), second.std(), (first - second).abs().mean()) > 0.01
+        paths[1].unlink()  # only what is missing is painted, and it comes out the same
+        before = paths[0].stat().st_mtime_ns
+        cli.main(words.split())
+        assert paths[0].stat().st_mtime_ns == before and torch.equal(read_picture(paths[1])[0], second)
+        prompts.write_text("an old man\na wooden chair\n", encoding="utf-8")
+        paths[1].unlink()
+        cli.main(words.split())
+        assert (read_picture(paths[1])[0] - second).abs().mean() > 1e-3  # same noise: the words matter
+    finally:
+        comfy.model_management.unload_all_models()
+        gc.collect()
+        shutil.rmtree(tmp_path)

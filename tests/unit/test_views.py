@@ -264,10 +264,10 @@ def test_views_by_the_lifter():
     ball = sphere_lifted()
     net = LifterTask([{}], config=TINY).net.eval()
     lifted = volume.lift_volume(ball, net)
-    same = volume.render_with_volume(ball, lifted, ball.camera, 96)
+    same = volume.render_with_volume(lifted, ball.camera, 96)
     assert torch.allclose(same.image, ball.picture, atol=0.02)
     side = cameras.orbit(ball.camera, 30, 0)
-    view, plain = volume.render_with_volume(ball, lifted, side, 64), render(lifted.lifted, side, 64)
+    view, plain = volume.render_with_volume(lifted, side, 64), render(lifted.lifted, side, 64)
     assert torch.equal(view.mask, plain.mask) and torch.equal(view.depth, plain.depth)
     assert torch.equal(view.image[view.mask == 0], plain.image[view.mask == 0])
     assert all(torch.isfinite(x).all() for x in (view.image, view.normals, view.albedo))
@@ -288,10 +288,10 @@ def test_hidden_places_change_colour_as_the_net_says():
     side = cameras.orbit(ball.camera, 35, 0)
     lifted = volume.lift_volume(drum, net)
     plain = render(lifted.lifted, side, 64)
-    same = volume.render_with_volume(drum, lifted, side, 64)
+    same = volume.render_with_volume(lifted, side, 64)
     assert torch.allclose(same.image, plain.image, atol=0.02)
     darker = dataclasses.replace(lifted, shown=lifted.shown / torch.tensor([1.5, 1.5, 1.5, 1]))
-    view = volume.render_with_volume(drum, darker, side, 64)
+    view = volume.render_with_volume(darker, side, 64)
     change = (view.image / plain.image.clamp_min(0.01))[plain.mask == 1]
     assert float(change.max()) == pytest.approx(1.5 ** (1 / 2.2), abs=0.01) and float(change.min()) > 0.99
     assert 0.02 < float((change[:, 0] > 1.1).float().mean()) < 0.5

@@ -1,7 +1,10 @@
 """Pairs from single portraits, the lifter's truth from shards, and what measures views."""
 
 import dataclasses
+import importlib.util
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -58,6 +61,47 @@ def test_shards_of_views(portraits, tmp_path):
     before = shards[0].stat().st_mtime_ns
     write_views(portraits, tmp_path, settings, workers=1)
     assert shards[0].stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray")
+def test_a_lost_machines_shards_are_made_by_another(portraits, tmp_path):
+    """Three raylets on one computer: one that only leads, two that work, of which one is killed while both do."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    folder = tmp_path / "portraits"
+    folder.mkdir()
+    for name in ("anna", "berta", "cora"):
+        shutil.copy(portraits / "anna.png", folder / f"{name}.png")
+    settings = ViewSettings(pairs=12, size=64)
+    write_views(folder, tmp_path / "alone", settings, workers=1)
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        lost = [cluster.add_node(num_cpus=1) for _ in range(2)][1]
+        ray.init(address=cluster.address, log_to_driver=False)
+
+        def lose():
+            deadline = time.monotonic() + 120
+            while len(writing := list((tmp_path / "shared").glob(".*.part"))) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            both_worked.append(len(writing) == 2)
+            cluster.remove_node(lost, allow_graceful=False)
+
+        both_worked = []
+        killer = threading.Thread(target=lose)
+        killer.start()
+        report = write_views(folder, tmp_path / "shared", settings, ray=cluster.address)
+        killer.join()
+        assert both_worked == [True]
+        assert sum(node["Alive"] for node in ray.nodes()) == 2
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert report["shards"] == 3
+    for path in sorted((tmp_path / "alone").glob("*.tar")):
+        assert path.read_bytes() == (tmp_path / "shared" / path.name).read_bytes()
 
 
 def test_what_views_refuse(tmp_path, portraits):

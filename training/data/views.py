@@ -98,7 +98,7 @@ def _shot(lifted: Lifted, volume: Volume | None, settings: ViewSettings, rng: np
     picture = None if light is None else relight(lifted, light)
     if volume is None:
         return _Shot(camera, render(lifted, camera, settings.size, picture), turn, light)
-    return _Shot(camera, render_with_volume(lifted, volume, camera, settings.size, picture), turn, light)
+    return _Shot(camera, render_with_volume(volume, camera, settings.size, picture), turn, light)
 
 
 def view_flow(

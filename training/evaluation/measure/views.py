@@ -147,7 +147,7 @@ class _Views:
     def __call__(self, lifted: Lifted, target: torch.Tensor, size: int) -> View:
         if self.net is None:
             return render(lifted, target, size)
-        return render_with_volume(lifted, lift_volume(lifted, self.net), target, size)
+        return render_with_volume(lift_volume(lifted, self.net), target, size)
 
 
 def measure_head(number: int, options: ViewsMeasure, net: Lifter | None) -> tuple[list[dict], list]:
