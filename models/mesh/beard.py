@@ -13,8 +13,10 @@ _BESIDE_LIPS = 0.025
 """How far from the lips they brighten what is beside them, in crop sides."""
 _PORES = 0.025
 """Greatest difference in sRGB that is a pore's; at the face's edge there are others."""
-_UNDER_CHIN = 0.7
-"""How light skin is below a chin, beside that of the chin."""
+_UNDER_CHIN, _FAR_UNDER_CHIN = 0.4, 0.6
+"""How light skin is right below a chin and a chin's width farther down, beside that of the face."""
+_JAW, _NECK = (58, 288), 0.95
+"""The jaw's corners, and how wide a neck is beside them."""
 
 
 def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
@@ -72,10 +74,49 @@ def shaved(
     beard = regions.grown(style.face, 0.008 * size) * smoothstep(below, 0, 0.5)
     known = (painted * (1 - regions.features(mesh, size))).astype(np.float32)
     fill = blurred_within(content, known, 0.04 * size)
-    fill = fill * (1 - (1 - _UNDER_CHIN) * blur(1 - regions.oval(mesh, size), 0.01 * size))[..., None]
+    near = smoothstep(blur(known, 0.012 * size), 0.02, 0.3)[..., None]
+    fill = fill + near * (blurred_within(content, known, 0.012 * size) - fill)
     # Skin has pores: those of the painted face, mirrored at its edge.
     rows, columns = ndimage.distance_transform_edt(painted < 0.9, return_distances=False, return_indices=True)
     detail = (content - blur(content, 0.015 * size)).clip(-_PORES, _PORES) * known[..., None]
     fill = fill + sampled(detail, np.stack([2 * columns + 1 - x, 2 * rows + 1 - y], axis=-1))
+    oval = regions.oval(mesh, size)
+    outside = blur(1 - oval, 0.006 * size)[..., None]
+    fill = fill * (1 - outside * (1 - _under_chin(oval)))
+    fill = fill + outside * (1 - _neck(mesh, down, below))[..., None] * (_backdrop(image, style.face) - fill)
     skin = fill + painted[..., None] * (content - fill)
     return image + (amount * blur(beard, 0.004 * size))[..., None] * (skin - image)
+
+
+def _under_chin(oval: np.ndarray) -> np.ndarray:
+    """How light a neck is `[S, S, 1]` in sRGB: a chin keeps light from what lies right below it."""
+    away = ndimage.distance_transform_edt(oval < 0.5) / len(oval)
+    light = _UNDER_CHIN + (_FAR_UNDER_CHIN - _UNDER_CHIN) * smoothstep(away, 0.02, 0.2)
+    return (light ** (1 / 2.2)).astype(np.float32)[..., None]
+
+
+def _neck(mesh: np.ndarray, down: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Where a neck may be, `[S, S]` in 0 .. 1: between the jaw's corners, along the face; all that is not below the mouth counts, too.
+
+    Args:
+        down: from the nose's base to the chin.
+        below: how far down each pixel lies, 0 at the nose's base, 1 at the chin.
+    """
+    size = len(below)
+    y, x = np.mgrid[:size, :size] + 0.5
+    across = np.array([-down[1], down[0]]) / max(float(np.linalg.norm(down)), 1e-6)
+    ends = mesh[list(_JAW), :2] @ across
+    place = np.abs(x * across[0] + y * across[1] - ends.mean()) / max(abs(ends[1] - ends[0]) / 2, 1e-6)
+    width = 1 / size / max(abs(ends[1] - ends[0]) / 2 / size, 1e-6)
+    return np.maximum(1 - smoothstep(place, _NECK - 2 * width, _NECK + 2 * width), 1 - smoothstep(below, 0.4, 0.8))
+
+
+def _backdrop(image: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """What lies beside face and beard, going on below them, `[S, S, 3]`."""
+    size = len(face)
+    around = 1 - regions.grown(face, 0.02 * size)
+    result = blurred_within(image, around, 0.15 * size)
+    for sigma in (0.06, 0.025):
+        known = smoothstep(blur(around, sigma * size), 0.02, 0.15)[..., None]
+        result = result + known * (blurred_within(image, around, sigma * size) - result)
+    return result

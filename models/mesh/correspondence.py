@@ -22,14 +22,18 @@ from .raster import Drawn, draw
 # A patch is well seen where the profile shows it at no less than 0.6 of the target's density, and not at all below 0.25; and where it
 # looks at the profile's camera: at the rim the mesh lies on ears, hair and background. Chosen on photographs.
 _DENSITY, _FACING, _FACING_AT_RIM = (0.25, 0.6), (0.1, 0.4), (0.45, 0.85)
+# By how much better the other half must be seen to be taken, on a patch of this sigma in crop sides: nostrils and the line between lips
+# look away from every camera, and a nose of two halves has three nostrils.
+_MUCH_BETTER, _PATCH = (-0.3, -0.1), 0.03
 # A point is hidden behind another part of the face when it lies deeper by this share of the crop.
 _BEHIND = 0.04
 _EYES = ([*topology.LEFT_EYE, *topology.LEFT_BROW], [*topology.RIGHT_EYE, *topology.RIGHT_BROW])
 # A step in depth that is an edge (a turned nose before the cheek; not the nostrils of one seen from the front), and how far from it
 # colours are taken, as shares of the crop.
 _STEP, _MARGIN = 0.05, 0.012
-# Light of one half over that of the other, below which it lies in shadow, and the sigma of what is compared, in crop sides.
-_SHADOW, _SHADOW_SIGMA = (0.2, 0.4), 0.015
+# Light of one half over that of the other, below which it lies in shadow, the sigma of what is compared and the radius from which on a
+# shadow is one, in crop sides.
+_SHADOW, _SHADOW_SIGMA, _SMALL_SHADOW = (0.2, 0.4), 0.015, 0.02
 # Neighbours whose places lie further apart show different parts of the face; their border is softened by this sigma, in crop
 # sides, and by at least a pixel's.
 _JUMP, _EDGE = 0.015, 0.0025
@@ -95,10 +99,13 @@ def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatc
     seen *= 1 - _at_rim() * (1 - smoothstep(own[:, 2], *_FACING_AT_RIM))
     # The mirrored half only where it is seen much better, and an eye from one half as a whole: two halves of two eyes make none.
     better = seen - seen[other]
+    fields = drawn.interpolated(np.column_stack([seen, seen[other], better, target_normals]))
+    inside = drawn.inside.astype(np.float32)
+    near = smoothstep(blurred_within(fields[..., 2:3], inside, _PATCH * size)[..., 0], *_MUCH_BETTER)
     for eye in _EYES:
-        better[eye] = better[eye].mean()
-    fields = drawn.interpolated(np.column_stack([seen, seen[other], smoothstep(better, -0.3, -0.1), target_normals]))
-    near = blur(fields[..., 2], 0.012 * size).clip(0, 1)
+        whole = regions.grown(regions.hull(target, eye, size), 0.01 * size)
+        near += whole * (float(better[eye].mean() > np.mean(_MUCH_BETTER)) - near)
+    near = blur((near * inside).astype(np.float32), 0.012 * size).clip(0, 1)
     places = _pulled_in(profile, size)
     return MeshMatch(
         drawn,
@@ -138,10 +145,14 @@ def from_better_half(match: MeshMatch, picture: np.ndarray, clear: np.ndarray, t
         for places in (match.places, match.mirrored)
     )
     lit = smoothstep(light_here / np.maximum(light_there, 1e-4), *_SHADOW)
-    # A shadow's soft rim belongs to it.
-    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(_SHADOW_SIGMA * size) + 1,) * 2)
+    # Nostrils and what is between lips are small; a shadow's soft rim belongs to it.
+    small, around = (
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(radius * size) + 1,) * 2)
+        for radius in (_SMALL_SHADOW, _SHADOW_SIGMA)
+    )
+    shadow = cv2.dilate(cv2.morphologyEx(1 - lit, cv2.MORPH_OPEN, small), around)
     free = smoothstep(there * match.seen[..., 1], 0.3, 0.8) * inside
-    covered = np.maximum(1 - here, cv2.dilate(1 - lit, around)) * free
+    covered = np.maximum(1 - here, shadow) * free
     for part in (*regions.EYES, *regions.BROWS):
         shape = (regions.brow if part in regions.BROWS else regions.hull)(target, part, size) > 0.5
         # Two halves of two brows or eyes make none.

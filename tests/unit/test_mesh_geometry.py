@@ -130,6 +130,26 @@ def test_a_shadow_beside_the_nose_is_replaced_by_the_other_half():
     assert without.near[cheek].mean() < 0.3 and without.warped(shadow)[cheek].mean() > 0.6
 
 
+@pytest.mark.parametrize("yaw", [10, 14, 32, 35, 38, 41])
+def test_two_halves_make_no_eye_and_no_nose(yaw):
+    """Turned so far that the other half begins to be seen better, each eye is still of one half; turned little, so is the nose's base."""
+    match = correspondence.match_meshes(face(yaw), face(), SIZE)
+    for ring in regions.EYES:
+        eye = match.near[regions.shrunk(regions.hull(face(), ring, SIZE), 0.012 * SIZE) > 0.5]
+        assert eye.min() > 0.9 or eye.max() < 0.1
+    assert yaw > 14 or match.near[regions.hull(face(), (97, 2, 326, 4), SIZE) > 0.5].min() > 0.9
+
+
+def test_a_nostril_is_no_shadow():
+    mesh = face()
+    match = correspondence.match_meshes(mesh, mesh, SIZE)
+    picture = np.full((SIZE, SIZE, 3), 0.7, np.float32)
+    nostril = regions.polygon(mesh[98, :2] + np.array([(-3, -3), (3, -3), (3, 3), (-3, 3)]), SIZE) > 0.5
+    picture[nostril] = 0.02
+    without = correspondence.from_better_half(match, picture, np.ones((SIZE, SIZE), np.float32), mesh)
+    assert without.near[nostril].min() > 0.9
+
+
 def test_where_the_nose_ends_before_the_cheek_the_border_is_soft():
     match = correspondence.match_meshes(face(), face(40), SIZE)
     across = np.linspace(0, 1, SIZE)[None].repeat(SIZE, 0)

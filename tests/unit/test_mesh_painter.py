@@ -331,6 +331,25 @@ class TestBeard:
         assert np.abs(shaved - image)[above].max() < 1e-3
         assert beard.shaved(image, face.crop, painted, style, style, face.mesh) is image
 
+    def test_below_a_full_beard_is_a_shaded_neck_and_beside_it_the_backdrop(self):
+        face = parts("astronaut")
+        chin, (left, right) = face.mesh[regions.CHIN, :2].astype(int), sorted(face.mesh[[58, 288], 0].astype(int))
+        full = face.face.copy()
+        full[chin[1] - 10 : chin[1] + 30, left - 20 : right + 20] = 1
+        style, blue = replace(face, face=full, beard=1.0), np.array([0.1, 0.2, 0.8], np.float32)
+        image = np.where(full[..., None] > 0.5, np.float32(0.05), blue)
+        shown = regions.shrunk(regions.oval(face.mesh, SIZE), 3)
+        image = image + shown[..., None] * (face.crop - image)
+        shaved = beard.shaved(image, face.crop, shown, face, style, face.mesh)
+        row = chin[1] + 12
+        for beside in (shaved[row, left - 16 : left - 8], shaved[row, right + 9 : right + 17]):
+            assert np.abs(beside - blue).max() < 0.15
+        lightness = to_lab(shaved)[..., 0]
+        own, rim, neck = (
+            lightness[chin[1] + down : chin[1] + down + 3, chin[0] - 3 : chin[0] + 4].mean() for down in (-9, -4, 5)
+        )
+        assert 10 < neck < own - 10 and rim > neck + 8
+
 
 def test_a_dark_photograph_turns_no_other_hue():
     """Four stops darker and warm: every colour's gain is larger than the limit of the light's."""
