@@ -298,7 +298,9 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     # Without the style's beard the photograph is shown up to its rim, which elsewhere may be the style's own.
     shown = smoothstep(faces.inside * blur(faces.own, 0.008 * size), 0.6, 0.95)
     bare = content + shown[..., None] * (relit - content)
-    image = shaved(image, bare, np.maximum(regions.shrunk(oval, 0.08 * size), shown), profile_parts, style_parts, target)
+    image = shaved(
+        image, bare, np.maximum(regions.shrunk(oval, 0.08 * size), shown), profile_parts, style_parts, target
+    )
     image, _ = light.toned(image, style)
     if not profile_parts.wears_glasses:
         image = image + smoothstep(style_parts.glasses, 0.05, 0.6)[..., None] * (style - image)

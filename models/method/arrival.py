@@ -26,6 +26,7 @@ class Arrival:
             for place, residual in enumerate(control[name])
             if residual is not None
         }
+        self._whole = {(name, place): control[name][place] for name, place in self._wanted}
         self._entries = sum(map(len, control.values()))
         self._fitted: set[tuple[str, int]] = set()
 
@@ -46,12 +47,15 @@ class Arrival:
         return h
 
     def _fit(self, name: str, place: int, h: torch.Tensor) -> None:
-        """Bring one residual to the size of the map it will be added to, as a node that shrinks maps has made it."""
+        """Bring one residual to the size of the map it will be added to, as a node that shrinks maps has made it.
+
+        From the residual as it came: a node may run the UNet on a picture of another size first, without residuals.
+        """
         if (name, place) in self._wanted and place < len(self._control[name]):
-            residual = self._control[name][place]
+            residual = self._whole[name, place]
             if residual.shape[-2:] != h.shape[-2:]:
                 residual = functional.interpolate(residual, size=h.shape[-2:], mode="bilinear", antialias=True)
-                self._control[name][place] = residual
+            self._control[name][place] = residual
             self._fitted.add((name, place))
 
     def check(self, ran_before: bool) -> bool:

@@ -20,13 +20,15 @@ from .pairs import side_by_side, target_and_profile
 class FlowAttention:
     """An `attn1_patch` for one evaluation of the UNet. Its memory grows with the tokens, not with their square."""
 
-    def __init__(self, offsets: torch.Tensor, confidence: torch.Tensor, strength: float):
+    def __init__(self, offsets: torch.Tensor, confidence: torch.Tensor, strength: float, pair: tuple[int, int]):
         """
         Args:
             offsets: `[rows, 2, fh, fw]`, target <- profile, in cells of its own grid.
             confidence: `[rows, 1, fh, fw]` in [0, 1].
             strength: share of the matched values where the flow is sure, 0 .. 1.
+            pair: (height, width) of the pair's latent. A picture of other proportions is none: another node runs the UNet on its own.
         """
+        self.pair = pair
         self.offsets, self.confidence, self.strength = offsets, confidence, strength
         self.called = False
 
@@ -36,8 +38,11 @@ class FlowAttention:
         Raises:
             UserError: tokens that are no map of the pair.
         """
+        height, width = extra_options["original_shape"][-2:]
+        if height * self.pair[1] != width * self.pair[0]:
+            return query, key, value
         self.called = True
-        size = map_size(value.shape[1], *extra_options["original_shape"][-2:])
+        size = map_size(value.shape[1], height, width)
         target, profile = target_and_profile(value.movedim(1, 2).unflatten(2, size))
         share = functional.interpolate(self.confidence, size=target.shape[-2:], mode="bilinear", antialias=True)
         share = self.strength * share.to(target)

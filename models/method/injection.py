@@ -244,6 +244,7 @@ class _Run:
     flow_of: tuple[float, torch.Tensor] | None = None  # (sigma, x) the flow was computed from, in 'each step'
     calls: int = 0  # of `apply_model`
     unet_ran: bool = False  # with the pair
+    exact: bool = False  # another node looks into the UNet, at least at some of the evaluations, and compares them
     kept: dict[tuple, KeptProfile] = field(default_factory=dict)  # by the rows that ran together
 
 
@@ -323,7 +324,8 @@ class PortraitPatch:
 
         rows, _, height, width = x.shape
         attending = self._attends(base, float(t[0]))
-        keeping = self.settings.pair_every > 1 and not attending and can_reuse(transformer_options)
+        self.run.exact |= not can_reuse(transformer_options)
+        keeping = self.settings.pair_every > 1 and not attending and not self.run.exact
         place = (*(transformer_options.get("uuids") or transformer_options.get("cond_or_uncond") or ()), *x.shape)
         kept = self.run.kept.get(place) if keeping else None
         attention = None
@@ -419,7 +421,9 @@ class PortraitPatch:
                 confidence if self.gate else None,
             )
             residuals = [residual * self.settings.strength for residual in residuals]
-        attention = FlowAttention(offsets, confidence, self.settings.attention) if attending else None
+        attention = (
+            FlowAttention(offsets, confidence, self.settings.attention, tuple(pair.shape[-2:])) if attending else None
+        )
         return residuals, attention
 
     def _encode_hint(self, net: LoadedNet, device) -> torch.Tensor:

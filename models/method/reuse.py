@@ -127,8 +127,8 @@ def can_reuse(options: dict) -> bool:
     """
     wrappers = options.get("wrappers", {})
     return (
-        set(options.get("patches", {})) <= {"attn2_patch", "attn2_output_patch"}
-        and set(options.get("patches_replace", {})) <= {"attn2"}
+        not any(options.get("patches", {}).values())
+        and not any(options.get("patches_replace", {}).values())
         and not wrappers.get(WrappersMP.DIFFUSION_MODEL)
         and "torch.compile" not in wrappers.get(WrappersMP.APPLY_MODEL, {})
     )

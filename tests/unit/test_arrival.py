@@ -114,6 +114,28 @@ class TestMapsOfAnotherSize:
         assert DROPPED not in caplog.text
 
 
+class TestUnetRunOnSomethingElseFirst:
+    """As Advanced-ControlNet's Reference does, on its reference of the sampler's width."""
+
+    @pytest.mark.parametrize("attention", [0.0, 0.7])
+    def test_residuals_and_attention_are_the_pairs(self, setup, attention):
+        seen = []
+
+        def looks_first(executor, x, timesteps=None, context=None, y=None, control=None, *args, **kwargs):
+            half = x[..., : x.shape[-1] // 2]
+            seen.append(executor(half, timesteps, context, y, None, *args, **kwargs))
+            return executor(x, timesteps, context, y, control, *args, **kwargs)
+
+        model = with_diffusion_wrapper(setup.model, looks_first)
+        assert torch.equal(
+            sample(patch(setup, model, attention=attention), setup), sample(patch(setup, attention=attention), setup)
+        )
+        first = seen[0]
+        seen.clear()
+        sample(patch(setup, model), setup)
+        assert torch.equal(first, seen[0])
+
+
 class TestUnetRunInPart:
     def test_dropped_residuals_are_refused(self, setup):
         def drops(executor, x, timesteps=None, context=None, y=None, control=None, *args, **kwargs):

@@ -370,7 +370,7 @@ class TestAttention:
         offsets = torch.tensor([1.0, 0.0])[None, :, None, None].expand(1, 2, 2, 2)
         confidence = torch.tensor([[1.0, 1.0], [0.5, 0.5]])[None, None]
         tokens = torch.arange(8.0)[None, :, None].expand(2, 8, 3).contiguous()
-        query, key, value = FlowAttention(offsets.repeat(2, 1, 1, 1), confidence.repeat(2, 1, 1, 1), 0.5)(
+        query, key, value = FlowAttention(offsets.repeat(2, 1, 1, 1), confidence.repeat(2, 1, 1, 1), 0.5, (4, 8))(
             tokens, tokens, tokens, {"original_shape": [2, 4, 4, 8]}
         )
         assert query is tokens and key is tokens

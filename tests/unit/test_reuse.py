@@ -1,9 +1,11 @@
 """`fast`: the target half alone, beside what an evaluation of the pair left of the profile."""
 
+import comfy.ldm.modules.attention
 import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras import nodes_pag
 from tiny_models import portrait_setup, sample, stock_controlnet, with_control
 
 from icportrait.models.method import injection, reuse
@@ -139,6 +141,34 @@ class TestWhen:
         result = sample(model, setup, steps=3)
         assert widths == [16] * 3
         assert torch.equal(result, sample(patch(setup, 1), setup, steps=3))
+
+    @pytest.mark.parametrize("name", ["attn2_patch", "attn2_output_patch", "attn2_replace"])
+    def test_nodes_that_may_lay_a_mask_on_cross_attention_see_one_size(self, setup, name):
+        seen, other = set(), setup.model.clone()
+
+        def attend(query, key, value, options):
+            seen.add(tuple(options["original_shape"][-2:]))
+            return comfy.ldm.modules.attention.optimized_attention(query, key, value, options["n_heads"])
+
+        if name == "attn2_replace":
+            for place in (("input", 1), ("middle", 0), ("output", 5)):
+                other.set_model_attn2_replace(attend, *place)
+        elif name == "attn2_patch":
+            other.set_model_attn2_patch(
+                lambda q, k, v, options: seen.add(tuple(options["original_shape"][-2:])) or (q, k, v)
+            )
+        else:
+            other.set_model_attn2_output_patch(lambda h, options: seen.add(tuple(options["original_shape"][-2:])) or h)
+        result = sample(patch(setup, 3, model=other), setup, steps=3)
+        assert len(seen) == 1
+        assert torch.equal(result, sample(patch(setup, 1, model=other), setup, steps=3))
+
+    @pytest.mark.parametrize("cfg", [1.0, 3.0])
+    def test_a_guidance_that_compares_two_evaluations_compares_exact_ones(self, setup, cfg):
+        other = nodes_pag.PerturbedAttentionGuidance().execute(setup.model, 3.0)[0]
+        model, _ = with_spy(patch(setup, 3, model=other))
+        expected = sample(patch(setup, 1, model=other), setup, steps=3, cfg=cfg)
+        assert torch.equal(sample(model, setup, steps=3, cfg=cfg), expected)
 
     def test_where_attention_acts_all_do(self, setup):
         model, widths = with_spy(patch(setup, 3, attention=0.7, attention_end_percent=0.6))

@@ -75,7 +75,7 @@ def test_attention_along_the_flow_needs_no_square_of_the_tokens():
     tokens, context = torch.randn(rows, 64 * 128, 320, generator=generator), torch.zeros(rows, 1, 768)
     plain = {"original_shape": [rows, 4, 64, 128]}
     offsets, confidence = torch.zeros(rows, 2, 512, 512), torch.ones(rows, 1, 512, 512)
-    attending = with_flow_attention(plain, FlowAttention(offsets, confidence, 1.0))
+    attending = with_flow_attention(plain, FlowAttention(offsets, confidence, 1.0, (64, 128)))
     results = {}
     peaks = [
         peak_bytes(lambda name=name, options=options: results.update({name: block(tokens.clone(), context, options)}))
