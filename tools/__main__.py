@@ -131,14 +131,14 @@ class Chaining:
     """Measure how Apply Portrait gets on with every node that patches a MODEL: docs/measurements/chaining.json."""
 
     packs: InputFolder | None = None
-    """Folder of other people's packs to measure, too."""
+    """Folder of other people's packs to measure instead of ComfyUI's own nodes, among them nodes that want a file of theirs."""
     out: OutputFile | None = None
-    """JSON to write; default: docs/measurements/chaining.json."""
+    """JSON to write; default: docs/measurements/chaining.json, for packs chaining_packs.json, which keeps what it holds of others."""
 
     def run(self) -> int:
-        from .chaining import FIGURES, measure_chaining, print_figures
+        from .chaining import measure_chaining, print_figures
 
-        print_figures(measure_chaining(self.packs, self.out or FIGURES))
+        print_figures(measure_chaining(self.packs, self.out))
         return 0
 
 

@@ -104,7 +104,7 @@ def match_meshes(profile: np.ndarray, target: np.ndarray, size: int) -> MeshMatc
     near = smoothstep(blurred_within(fields[..., 2:3], inside, _PATCH * size)[..., 0], *_MUCH_BETTER)
     for eye in _EYES:
         whole = regions.grown(regions.hull(target, eye, size), 0.01 * size)
-        near += whole * (float(better[eye].mean() > np.mean(_MUCH_BETTER)) - near)
+        near += whole * (float(better[eye].mean() > _MUCH_BETTER[1]) - near)
     near = blur((near * inside).astype(np.float32), 0.012 * size).clip(0, 1)
     places = _pulled_in(profile, size)
     return MeshMatch(
