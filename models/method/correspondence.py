@@ -149,11 +149,11 @@ def _match(
     for start in range(0, cells, step):
         cost = rows(start, min(start + step, cells))
         backward.add(cost, start)
-        top, column = _greatest(cost, 2, width)
+        _, column = _greatest(cost, 2, width)
         x, y, index, inside = _window(column % width, column // width, height, width, window)
         places.append(_mean_place(cost.gather(2, index).masked_fill(~inside, -math.inf), x, y))
         if smooth:
-            shares.append(_peak_share(cost, places[-1], top, height, width, window))
+            shares.append(_peak_share(cost, places[-1], height, width, window))
     grid = cell_grid(height, width, device)
     forward = torch.cat(places, dim=2).unflatten(-1, (height, width)) - grid
     confidence = cycle_confidence(forward, backward.places().unflatten(-1, (height, width)) - grid, tolerance)
@@ -260,7 +260,7 @@ class _Backward:
         return _mean_place(self._around.masked_fill(~inside, -math.inf), x, y)
 
 
-def _peak_share(cost, places, top, height: int, width: int, window: int) -> torch.Tensor:
+def _peak_share(cost, places, height: int, width: int, window: int) -> torch.Tensor:
     """How surely one place is meant: the probability within the window around the match, `[B, n]` in [0, 1].
 
     Two alike eyes, or a bare wall, share the probability and score low: this rejects left-right mistakes.
@@ -268,13 +268,12 @@ def _peak_share(cost, places, top, height: int, width: int, window: int) -> torc
     Args:
         cost: `[B, n, N]`; changed here.
         places: the matches, `[B, 2, n]`.
-        top: the greatest cost of each cell, `[B, n]`.
     """
     middle = places.round().long()
     x, y, index, inside = _window(middle[:, 0], middle[:, 1], height, width, window + 1)
     near = ((x - places[:, 0, :, None]).abs() <= window + 0.5) & ((y - places[:, 1, :, None]).abs() <= window + 0.5)
-    likely = cost.sub_(top[..., None]).exp_()
-    return likely.gather(2, index).masked_fill(~(inside & near), 0).sum(dim=-1) / likely.sum(dim=-1)
+    likely = torch.softmax(cost, dim=-1, out=cost)  # in place, a row at a time: the volume is read and written once
+    return likely.gather(2, index).masked_fill(~(inside & near), 0).sum(dim=-1)
 
 
 def _blurred(maps: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -1,7 +1,9 @@
 """Micro-batches for the loop: drawn ahead by worker processes, the same ones whoever draws."""
 
 import multiprocessing
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -56,4 +58,14 @@ def feed(draws: Draws, first: int, workers: int) -> Iterator:
         multiprocessing_context="fork",
         generator=torch.Generator(),  # the global one stays as it is
     )
-    return iter(loader)
+    return _one_ahead(iter(loader))
+
+
+def _one_ahead(batches: Iterator) -> Iterator:
+    """The same batches, the next one fetched meanwhile: a dozen tensors take some milliseconds from one process to another."""
+    with ThreadPoolExecutor(1) as fetcher:
+        coming = deque([fetcher.submit(next, batches)])
+        while True:
+            coming[0].result()
+            coming.append(fetcher.submit(next, batches))
+            yield coming.popleft().result()  # held by nobody here, so that it is freed when its user is done
