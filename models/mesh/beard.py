@@ -6,7 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from . import regions
-from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_linear
+from .correspondence import MeshMatch
+from .numerics import LUMINANCE, blur, blurred_within, sampled, smoothstep, to_lab, to_linear, to_srgb
 from .skin import FaceParts
 
 _BESIDE_LIPS = 0.025
@@ -15,8 +16,18 @@ _PORES = 0.025
 """Greatest difference in sRGB that is a pore's; at the face's edge there are others."""
 _UNDER_CHIN, _FAR_UNDER_CHIN = 0.4, 0.6
 """How light skin is right below a chin and a chin's width farther down, beside that of the face."""
-_JAW, _NECK = (58, 288), 0.95
-"""The jaw's corners, and how wide a neck is beside them."""
+_RIM = 0.03
+"""How far from its rim a painted face is mixed with what lies beyond, in crop sides."""
+_GREY = (0.5, 0.9)
+"""Saturation of hair beside that of the cheeks, below which it is grey and from which on it is not."""
+_TINT_OF_GREY = 0.4
+"""Exponent of a gain's tint on grey hair."""
+_STUBBLE, _HANGING = 0.02, 0.1
+"""How far below the mesh stubble and a full beard may reach, in crop sides."""
+_CHIN = (18, 200, 199, 175, 152, 148, 377)
+_JAW = 58, 288
+_NECK, _WIDTH = (0.93, 0.97), (0.7, 0.95)
+"""How far from their middle a neck and a beard below the chin end, beside the jaw's corners."""
 
 
 def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.ndarray:
@@ -46,6 +57,19 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
     return np.maximum(beard, closed * (beard.max() > 0.5) * lower * (1 - lips))
 
 
+def greyness(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
+    """How grey each place is beside the cheeks, `[S, S]` in 0 .. 1; dark hair is not.
+
+    Args:
+        picture: `[S, S, 3]`, sRGB, on the mesh `[468, 3]`.
+    """
+    size, lab = len(picture), to_lab(picture)
+    saturation = np.hypot(lab[..., 1], lab[..., 2]) / (lab[..., 0] + 16)  # chroma grows with the light
+    cheeks = regions.hull(mesh, regions.CHEEKS, size) > 0.5
+    beside = saturation / max(float(np.median(saturation[cheeks])) if cheeks.any() else 0.0, 1e-2)
+    return blur((1 - smoothstep(beside, *_GREY)).astype(np.float32), 0.01 * size)
+
+
 def shaved(
     image: np.ndarray,
     content: np.ndarray,
@@ -68,8 +92,7 @@ def shaved(
         return image
     size = len(image)
     y, x = np.mgrid[:size, :size] + 0.5
-    down = mesh[regions.CHIN, :2] - mesh[regions.NOSE_BASE, :2]
-    below = ((x - mesh[regions.NOSE_BASE, 0]) * down[0] + (y - mesh[regions.NOSE_BASE, 1]) * down[1]) / (down**2).sum()
+    below = _below(mesh, size)
     # The segmenter counts a beard to the face, down to where it ends on the neck.
     beard = regions.grown(style.face, 0.008 * size) * smoothstep(below, 0, 0.5)
     known = (painted * (1 - regions.features(mesh, size))).astype(np.float32)
@@ -83,9 +106,57 @@ def shaved(
     oval = regions.oval(mesh, size)
     outside = blur(1 - oval, 0.006 * size)[..., None]
     fill = fill * (1 - outside * (1 - _under_chin(oval)))
-    fill = fill + outside * (1 - _neck(mesh, down, below))[..., None] * (_backdrop(image, style.face) - fill)
+    fill = fill + outside * (1 - _neck(mesh, below))[..., None] * (_backdrop(image, style.face) - fill)
     skin = fill + painted[..., None] * (content - fill)
     return image + (amount * blur(beard, 0.004 * size))[..., None] * (skin - image)
+
+
+def with_beard(
+    image: np.ndarray,
+    relit: np.ndarray,
+    warped: np.ndarray,
+    match: MeshMatch,
+    profile: FaceParts,
+    style: FaceParts,
+    mesh: np.ndarray,
+) -> np.ndarray:
+    """The image with the person's beard up to the face's rim and beyond, where the mesh ends and a beard hangs on.
+
+    Args:
+        image: the painted crop, `[S, S, 3]`, sRGB.
+        relit, warped: the photograph on the target in the style's light and in its own.
+        profile, style: each in its own crop.
+        mesh: the target's, `[468, 3]`.
+    """
+    size, inside = len(image), match.drawn.inside
+    away = ndimage.distance_transform_edt(~inside)
+    core = regions.shrunk(inside.astype(np.float32), _RIM * size)
+    y, x = np.mgrid[:size, :size] + 0.5
+    # Beyond the rim the lower face's motion goes on, as an affine one and what is left of it near the rim.
+    lower = mesh[list(regions.BEARDS), :2], profile.mesh[list(regions.BEARDS), :2]
+    affine, *_ = np.linalg.lstsq(np.column_stack([lower[0], np.ones(len(lower[0]))]), lower[1], rcond=None)
+    places = np.stack([x, y, np.ones_like(x)], axis=-1) @ affine
+    apart = np.where(match.near[..., None] >= 0.5, match.places, match.mirrored) - places
+    places = places + blurred_within(apart, core, 0.03 * size)
+    # How much the light has changed is known on the face.
+    was, now = (blurred_within(to_linear(picture), core, 0.03 * size) for picture in (warped, relit))
+    change = (now / np.maximum(was, 1e-3)).clip(0.2, 5)
+    lightness = (change @ LUMINANCE)[..., None]
+    grey = sampled(greyness(profile.crop, profile.mesh), places)[..., None]
+    change = lightness * (change / lightness) ** (1 - (1 - _TINT_OF_GREY) * grey)
+    beyond = to_srgb(to_linear(sampled(profile.crop, places).clip(0, 1)) * change)
+    inner = blur(regions.shrunk(core, 0.01 * size), 0.006 * size)[..., None]
+    whole = beyond + inner * (relit - beyond)
+    chin = regions.hull(profile.mesh, _CHIN, size)
+    full = float((beard_mask(profile.crop, profile.face, profile.mesh) * chin).sum() / max(float(chin.sum()), 1.0))
+    reach = _STUBBLE + (_HANGING - _STUBBLE) * smoothstep(full, 0.3, 0.7)
+    # Below the mouth and no wider than the jaw; beyond the rim under the chin alone.
+    below = _below(mesh, size)
+    share = np.where(inside, smoothstep(below, 0.55, 0.8), smoothstep(below, 0.85, 1))
+    share = share * (1 - smoothstep(away / size, 0.5 * reach, reach)) * (1 - smoothstep(_beside(mesh, size), *_WIDTH))
+    share = blur((share * sampled(profile.face, places)).astype(np.float32), 0.006 * size)
+    share = share * profile.beard
+    return image + share[..., None] * (whole - image)
 
 
 def _under_chin(oval: np.ndarray) -> np.ndarray:
@@ -95,20 +166,25 @@ def _under_chin(oval: np.ndarray) -> np.ndarray:
     return (light ** (1 / 2.2)).astype(np.float32)[..., None]
 
 
-def _neck(mesh: np.ndarray, down: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Where a neck may be, `[S, S]` in 0 .. 1: between the jaw's corners, along the face; all that is not below the mouth counts, too.
-
-    Args:
-        down: from the nose's base to the chin.
-        below: how far down each pixel lies, 0 at the nose's base, 1 at the chin.
-    """
-    size = len(below)
+def _below(mesh: np.ndarray, size: int) -> np.ndarray:
+    """How far down the face each pixel lies, `[S, S]`: 0 at the nose's base, 1 at the chin."""
     y, x = np.mgrid[:size, :size] + 0.5
+    down = mesh[regions.CHIN, :2] - mesh[regions.NOSE_BASE, :2]
+    return ((x - mesh[regions.NOSE_BASE, 0]) * down[0] + (y - mesh[regions.NOSE_BASE, 1]) * down[1]) / (down**2).sum()
+
+
+def _beside(mesh: np.ndarray, size: int) -> np.ndarray:
+    """How far from the middle of the jaw each pixel lies, `[S, S]`, across the face: 1 at the jaw's corners."""
+    y, x = np.mgrid[:size, :size] + 0.5
+    down = mesh[regions.CHIN, :2] - mesh[regions.NOSE_BASE, :2]
     across = np.array([-down[1], down[0]]) / max(float(np.linalg.norm(down)), 1e-6)
     ends = mesh[list(_JAW), :2] @ across
-    place = np.abs(x * across[0] + y * across[1] - ends.mean()) / max(abs(ends[1] - ends[0]) / 2, 1e-6)
-    width = 1 / size / max(abs(ends[1] - ends[0]) / 2 / size, 1e-6)
-    return np.maximum(1 - smoothstep(place, _NECK - 2 * width, _NECK + 2 * width), 1 - smoothstep(below, 0.4, 0.8))
+    return np.abs(x * across[0] + y * across[1] - ends.mean()) / max(abs(ends[1] - ends[0]) / 2, 1e-6)
+
+
+def _neck(mesh: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Where a neck may be, `[S, S]` in 0 .. 1: between the jaw's corners, along the face; all that is not below the mouth counts, too."""
+    return np.maximum(1 - smoothstep(_beside(mesh, len(below)), *_NECK), 1 - smoothstep(below, 0.4, 0.8))
 
 
 def _backdrop(image: np.ndarray, face: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import regions
-from .beard import beard_mask
+from .beard import beard_mask, greyness
 from .numerics import (
     LUMINANCE,
     blur,
@@ -48,6 +48,8 @@ _STRANGE_SIGMAS, _STRANGE = (0.012, 0.1), np.array([11, 7, 7], np.float32)
 """Sigmas between which skin is compared with the style's, in crop sides, and from which difference on it is strange, CIE Lab."""
 _SKIN_COLOUR = 0.35
 """Share of a difference in colour between two skins that is theirs; the rest is that of their lights and cameras."""
+_PALER = 0.4
+"""How much of that share is left of what would make skin paler in colour than the style's."""
 _RAISED_BROW = 8.0
 """By how much, in CIE L, hair above the mesh's brow is darker than skin."""
 _LIPS = 12.0
@@ -129,13 +131,14 @@ def _robust_fit(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
     return coefficients
 
 
-def relit(profile: np.ndarray, style: np.ndarray, gain: Gain, mesh: np.ndarray) -> np.ndarray:
+def relit(profile: np.ndarray, style: np.ndarray, gain: Gain, mesh: np.ndarray, beard: float = 0.0) -> np.ndarray:
     """The warped profile `[S, S, 3]` under a gain. Eyes and teeth are as white on a dark face as on a light one: there the part of
     the gain that is the difference of two skins is left out, and no eye becomes whiter than the style's.
 
     Args:
         style: the style's face on the same mesh.
         mesh: the target's, `[468, 3]`.
+        beard: how surely the profile has one, 0 to 1.
     """
     size = len(profile)
     white = regions.hulls(mesh, (*regions.EYES, regions.topology.LIPS_INNER), size)
@@ -151,7 +154,10 @@ def relit(profile: np.ndarray, style: np.ndarray, gain: Gain, mesh: np.ndarray) 
             share = float(np.clip(theirs / max(own, _DARKEST), _LEAST_WHITE, 1))
             field = field * (1 - (1 - share) * regions.grown(shape, 0.01 * size))[..., None]
     white = blur(white, 0.006 * size)[..., None]
-    return to_srgb(to_linear(profile) * (gain.field * (1 - white) + field * white))
+    # A grey beard, too, would take the difference of two skins' colours.
+    lower = beard * greyness(profile, mesh) * blur(regions.hull(mesh, regions.LOWER_FACE, size), 0.01 * size)
+    on_hair = grey * (gain.field / grey) ** (1 - (1 - _TINT_OF_WHITES) * lower[..., None])
+    return to_srgb(to_linear(profile) * (on_hair * (1 - white) + field * white))
 
 
 def strange(relit: np.ndarray, style: np.ndarray, skins: tuple[np.ndarray, np.ndarray], mesh: np.ndarray) -> np.ndarray:
@@ -279,6 +285,9 @@ def tone_shift(
     shift = own - wanted
     lighter = smoothstep(wanted[0], 40, 65) if shift[0] > 0 else smoothstep(own[0], 15, 40)
     colour = _SKIN_COLOUR * _natural(own)
+    # A photograph paler in colour than the style was rather taken or treated so: grey skin beside a warm neck is nobody's.
+    towards = wanted[1:] / max(float(np.hypot(*wanted[1:])), 1e-3)
+    shift[1:] -= (1 - _PALER) * min(0.0, float(shift[1:] @ towards)) * towards
     limits = np.array([[-21, -8, -8], [10, 8, 8]])
     return np.clip(shift * (0.7 * lighter, colour, colour), *limits) * _natural(wanted) * (1 - tone)
 
@@ -290,12 +299,13 @@ def _natural(lab: np.ndarray) -> float:
 
 
 def in_tone(picture: np.ndarray, shift: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """The picture `[S, S, 3]` with its skin's mean moved by a shift of CIE Lab `[3]`; lightness as by a stronger light, so that brows and
-    lashes stay dark."""
+    """The picture `[S, S, 3]` with its skin's mean moved by a shift of CIE Lab `[3]`; lightness as by a stronger or weaker light, so that
+    brows and lashes stay dark. Darker skin is no less colourful: in a weaker light it would be."""
     lab, black = to_lab(picture), np.array([16, 0, 0], np.float32)  # lightness is a cube root of light from -16 on
     light = mean_within(lab, skin)[0] + black[0]
-    lighter = from_lab((lab + black) * ((light + shift[0]) / light).astype(np.float32) - black)
-    return shifted(lighter, np.array([0, *shift[1:]]))
+    ratio = (light + shift[0]) / light
+    scales = np.array([ratio, max(ratio, 1 / ratio), max(ratio, 1 / ratio)], np.float32)
+    return shifted(from_lab((lab + black) * scales - black), np.array([0, *shift[1:]]))
 
 
 def shifted(picture: np.ndarray, shift: np.ndarray, share: np.ndarray | float = 1.0) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..faces.resampling import transform
 from ..faces.types import Placement
 from ..painting import CropPair, CropResult
 from . import grain, light, regions
-from .beard import shaved
+from .beard import shaved, with_beard
 from .correspondence import (
     MeshMatch,
     as_flow,
@@ -113,7 +113,8 @@ def mesh_match(
     crop = pair.profile[0].numpy().astype(np.float32)
     parts = face_parts(crop, profile)
     beyond = beyond_canvas(pair.profile_placement).numpy() > 0  # of a face cut by the photograph's edge
-    parts = replace(parts, clear=parts.clear * (1 - regions.grown(beyond, _EDGE * len(crop))))
+    there = 1 - regions.grown(beyond, _EDGE * len(crop))
+    parts = replace(parts, clear=parts.clear * there, face=parts.face * there)
     match = from_better_half(match_meshes(profile, target, pair.style.shape[1]), crop, parts.clear, target)
     own, theirs = (_irises(placement) for placement in (pair.profile_placement, pair.style_placement))
     if own is None or not both_open(profile):
@@ -160,14 +161,16 @@ def _on_target(
     style_places = match.drawn.interpolated(style.mesh[:, :2])
     style_face = sampled(style.crop, style_places).clip(0, 1)
     bare = ((profile.clear > 0.5) & (regions.grown(profile.glasses, 0.008 * len(inside)) < 0.5)).astype(np.float32)
+    lower = regions.hull(target, regions.LOWER_FACE, len(inside))  # no light can be read where a beard grows
     pictures, bares = ([sampled(x, places) for places in (match.places, match.mirrored)] for x in (profile.crop, bare))
+    shaven, styles_shaven = (inside * (1 - parts.beard * lower) for parts in (profile, style))
     own, mirrored = (
-        (half, light.bare_skin(half, (skin > 0.5) * (match.seen[..., side] > 0.3) * inside, target))
+        (half, light.bare_skin(half, (skin > 0.5) * (match.seen[..., side] > 0.3) * shaven, target))
         for side, (half, skin) in enumerate(zip((x.clip(0, 1) for x in pictures), bares, strict=True))
     )
     warped = match.joined(*pictures).clip(0, 1)
-    bare_profile = (match.joined(*bares) > 0.5) * (match.visible > 0.3) * inside
-    bare_style = (sampled(style.skin, style_places) > 0.5) * inside
+    bare_profile = (match.joined(*bares) > 0.5) * (match.visible > 0.3) * shaven
+    bare_style = (sampled(style.skin, style_places) > 0.5) * styles_shaven
     # Nostrils and the line between lips look away from every camera: small, and no far side.
     holes = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.03 * len(inside)) + 1,) * 2)
     visible = cv2.morphologyEx(match.visible, cv2.MORPH_CLOSE, holes)
@@ -204,7 +207,7 @@ def _joins(faces: _OnTarget) -> np.ndarray:
     return np.maximum(ends(faces.match.near), ends(faces.own)) * faces.inside
 
 
-def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def _relit(faces: _OnTarget, shift: np.ndarray, share: float, beard: float) -> tuple[np.ndarray, np.ndarray]:
     """The warped photograph in the style's light, `[S, S, 3]`, and where that is not skin as it should be, `[S, S]`."""
     skins, size = (faces.profile_skin, faces.style_skin), len(faces.inside)
     # Each half has light of its own.
@@ -212,7 +215,10 @@ def _relit(faces: _OnTarget, shift: np.ndarray, share: float) -> tuple[np.ndarra
         light.light_gain(half, faces.style, skin, faces.style_skin, faces.match.normals) for half, skin in faces.halves
     ]
     relit = faces.match.joined(
-        *(light.relit(half, faces.style, gain, faces.mesh) for (half, _), gain in zip(faces.halves, gains, strict=True))
+        *(
+            light.relit(half, faces.style, gain, faces.mesh, beard)
+            for (half, _), gain in zip(faces.halves, gains, strict=True)
+        )
     )
     brightened = faces.match.joined(*(light.brightened(gain) for gain in gains))
     strange = light.strange(relit, faces.style, skins, faces.mesh)
@@ -271,7 +277,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
     style_parts = face_parts(style, style_mesh)
     faces = _on_target(match, target, profile_parts, style_parts)
     shift = light.tone_shift(faces.profile, faces.style, faces.profile_skin, faces.style_skin, settings.skin_tone)
-    relit, strange = _relit(faces, shift, settings.light)
+    relit, strange = _relit(faces, shift, settings.light, profile_parts.beard)
     # A beard differs from the style's skin, too.
     beard = profile_parts.beard * regions.hull(target, regions.BEARDS, size)
     faces = replace(faces, own=faces.own * (1 - strange * (1 - beard)))
@@ -295,6 +301,8 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
 
     mask = _mask(faces)
     image = blended(content, around, mask).clip(0, 1)
+    if profile_parts.beard > 0:
+        image = with_beard(image, relit, faces.profile, match, profile_parts, style_parts, target)
     # Without the style's beard the photograph is shown up to its rim, which elsewhere may be the style's own.
     shown = smoothstep(faces.inside * blur(faces.own, 0.008 * size), 0.6, 0.95)
     bare = content + shown[..., None] * (relit - content)

@@ -123,6 +123,15 @@ class TestLight:
         moved = to_lab(light.in_tone(from_lab(lab), np.array([9.0, 2.0, -1.0]), skin)) - lab
         np.testing.assert_allclose(moved[-1, -1], (9, 2 + 15 * 9 / 76, -1 + 18 * 9 / 76), atol=0.5)
         assert 0 < moved[0, 0, 0] < 4
+        darker = to_lab(light.in_tone(from_lab(lab), np.array([-9.0, 0, 0]), skin))[-1, -1]
+        assert darker[0] == pytest.approx(51, abs=0.5) and np.hypot(*darker[1:]) > np.hypot(15, 18)  # no greyer for it
+
+    @pytest.mark.parametrize(("own", "least", "most"), [((60, 9, 4), 0.05, 0.25), ((60, 18, 32), 0.2, 0.4)])
+    def test_skin_grows_more_readily_in_colour_than_paler(self, own, least, most):
+        pictures = [from_lab(np.full((SIZE, SIZE, 3), lab, np.float32)) for lab in (own, (60, 14, 20))]
+        skin = np.ones((SIZE, SIZE), np.float32)
+        shift, apart = light.tone_shift(*pictures, skin, skin, 0.0)[1:], np.array(own[1:]) - (14, 20)
+        assert least < np.linalg.norm(shift) / np.linalg.norm(apart) < most
 
     def test_along_a_join_a_shadows_edge_gives_way_to_the_styles_shading(self):
         lab = np.full((SIZE, SIZE, 3), (60, 15, 18), np.float32)
@@ -330,6 +339,41 @@ class TestBeard:
         above = slice(0, int(face.mesh[2, 1]))
         assert np.abs(shaved - image)[above].max() < 1e-3
         assert beard.shaved(image, face.crop, painted, style, style, face.mesh) is image
+
+    @pytest.mark.parametrize(("dark", "hangs"), [(0.05, True), (0.9, False)])
+    def test_a_full_beard_hangs_below_the_mesh_and_stubble_does_not(self, dark, hangs):
+        face = parts("astronaut")
+        chin, middle = face.mesh[regions.CHIN, 1].astype(int), face.mesh[regions.CHIN, 0].astype(int)
+        lower = regions.hull(face.mesh, regions.LOWER_FACE, SIZE)
+        for _ in range(round(0.1 * SIZE)):  # and hangs down
+            lower = np.maximum(lower, np.roll(lower, 1, axis=0))
+        own = face.crop * (1 - (1 - dark) * lower[..., None])
+        profile = replace(face, crop=own, face=np.maximum(face.face, lower), beard=1.0)
+        image = np.full_like(face.crop, (0.2, 0.4, 0.9))
+        match = correspondence.match_meshes(face.mesh, face.mesh, SIZE)
+        result = beard.with_beard(image, own, own, match, profile, face, face.mesh)
+        changed = np.abs(result - image).max(axis=-1)
+        below = changed[chin + round(0.035 * SIZE), middle - 3 : middle + 4].min()
+        assert below > 0.3 if hangs else below < 0.05
+        assert changed[chin - 4, middle] > 0.3
+        assert changed[: int(face.mesh[regions.NOSE_BASE, 1])].max() < 0.01
+
+    def test_grey_hair_is_grey_beside_skin_and_black_hair_is_not(self):
+        mesh, lab = face(), np.full((SIZE, SIZE, 3), (70, 18, 20), np.float32)
+        lab[90:, : SIZE // 2], lab[90:, SIZE // 2 :] = (70, 3, 3), (18, 7, 8)
+        grey = beard.greyness(from_lab(lab), mesh)
+        assert grey[100, 20] > 0.9 and grey[100, SIZE - 20] < 0.1 and grey[20, 60] < 0.1
+
+    def test_no_light_is_read_where_a_beard_grows(self):
+        """Or it would be made as light as the style's chin, hairs that are no darker than skin, too."""
+        shaven = parts("astronaut")
+        match = correspondence.match_meshes(shaven.mesh, shaven.mesh, SIZE)
+        chin = regions.hull(shaven.mesh, (18, 200, 199, 175), SIZE) > 0.5
+        for profile, style in ((replace(shaven, beard=1.0), shaven), (shaven, replace(shaven, beard=1.0))):
+            faces = painter._on_target(match, shaven.mesh, profile, style)
+            read = [skin[chin].mean() for skin in (faces.profile_skin, faces.halves[0][1], faces.style_skin)]
+            with_beard = [profile.beard, profile.beard, style.beard]
+            assert all(share < 0.05 if one else share > 0.8 for share, one in zip(read, with_beard, strict=True))
 
     def test_below_a_full_beard_is_a_shaded_neck_and_beside_it_the_backdrop(self):
         face = parts("astronaut")
