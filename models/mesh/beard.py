@@ -14,7 +14,7 @@ _BESIDE_LIPS = 0.025
 """How far from the lips they brighten what is beside them, in crop sides."""
 _PORES = 0.025
 """Greatest difference in sRGB that is a pore's; at the face's edge there are others."""
-_UNDER_CHIN, _FAR_UNDER_CHIN = 0.4, 0.6
+_UNDER_CHIN, _FAR_UNDER_CHIN = 0.45, 0.65
 """How light skin is right below a chin and a chin's width farther down, beside that of the face."""
 _RIM = 0.03
 """How far from its rim a painted face is mixed with what lies beyond, in crop sides."""
@@ -104,7 +104,7 @@ def shaved(
     detail = (content - blur(content, 0.015 * size)).clip(-_PORES, _PORES) * known[..., None]
     fill = fill + sampled(detail, np.stack([2 * columns + 1 - x, 2 * rows + 1 - y], axis=-1))
     oval = regions.oval(mesh, size)
-    outside = blur(1 - oval, 0.006 * size)[..., None]
+    outside = blur(1 - oval, 0.01 * size)[..., None]
     fill = fill * (1 - outside * (1 - _under_chin(oval)))
     fill = fill + outside * (1 - _neck(mesh, below))[..., None] * (_backdrop(image, style.face) - fill)
     skin = fill + painted[..., None] * (content - fill)
