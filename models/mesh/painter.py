@@ -207,7 +207,7 @@ def _joins(faces: _OnTarget) -> np.ndarray:
     return np.maximum(ends(faces.match.near), ends(faces.own)) * faces.inside
 
 
-def _relit(faces: _OnTarget, shift: np.ndarray, share: float, beard: float) -> tuple[np.ndarray, np.ndarray]:
+def _relit(faces: _OnTarget, shift: np.ndarray, share: float, beard: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The warped photograph in the style's light, `[S, S, 3]`, and where that is not skin as it should be, `[S, S]`."""
     skins, size = (faces.profile_skin, faces.style_skin), len(faces.inside)
     # Each half has light of its own.
