@@ -22,8 +22,8 @@ _GREY = (0.5, 0.9)
 """Saturation of hair beside that of the cheeks, below which it is grey and from which on it is not."""
 _TINT_OF_GREY = 0.4
 """Exponent of a gain's tint on grey hair."""
-_STUBBLE, _HANGING = 0.02, 0.1
-"""How far below the mesh stubble and a full beard may reach, in crop sides."""
+_FULL, _HANGING = (0.4, 0.8), 0.08
+"""Share of the chin under hair from which on a beard is a full one, and how far below the mesh it may hang, in crop sides."""
 _CHIN = (18, 200, 199, 175, 152, 148, 377)
 _JAW = 58, 288
 _NECK, _WIDTH = (0.93, 0.97), (0.7, 0.95)
@@ -58,7 +58,7 @@ def beard_mask(picture: np.ndarray, skin: np.ndarray, mesh: np.ndarray) -> np.nd
 
 
 def greyness(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    """How grey each place is beside the cheeks, `[S, S]` in 0 .. 1; dark hair is not.
+    """How grey each place is beside the cheeks, `[S, S]` in 0 .. 1; dark hair is not, and nothing is where the chin as a whole is not.
 
     Args:
         picture: `[S, S, 3]`, sRGB, on the mesh `[468, 3]`.
@@ -67,7 +67,14 @@ def greyness(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
     saturation = np.hypot(lab[..., 1], lab[..., 2]) / (lab[..., 0] + 16)  # chroma grows with the light
     cheeks = regions.hull(mesh, regions.CHEEKS, size) > 0.5
     beside = saturation / max(float(np.median(saturation[cheeks])) if cheeks.any() else 0.0, 1e-2)
-    return blur((1 - smoothstep(beside, *_GREY)).astype(np.float32), 0.01 * size)
+    grey = blur((1 - smoothstep(beside, *_GREY)).astype(np.float32), 0.01 * size)
+    return grey * _at_chin(grey, mesh)
+
+
+def _at_chin(hair: np.ndarray, mesh: np.ndarray) -> float:
+    """How far the chin is under hair, 0 to 1."""
+    chin = regions.hull(mesh, _CHIN, len(hair))
+    return float(smoothstep(float((hair * chin).sum() / max(float(chin.sum()), 1.0)), *_FULL))
 
 
 def shaved(
@@ -147,16 +154,18 @@ def with_beard(
     beyond = to_srgb(to_linear(sampled(profile.crop, places).clip(0, 1)) * change)
     inner = blur(regions.shrunk(core, 0.01 * size), 0.006 * size)[..., None]
     whole = beyond + inner * (relit - beyond)
-    chin = regions.hull(profile.mesh, _CHIN, size)
-    full = float((beard_mask(profile.crop, profile.face, profile.mesh) * chin).sum() / max(float(chin.sum()), 1.0))
-    reach = _STUBBLE + (_HANGING - _STUBBLE) * smoothstep(full, 0.3, 0.7)
+    # A full beard is much darker than skin, or grey; below stubble lies a shadow.
+    hair = np.maximum(beard_mask(profile.crop, profile.face, profile.mesh), greyness(profile.crop, profile.mesh))
+    full = profile.beard * _at_chin(hair, profile.mesh)
     # Below the mouth and no wider than the jaw; beyond the rim under the chin alone.
     below = _below(mesh, size)
     share = np.where(inside, smoothstep(below, 0.55, 0.8), smoothstep(below, 0.85, 1))
-    share = share * (1 - smoothstep(away / size, 0.5 * reach, reach)) * (1 - smoothstep(_beside(mesh, size), *_WIDTH))
-    share = blur((share * sampled(profile.face, places)).astype(np.float32), 0.006 * size)
-    share = share * profile.beard
-    return image + share[..., None] * (whole - image)
+    share = (
+        share * (1 - smoothstep(away / size, 0.5 * _HANGING, _HANGING)) * (1 - smoothstep(_beside(mesh, size), *_WIDTH))
+    )
+    there = ((places > 0) & (places < size)).all(axis=-1)  # in the photograph's crop
+    share = blur((share * sampled(profile.face, places) * there).astype(np.float32), 0.006 * size)
+    return image + full * share[..., None] * (whole - image)
 
 
 def _under_chin(oval: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from .correspondence import (
 )
 from .gaze import both_open, looking_as
 from .geometry import EXPRESSIONS, degrees_between, posed, yaw_pitch_roll
-from .numerics import blended, blur, blurred_within, sampled, smoothstep
+from .numerics import blended, blur, blurred_within, sampled, smoothstep, to_lab
 from .skin import FaceParts, face_parts
 
 MOST_DEGREES = 40
@@ -36,6 +36,9 @@ _EDGE = 0.006
 """What lies nearer to the photograph's edge is not taken, in crop sides: bicubic reading mixes it with what is beyond."""
 _JOIN = 0.02
 """Half the width of a join, in crop sides."""
+BLURRED, _FINE = 0.09, 0.006
+"""Sharpness below which a profile is warned about, and the sigma of what counts as fine, in crop sides. Of 195 photographs twelve of
+those with a blurred or tiny face have less, and no sharp one."""
 SMALL_PROFILE = 2.0
 """A profile that is enlarged by more than this, beyond what the style itself is, is warned about: it turns out soft."""
 
@@ -320,7 +323,7 @@ def paint_by_mesh(pair: CropPair, settings: MeshSettings = MeshSettings()) -> Me
         flow=as_flow(match),
         mask=torch.from_numpy(reach)[None],
         warped=_tensor(np.where(faces.inside[..., None] > 0, faces.profile, style)),
-        notes=notes_about(pair, profile_parts.mesh, style_mesh) + _about_glasses(profile_parts),
+        notes=notes_about(pair, profile_parts.mesh, style_mesh) + _about_photograph(profile_parts),
     )
 
 
@@ -343,10 +346,31 @@ def notes_about(pair: CropPair, profile: np.ndarray, style: np.ndarray) -> tuple
     return tuple(notes)
 
 
-def _about_glasses(profile: FaceParts) -> tuple[str, ...]:
-    if not profile.wears_glasses:
-        return ()
-    return ("The profile wears glasses: they come along, without their arms. A photograph without glasses is better.",)
+def _about_photograph(profile: FaceParts) -> tuple[str, ...]:
+    notes = []
+    if sharpness(profile.crop, profile.mesh) < BLURRED:
+        notes.append("The profile's face is blurred, and so the portrait's will be: use a sharper photograph.")
+    if profile.wears_glasses:
+        notes.append(
+            "The profile wears glasses: they come along, without their arms. A photograph without glasses is better."
+        )
+    return tuple(notes)
+
+
+def sharpness(crop: np.ndarray, mesh: np.ndarray) -> float:
+    """How much of the contrast at eyes and brows is fine detail, in 0 .. 1.
+
+    Args:
+        crop: `[S, S, 3]`, sRGB.
+        mesh: `[468, 3]`, its pixels.
+    """
+    size, lightness = len(crop), to_lab(crop)[..., 0]
+    eyes = regions.around_eyes(mesh, size) > 0.5
+    if not eyes.any():
+        return 1.0
+    low, high = np.percentile(lightness[eyes], (2, 98))
+    fine = np.percentile(abs(lightness - blur(lightness, _FINE * size))[eyes], 95)
+    return float(fine / max(high - low, 1.0))
 
 
 def _tensor(picture: np.ndarray) -> torch.Tensor:

@@ -14,7 +14,7 @@ from icportrait.models.faces import identity
 from icportrait.models.faces.alignment import AlignmentSettings, crop, placement_of
 from icportrait.models.faces.resampling import invert, transform
 from icportrait.models.mesh import beard, correspondence, light, painter, regions
-from icportrait.models.mesh.numerics import blended, from_lab, to_lab, to_linear, to_srgb
+from icportrait.models.mesh.numerics import blended, blur, from_lab, to_lab, to_linear, to_srgb
 from icportrait.models.mesh.painter import MeshSettings, crop_mesh, paint_by_mesh
 from icportrait.models.mesh.skin import FaceParts, face_parts
 from icportrait.models.painting import identity_change, paint_face
@@ -274,6 +274,20 @@ class TestPaint:
         (note,) = painter.notes_about(result.pair, face(-10), face(40))
         assert "50 degrees apart (yaw -10 and 40)" in note
 
+    def test_a_blurred_profile_is_warned_about(self):
+        (canvas, faces), (photo, photo_faces) = face_photos.group(), face_photos.astronaut()
+        blurred = torch.from_numpy(blur(photo[0].numpy(), 0.02 * photo_faces.frames[0][0].side))[None]
+        for picture, warned in ((photo, False), (blurred, True)):
+            result = paint_face(
+                canvas,
+                faces.frames[0][1],
+                picture,
+                photo_faces.frames[0][0],
+                paint_by_mesh,
+                AlignmentSettings(crop_size=SIZE),
+            )
+            assert any("blurred" in note for note in result.crop.notes) == warned
+
     def test_glasses_are_warned_about(self):
         (officer, worn), (astronaut, bare) = face_photos.officer(), face_photos.astronaut()
         first, second = (officer, worn.frames[0][0]), (astronaut, bare.frames[0][0])
@@ -354,8 +368,7 @@ class TestBeard:
         result = beard.with_beard(image, own, own, match, profile, face, face.mesh)
         changed = np.abs(result - image).max(axis=-1)
         below = changed[chin + round(0.035 * SIZE), middle - 3 : middle + 4].min()
-        assert below > 0.3 if hangs else below < 0.05
-        assert changed[chin - 4, middle] > 0.3
+        assert below > 0.3 and changed[chin - 4, middle] > 0.3 if hangs else changed.max() < 0.01
         assert changed[: int(face.mesh[regions.NOSE_BASE, 1])].max() < 0.01
 
     def test_grey_hair_is_grey_beside_skin_and_black_hair_is_not(self):
