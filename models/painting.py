@@ -82,6 +82,21 @@ class PaintedFace:
         return _cut(self.canvas, self.pair.style_placement)
 
 
+def cut_pair(
+    canvas: torch.Tensor,
+    target_face: Face,
+    profile_image: torch.Tensor,
+    profile_face: Face,
+    alignment: AlignmentSettings = AlignmentSettings(),
+) -> CropPair:
+    """Align and cut both faces; arguments as for `paint_face`. Raises UserError for a face too small to align."""
+    profile_placement = placement_of(profile_face, *profile_image.shape[1:3], alignment)
+    style_placement = placement_of(target_face, *canvas.shape[1:3], alignment)
+    return CropPair(
+        _cut(profile_image, profile_placement), _cut(canvas, style_placement), profile_placement, style_placement
+    )
+
+
 def paint_face(
     canvas: torch.Tensor,
     target_face: Face,
@@ -105,11 +120,7 @@ def paint_face(
         UserError: a face too small to align, a crop with NaN pixels or of another size, an occlusion of another size.
         Exception: whatever `paint` raises.
     """
-    profile_placement = placement_of(profile_face, *profile_image.shape[1:3], alignment)
-    style_placement = placement_of(target_face, *canvas.shape[1:3], alignment)
-    pair = CropPair(
-        _cut(profile_image, profile_placement), _cut(canvas, style_placement), profile_placement, style_placement
-    )
+    pair = cut_pair(canvas, target_face, profile_image, profile_face, alignment)
     result = paint(pair)
     notes = (*small_face_notes(pair), *result.notes)
     result = replace(result, image=result.image.float().cpu(), notes=notes)
@@ -121,7 +132,7 @@ def paint_face(
     stitched, mask = stitch(
         canvas[0].movedim(-1, 0),
         result.image[0].movedim(-1, 0),
-        style_placement,
+        pair.style_placement,
         stitching,
         mask=own_mask,
         occlusion=occlusion,

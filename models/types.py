@@ -41,25 +41,27 @@ class PortraitNets:
 
 @dataclass(frozen=True)
 class Profile:
-    """`ICPORTRAIT_PROFILE`: one aligned profile picture in every form the method needs."""
+    """`ICPORTRAIT_PROFILE`: aligned profile pictures in every form the method needs; on a wire B is 1."""
 
     image: torch.Tensor
-    """float32 `[1, H, W, 3]`, sRGB in [0, 1]; H and W multiples of 64."""
+    """float32 `[B, H, W, 3]`, sRGB in [0, 1]; H and W multiples of 64."""
     latent: torch.Tensor
-    """float32 `[1, 4, H / 8, W / 8]`, VAE scale."""
+    """float32 `[B, 4, H / 8, W / 8]`, VAE scale."""
     embedding: torch.Tensor
-    """float32 `[1, 1, 768]`: CLIP ViT-L/14 image embedding as one context token."""
+    """float32 `[B, 1, 768]`: CLIP ViT-L/14 image embedding as one context token."""
 
     def __post_init__(self):
-        _, height, width, channels = self.image.shape
-        if self.image.shape[0] != 1 or channels != 3:
-            raise UserError(f"A profile is one RGB picture [1, H, W, 3]; got {list(self.image.shape)}.")
-        if list(self.latent.shape) != [1, 4, height // 8, width // 8]:
+        batch, height, width, channels = self.image.shape
+        if channels != 3:
+            raise UserError(f"A profile is RGB pictures [B, H, W, 3]; got {list(self.image.shape)}.")
+        if list(self.latent.shape) != [batch, 4, height // 8, width // 8]:
             raise UserError(
-                f"The profile latent must be [1, 4, {height // 8}, {width // 8}]; got {list(self.latent.shape)}."
+                f"The profile latent must be [{batch}, 4, {height // 8}, {width // 8}]; got {list(self.latent.shape)}."
             )
-        if list(self.embedding.shape) != [1, 1, 768]:
-            raise UserError(f"The profile's image embedding must be [1, 1, 768]; got {list(self.embedding.shape)}.")
+        if list(self.embedding.shape) != [batch, 1, 768]:
+            raise UserError(
+                f"The profile's image embedding must be [{batch}, 1, 768]; got {list(self.embedding.shape)}."
+            )
 
 
 @dataclass(frozen=True)

@@ -107,24 +107,28 @@ class FacesBar:
 
     def __init__(self, model, faces: int, steps: int):
         self._steps, self._done, self._total = steps, 0, max(1, faces * steps)
+        self._shown = 0
         self._bar = comfy.utils.ProgressBar(self._total)
         self._previewer = None
         if model is not None:
             self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
-    def step(self, step: int, x0, _, total: int) -> None:
-        """Called by the sampler after each step."""
+    def step(self, step: int, x0, _, total: int, faces: int = 1) -> None:
+        """Called by the sampler after each step, which was one of so many `faces`: painted ahead, some of them count before they are done."""
         preview = None
         if self._previewer is not None:
             preview = self._previewer.decode_latent_to_preview_image("JPEG", x0)
         part = min(self._steps, (step + 1) * self._steps // max(1, total))
-        self._bar.update_absolute(self._done * self._steps + part, self._total, preview)
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._show(self._done * self._steps + part * faces, preview)
 
     def face(self, done: int) -> None:
         """Called after each face, painted or skipped."""
         self._done = done
-        self._bar.update_absolute(done * self._steps, self._total)
+        self._show(done * self._steps)
+
+    def _show(self, steps: int, preview=None) -> None:
+        self._shown = max(self._shown, steps)  # the bar never goes back
+        self._bar.update_absolute(self._shown, self._total, preview)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 

@@ -1,11 +1,14 @@
 """All assigned people painted into a group picture, face after face."""
 
+import functools
+from collections.abc import Sequence
 from dataclasses import replace
 
 from comfy_api.latest import io
 
 from ..models.faces.pixels import checked_image, optional_mask
 from ..models.faces.stitching import COLOR_MATCHES, StitchSettings
+from ..models.groups.ahead import Batches
 from ..models.groups.painting import ON_ERROR, Painter, paint_group
 from ..models.groups.typed_lists import numbers_for_faces, prompts_for_faces
 from ..models.groups.types import GroupAssignment
@@ -19,7 +22,7 @@ from ..models.method.matching import FLOW_TIMESTEP
 from ..models.method.pixel_sampling import PATTERNS
 from ..models.methods import METHODS, choose_method
 from ..models.painting import CropPair, CropResult
-from ..models.portrait import CropSettings, paint_crop
+from ..models.portrait import CropSettings, crops_at_once, paint_crop, paint_crops
 from .common import GROUPS_CATEGORY, AssignmentType, FacesBar, naming, search_aliases
 from .inputs import (
     SPEED,
@@ -249,7 +252,7 @@ class GroupPortrait(io.ComfyNode):
                 settings, most, (seed, seeds), (strength, strengths), (noise_strength, noise_strengths)
             )
             bar = FacesBar(model, assignment.count, settings.steps * settings.rounds)
-            size = _one(crop_size, "crop_size")
+            size, batches = _one(crop_size, "crop_size"), None
             if chosen.name == "mesh":
                 size = _largest_crop(assignment)
 
@@ -266,6 +269,18 @@ class GroupPortrait(io.ComfyNode):
                         model, vae, clip_vision, nets, pair.profile, pair.style, each[face], bar.step, words
                     )
 
+                def paint(faces: Sequence[int], pairs: Sequence[CropPair]) -> list[CropResult]:
+                    crops = [pair.profile for pair in pairs], [pair.style for pair in pairs]
+                    seeds, step = [each[face].seed for face in faces], functools.partial(bar.step, faces=len(faces))
+                    words = encoded.get(prompts[faces[0]])
+                    return paint_crops(model, vae, clip_vision, nets, *crops, each[faces[0]], seeds, step, words)
+
+                batches = Batches(
+                    crops_at_once(model, nets, size, settings),
+                    lambda face: (replace(each[face], seed=0), prompts[face]),
+                    paint,
+                )
+
             result = paint_group(
                 picture,
                 assignment,
@@ -275,6 +290,7 @@ class GroupPortrait(io.ComfyNode):
                 occlusion=occlusion,
                 on_error=on_error,
                 on_face=bar.face,
+                batches=batches,
             )
         status = f"{result.status}\n{chosen.reason}"
         return io.NodeOutput(result.image, result.mask, result.crops, result.panel, status, ui={"text": (status,)})

@@ -3,7 +3,8 @@
 The paper's section 4.4: a face is painted from its own crop and one profile, so identities cannot mix; the next face's crop is cut
 from the canvas that already holds the faces before it.
 
-What is computed for a face (latents, flow, patched model) is freed before the next one; kept are pictures.
+What is computed for a face (latents, flow, patched model) is freed before the next one; kept are pictures. With `Batches`, kept are
+also the results of the faces painted ahead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..faces.alignment import AlignmentSettings
 from ..faces.stitching import StitchSettings
 from ..painting import PaintedFace, Painter, paint_face
 from ..pictures.panels import labelled_panel
+from .ahead import Batches, PaintedAhead, Turn
 from .assignment import check_frames
 from .types import AssignedFace, GroupAssignment
 
@@ -56,6 +58,7 @@ def paint_group(
     occlusion: torch.Tensor | None = None,
     on_error: str = ON_ERROR[0],
     on_face: Callable[[int], None] | None = None,
+    batches: Batches | None = None,
 ) -> GroupResult:
     """Paint the assigned faces one after another, each on the canvas that holds the ones before.
 
@@ -65,6 +68,7 @@ def paint_group(
         occlusion: `[1 or B, H, W]`, 1 = in front of the faces, never painted.
         on_error: one of `ON_ERROR`; "skip" leaves a face that fails as it is and says so. Cancel always ends the run.
         on_face: called with the number of faces done, also after a skipped one; may raise to cancel.
+        batches: paints coming faces at once, across frames too; a face whose crop changes until its turn is painted anew.
 
     Raises:
         UserError: sizes that do not fit; a face that fails (on_error "error"), named by frame and number.
@@ -74,6 +78,7 @@ def paint_group(
         raise UserError(f"{len(occlusion)} occlusion masks came for {len(canvas)} frames: give one, or one each")
     alignment = AlignmentSettings(crop_size=crop_size)
     images, masks, crops, tiles, lines = [], [], [], [], []
+    ahead = PaintedAhead(batches, _turns(assignment), alignment) if batches and batches.at_once > 1 else None
     done = 0
     for number, entries in enumerate(assignment.frames):
         running = canvas[number : number + 1]
@@ -88,6 +93,8 @@ def paint_group(
             place = f"face {index} ({person.name})" + (f" of frame {number}" if len(canvas) > 1 else "")
             try:
                 paint = painter_of(index)
+                if ahead:
+                    paint = ahead.painter(done, running, canvas, paint)
                 face = paint_face(running, entry.face, photo.image, photo.face, paint, alignment, settings, hidden)
             except (ValueError, RuntimeError) as error:
                 # Cancel is neither of the two in any ComfyUI; programming errors are not swallowed either.
@@ -103,7 +110,7 @@ def paint_group(
                 crops.append(face.crop.image)
                 if len(tiles) < 3 * _PANEL_FACES:
                     tiles += _tiles(face, f"{person.name}, photograph {entry.photograph}", index)
-                del face  # its flow and crops would live on while the next face is painted
+                del face, paint  # its flow and crops would live on while the next face is painted
             done += 1
             if on_face:
                 on_face(done)
@@ -118,6 +125,17 @@ def paint_group(
         labelled_panel(tiles or [("nothing was painted", black)], _PANEL_PX, columns=6 if len(tiles) > 3 else 3),
         "\n".join(lines),
     )
+
+
+def _turns(assignment: GroupAssignment) -> list[Turn]:
+    """All faces with a person, in painting order."""
+    people = assignment.profiles.people
+    return [
+        Turn(frame, number, entry.face, people[entry.person].photographs[entry.photograph])
+        for frame, entries in enumerate(assignment.frames)
+        for number, entry in zip(assignment.numbers(frame), entries, strict=True)
+        if entry.person is not None
+    ]
 
 
 def _tiles(face: PaintedFace, photograph: str, number: int) -> list[tuple[str, torch.Tensor]]:

@@ -114,6 +114,7 @@ def conditionings(profile: Profile, prompt: tuple[torch.Tensor, torch.Tensor] | 
     positive, negative = profile.embedding, torch.zeros_like(profile.embedding)
     if prompt is not None:
         positive, negative = (
-            torch.cat([part, text.to(part)], dim=1) for part, text in zip((positive, negative), prompt, strict=True)
+            torch.cat([part, text.to(part).expand(len(part), -1, -1)], dim=1)
+            for part, text in zip((positive, negative), prompt, strict=True)
         )
     return [[positive, {}]], [[negative, {}]]

@@ -3,10 +3,12 @@
 A `WrappersMP.APPLY_MODEL` wrapper appends the profile half to the sampler's latent, runs the two nets, adds their
 residuals and hands back the target half. Without nets the pair runs alone; either way self-attention may follow the flow
 (`attention.py`). Names: `x` is what the sampler holds (model scale, before
-`calculate_input`), `W` is one view's latent width, `rows` = chunks * batch (ComfyUI stacks cond and uncond rows).
+`calculate_input`), `W` is one view's latent width, `rows` = chunks * batch (ComfyUI stacks cond and uncond rows, each chunk
+the whole batch). The batch may have one profile, or each of its pictures its own.
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import comfy.model_management
@@ -215,7 +217,7 @@ def is_cond(chunk: int, context: torch.Tensor | None, embedding: torch.Tensor) -
     Args:
         chunk: from `cond_or_uncond`.
         context: what the UNet gets for these rows, `[B, tokens, C]`.
-        embedding: the profile's, `[1, 1, 768]`.
+        embedding: the profile's, `[1 or B, 1, 768]`.
     """
     if context is not None:
         if not bool(context.any()):
@@ -223,6 +225,12 @@ def is_cond(chunk: int, context: torch.Tensor | None, embedding: torch.Tensor) -
         if context.shape[-1] == embedding.shape[-1] and torch.allclose(context.to(embedding), embedding):
             return True
     return chunk == 0
+
+
+def _on_rows(of_profiles: torch.Tensor, rows: int) -> torch.Tensor:
+    """`[B, ...]` of the profiles for `rows` = chunks * B, chunk after chunk; of one profile as it is, for torch to broadcast."""
+    repeats = 1 if len(of_profiles) == 1 else rows // len(of_profiles)
+    return of_profiles.repeat(repeats, *(1,) * (of_profiles.ndim - 1))
 
 
 def _within(base, sigma: float, start_percent: float, end_percent: float) -> bool:
@@ -259,11 +267,13 @@ class PortraitPatch:
         settings: Settings,
         flow: Flow | None = None,
         style_latent: torch.Tensor | None = None,
+        seeds: Sequence[int] | None = None,
     ):
         self.nets = nets
         self.profile = profile
-        self.hint = hint  # [1, 3, H, 2W]; None without nets
+        self.hint = hint  # [B, 3, H, 2W]; None without nets
         self.settings = settings
+        self.seeds = [settings.seed] if seeds is None else seeds
         self.flow = flow
         self.style_latent = style_latent
         if nets is not None:
@@ -391,13 +401,15 @@ class PortraitPatch:
         run = self.run
         if run.latent is None or run.latent.device != x.device:
             run.latent = base.process_latent_in(self.profile.latent).to(x.device)
-            run.noise = pair_noise(self.profile.latent, self.settings.seed)[0].to(x.device)
+            run.noise = torch.cat([pair_noise(self.profile.latent, seed)[0] for seed in self.seeds]).to(x.device)
             run.hints = {net.config["role"]: self._encode_hint(net, x.device) for net in self.used_nets}
 
     def _pair(self, base, x, sigma) -> torch.Tensor:
         """The sampler's latent and the profile's at its noise level side by side, `[rows, 4, h, 2W]`."""
-        profile_half = noised(base.model_sampling, self.run.latent, self.run.noise, sigma).to(x.dtype)
-        return torch.cat((x, profile_half.expand(x.shape[0], -1, -1, -1)), dim=-1)
+        rows = x.shape[0]
+        latent, noise = _on_rows(self.run.latent, rows), _on_rows(self.run.noise, rows)
+        profile_half = noised(base.model_sampling, latent, noise, sigma).to(x.dtype)
+        return torch.cat((x, profile_half.expand(rows, -1, -1, -1)), dim=-1)
 
     def _guides(
         self, base, pair, sigma, crossattn, options: dict, attending: bool
@@ -464,7 +476,8 @@ class PortraitPatch:
         )
         net = self.nets.appearance
         inputs = net_inputs(net, base.model_sampling, pair, sigma, context)
-        return net.module.residuals(*inputs, self.run.hints["appearance"], with_one_query({}))
+        hint = _on_rows(self.run.hints["appearance"], pair.shape[0])
+        return net.module.residuals(*inputs, hint, with_one_query({}))
 
 
 def apply_portrait(
@@ -475,15 +488,18 @@ def apply_portrait(
     settings: Settings,
     flow: Flow | None = None,
     style_latent: torch.Tensor | None = None,
+    seeds: Sequence[int] | None = None,
 ):
     """A clone of MODEL with the profile applied; the MODEL that came in stays as it was.
 
     Args:
         model: ComfyUI MODEL (ModelPatcher), SD1.5.
         nets: None runs the in-context pair alone.
-        sampled: style crop after pixel sampling, `[1, H, W, 3]`, of the profile's size; only the nets look at it.
+        profile: one for all latents of the batch that is sampled, or one for each.
+        sampled: style crop after pixel sampling, `[B, H, W, 3]`, of the profile's size; only the nets look at it.
         flow: ready flow, used as it is when given. Without nets the only one there is; needed for `attention` then.
-        style_latent: `[1, 4, H / 8, W / 8]`, VAE scale; needed for `flow_mode` `once` when nets but no flow are given.
+        style_latent: `[B, 4, H / 8, W / 8]`, VAE scale; needed for `flow_mode` `once` when nets but no flow are given.
+        seeds: one for each profile, instead of `settings.seed` for the noise of its half; a ready flow has to come with them.
 
     Raises:
         UserError: a MODEL, nets or sizes that do not fit, or a MODEL that carries a profile already.
@@ -497,7 +513,7 @@ def apply_portrait(
         raise UserError("The nets look at the style crop's kept pixels: connect `sampled_image` from 'Sample Pixels'.")
     hint = None if nets is None else hint_pair(sampled, profile.image)
     if flow is not None:
-        if (flow.height, flow.width) != tuple(profile.image.shape[1:3]) or flow.offsets.shape[0] != 1:
+        if (flow.offsets.shape[0], flow.height, flow.width) != tuple(profile.image.shape[:3]):
             raise UserError(
                 f"The flow was estimated for one {flow.width} x {flow.height} crop, but the profile is "
                 f"{profile.image.shape[2]} x {profile.image.shape[1]}. Estimate it from these crops."
@@ -515,7 +531,7 @@ def apply_portrait(
                 "'VAE Encode', or set the flow mode to 'each step'."
             )
         check_style_latent(style_latent, profile)
-    patch = PortraitPatch(nets, profile, hint, settings, flow, style_latent)
+    patch = PortraitPatch(nets, profile, hint, settings, flow, style_latent, seeds)
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, patch.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, patch.prepare_sampling)

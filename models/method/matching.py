@@ -34,11 +34,11 @@ def hint_pair(sampled: torch.Tensor, profile_image: torch.Tensor) -> torch.Tenso
     """The condition c_f = F(z) ⊙ z' (eq. 1) as the nets take it.
 
     Args:
-        sampled: style crop after pixel sampling, `[1, H, W, 3]`, in [0, 1].
-        profile_image: `[1, H, W, 3]`, in [0, 1].
+        sampled: style crops after pixel sampling, `[B, H, W, 3]`, in [0, 1].
+        profile_image: `[B, H, W, 3]`, in [0, 1].
 
     Returns:
-        `[1, 3, H, 2W]`: sampled pixels left, profile right.
+        `[B, 3, H, 2W]`: sampled pixels left, profile right.
 
     Raises:
         UserError: the two pictures differ in size.
@@ -55,7 +55,7 @@ def noised(model_sampling, latent: torch.Tensor, noise: torch.Tensor, sigma: tor
     """A latent at the noise level of each row of `sigma` `[B]`, as a sampler would hold it: `z + sigma * noise`.
 
     Args:
-        latent, noise: `[1, 4, h, w]`, model scale.
+        latent, noise: `[1 or B, 4, h, w]`, model scale.
     """
     return model_sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, latent)
 

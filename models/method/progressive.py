@@ -4,6 +4,10 @@
 style crop's light, high leaves more room for the profile's identity.
 """
 
+import inspect
+from collections.abc import Sequence
+
+import comfy.k_diffusion.sampling
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
@@ -16,6 +20,15 @@ from ..values import check_number, check_option, check_whole
 
 MOST_INDICES = 65536
 LEAST_NOISE = 0.01
+
+BATCHED = frozenset(
+    "ddim ddpm deis dpm_2 dpm_2_ancestral dpm_fast dpmpp_2m dpmpp_2m_cfg_pp dpmpp_2s_ancestral dpmpp_2s_ancestral_cfg_pp er_sde euler "
+    "euler_ancestral euler_ancestral_cfg_pp euler_cfg_pp gradient_estimation gradient_estimation_cfg_pp heun heunpp2 ipndm ipndm_v lcm "
+    "lms res_multistep res_multistep_ancestral res_multistep_ancestral_cfg_pp res_multistep_cfg_pp sa_solver sa_solver_pece seeds_2 "
+    "seeds_3 uni_pc uni_pc_bh2".split()
+)
+"""Samplers that give each picture of a batch, with seeds of their own, what they give it alone. Not among them: those with a Brownian
+tree, which draws for the whole batch, `dpm_adaptive`, whose steps go by the whole batch, and whatever other packs bring."""
 
 
 def seeded_noise(samples: torch.Tensor, seed: int, batch_index: list[int] | None = None) -> torch.Tensor:
@@ -76,6 +89,26 @@ def noised_start(
     return model.model.process_latent_out(noisy)
 
 
+def _sampler(name: str, seeds: Sequence[int]):
+    """ComfyUI's sampler; with several seeds each row of its batch gets the noise it would draw alone."""
+    sampler = comfy.samplers.sampler_object(name)
+    function = sampler.sampler_function
+    if len(seeds) == 1 or "noise_sampler" not in inspect.signature(function).parameters:
+        return sampler
+
+    def sample(model, x, *args, **kwargs):
+        draws = [
+            comfy.k_diffusion.sampling.default_noise_sampler(row, seed=seed)
+            for row, seed in zip(x.split(1), seeds, strict=True)
+        ]
+        return function(
+            model, x, *args, noise_sampler=lambda *sigmas: torch.cat([draw(*sigmas) for draw in draws]), **kwargs
+        )
+
+    sampler.sampler_function = sample
+    return sampler
+
+
 def progressive_rounds(
     model,
     positive: list,
@@ -89,6 +122,7 @@ def progressive_rounds(
     noise_strength: float,
     rounds: int = 1,
     callback=None,
+    seeds: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Noise and denoise a latent, once a round; each round starts from the result of the one before.
 
@@ -97,14 +131,17 @@ def progressive_rounds(
     Args:
         latent: ComfyUI LATENT (`samples` `[B, 4, h, w]`, optional `noise_mask`, `batch_index`); not modified.
         callback: `(step, x0, x, total_steps)` over all rounds together, or None.
+        seeds: one for each latent, instead of `seed` and `batch_index`: each becomes what it would alone with its seed.
 
     Returns:
         `[B, 4, h, w]`, VAE scale.
 
     Raises:
-        UserError: see `progressive_sigmas` and `seeded_noise`; NaN in the result.
+        UserError: see `progressive_sigmas` and `seeded_noise`; several seeds with a sampler outside `BATCHED`; NaN in the result.
         InterruptProcessingException: Cancel was pressed.
     """
+    if seeds is not None and len(seeds) > 1 and sampler not in BATCHED:
+        raise UserError(f"The sampler {sampler} gives latents with seeds of their own something else as a batch.")
     sigmas = progressive_sigmas(model, steps, scheduler, noise_strength, sampler)
     samples = latent["samples"].float()
     total = steps * rounds
@@ -116,12 +153,17 @@ def progressive_rounds(
                 callback(offset + step, x0, x, total)
             comfy.model_management.throw_exception_if_processing_interrupted()
 
-        round_seed = (int(seed) + number) % 2**64
+        round_seeds = [(int(one) + number) % 2**64 for one in ([seed] if seeds is None else seeds)]
+        if seeds is None:
+            noise = seeded_noise(samples, round_seeds[0], latent.get("batch_index"))
+        else:
+            parts = zip(samples.split(1), round_seeds, strict=True)
+            noise = torch.cat([seeded_noise(sample, one) for sample, one in parts])
         samples = comfy.sample.sample_custom(
             model,
-            seeded_noise(samples, round_seed, latent.get("batch_index")),
+            noise,
             cfg,
-            comfy.samplers.sampler_object(sampler),
+            _sampler(sampler, round_seeds),
             sigmas,
             positive,
             negative,
@@ -129,7 +171,7 @@ def progressive_rounds(
             noise_mask=latent.get("noise_mask"),
             callback=report,
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=round_seed,
+            seed=round_seeds[0],
         )
         if not torch.isfinite(samples).all():
             raise UserError(

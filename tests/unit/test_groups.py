@@ -14,12 +14,14 @@ from painters import painter_of, to_profile
 from icportrait.models.faces import selection
 from icportrait.models.faces.stitching import StitchSettings
 from icportrait.models.faces.types import Face, Faces
+from icportrait.models.groups.ahead import Batches
 from icportrait.models.groups.assignment import assign
 from icportrait.models.groups.painting import paint_group
 from icportrait.models.groups.profiles import doubtful_photographs, with_person
 from icportrait.models.groups.report import assignment_report, labels
 from icportrait.models.groups.typed_lists import numbers_for_faces, parse_pairs, prompts_for_faces
 from icportrait.models.groups.types import AssignedFace, GroupAssignment, Person, Photograph, Profiles
+from icportrait.models.painting import CropResult
 
 HEIGHT, WIDTH, SIZE = 240, 360, 64
 
@@ -407,6 +409,122 @@ class TestFailures:
         with pytest.raises(InterruptProcessingException):
             paint_group(canvas, group, painter_of(paint), SIZE, on_error="skip", on_face=between)
         assert painted == [0, 1]
+
+
+class TestPaintedAhead:
+    """Faces as batches: the pictures of one after another, whatever overlaps, with fewer runs."""
+
+    def run(self, canvas, frames, paint=None, at_once=4, kind_of=lambda face: 0, batch_error=None, **options):
+        """(result, faces of each run), the result being equal to that without batches. `paint`: (pair, face number) -> CropResult."""
+        paint = paint or (lambda pair, face: CropResult(0.5 * pair.style + 0.5 * pair.profile, notes=(f"n{face}",)))
+        group = assigned(canvas, frames, people(4))
+        plain = paint_group(canvas, group, lambda face: lambda pair: paint(pair, face), SIZE, **options)
+        runs, done = [], []
+
+        def together(faces, pairs):
+            runs.append(list(faces))
+            if batch_error:
+                raise batch_error
+            return [paint(pair, face) for pair, face in zip(pairs, faces, strict=True)]
+
+        def one(face):
+            return lambda pair: runs.append([face]) or paint(pair, face)
+
+        batches = Batches(at_once, kind_of, together)
+        result = paint_group(canvas, group, one, SIZE, batches=batches, on_face=done.append, **options)
+        for name in ("image", "mask", "crops", "panel"):
+            assert torch.equal(getattr(result, name), getattr(plain, name)), name
+        assert result.status == plain.status and done == list(range(1, group.count + 1))
+        return result, runs
+
+    def test_frames_of_a_clip_go_together(self):
+        frames = [row_of_faces(2, gap=200), (), row_of_faces(2, gap=200), row_of_faces(1)]
+        assert self.run(noise(1, 4), frames)[1] == [[0, 1, 0, 1], [0]]
+        assert self.run(noise(1, 4), frames, at_once=2)[1] == [[0, 1], [0, 1], [0]]
+        assert self.run(noise(1, 4), frames, at_once=1)[1] == [[0], [1], [0], [1], [0]]
+
+    def test_a_crop_that_shows_an_earlier_face_waits_for_it(self):
+        assert self.run(noise(2), [row_of_faces(4, gap=22)])[1] == [[0], [1], [2], [3]]
+        frames = [row_of_faces(2, gap=30)] * 3
+        assert self.run(noise(2, 3), frames)[1] == [[0, 0, 0], [1], [1], [1]]
+
+    def test_a_batch_begun_within_a_frame_shows_its_earlier_faces(self):
+        faces = (*row_of_faces(2, gap=30), upright_face(250, 110, 24))
+        assert self.run(noise(2), [faces], kind_of=lambda face: face > 0)[1] == [[0], [1, 2]]
+
+    def test_a_crop_that_changed_is_painted_anew(self):
+        """Painted over their whole crop, faces reach further than their boxes."""
+
+        def wide(pair, face):
+            return CropResult(pair.style * 0.5, mask=torch.ones(1, SIZE, SIZE))
+
+        assert self.run(noise(2), [row_of_faces(3, gap=90)], wide)[1] == [[0, 1, 2], [1], [2]]
+        assert self.run(noise(2), [row_of_faces(3, gap=110)], wide)[1] == [[0, 1, 2]]
+
+    def test_only_faces_of_a_kind(self):
+        frames = [row_of_faces(3, gap=110)] * 2
+        assert self.run(noise(3, 2), frames, kind_of=lambda face: face % 2)[1] == [[0, 2, 0, 2], [1], [1]]
+
+    def test_no_more_is_kept_than_one_batch(self):
+        frames = [row_of_faces(3, gap=110)] * 8
+        alive, most = [], 0
+
+        def paint(pair, face):
+            nonlocal most
+            result = CropResult(pair.style * 0.5, sampled=pair.style * 0.25)
+            most = max(most, sum(reference() is not None for reference in alive) + 1)
+            alive.append(weakref.ref(result))
+            return result
+
+        for kind_of in (lambda face: 0, lambda face: face):
+            alive, most = [], 0
+            gc.collect()
+            self.run(noise(3, 8), frames, paint, at_once=4, kind_of=kind_of)
+            assert most <= 4
+
+    @pytest.mark.parametrize("error", [ValueError("bad crop"), torch.OutOfMemoryError("full")])
+    def test_a_failing_face_is_skipped_alone(self, error):
+        def paint(pair, face):
+            if face == 1:
+                raise error
+            return CropResult(pair.style * 0.5)
+
+        result, runs = self.run(noise(6), [row_of_faces(3, gap=110)], paint, on_error="skip")
+        assert runs == [[0, 1, 2], [0], [1], [2]]
+        assert "2 painted (0 P0, 2 P2), 1 skipped" in result.status
+
+    def test_batches_for_which_memory_lacks_become_smaller_and_end(self):
+        frames = [row_of_faces(3, gap=110)] * 3
+        _, runs = self.run(noise(6, 3), frames, batch_error=torch.OutOfMemoryError("full"))
+        assert runs == [[0, 1, 2, 0], [0], [1], [2], [0], [1, 2], [1], [2], [0], [1], [2]]
+
+    def test_error_names_the_face(self):
+        canvas = noise(6)
+        group = assigned(canvas, [row_of_faces(3, gap=110)], people(3))
+
+        def fail(*_):
+            raise ValueError("bad crop")
+
+        with pytest.raises(ValueError, match=r"^face 0 \(P0\): bad crop"):
+            paint_group(canvas, group, lambda face: fail, SIZE, batches=Batches(4, lambda face: 0, fail))
+
+    def test_a_face_too_small_to_align(self):
+        faces = (*row_of_faces(1), upright_face(200, 100, 0.2), upright_face(300, 110, 24))
+        result, runs = self.run(noise(6), [faces], on_error="skip")
+        assert runs == [[0, 2]] and "1 skipped" in result.status
+
+    def test_cancel_ends_the_run_also_with_skip(self):
+        from comfy.model_management import InterruptProcessingException
+
+        canvas, alone = noise(6), []
+        group = assigned(canvas, [row_of_faces(3, gap=110)], people(3))
+
+        def cancel(faces, pairs):
+            raise InterruptProcessingException
+
+        with pytest.raises(InterruptProcessingException):
+            paint_group(canvas, group, alone.append, SIZE, on_error="skip", batches=Batches(4, lambda face: 0, cancel))
+        assert len(alone) == 1, "asked what paints it, and not painted"
 
 
 def test_nothing_is_kept_of_a_face_but_pictures():

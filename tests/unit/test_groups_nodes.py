@@ -1,11 +1,14 @@
 """The group nodes, with faces made up by hand and tiny random models: the plumbing, not the likeness."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from face_photos import upright_face
 from tiny_models import portrait_setup, text_encoder
 
+from icportrait.models import portrait
 from icportrait.models.faces.types import Face, Faces
 from icportrait.models.groups.assignment import assign
 from icportrait.models.groups.types import Person, Photograph, Profiles
@@ -299,6 +302,74 @@ class TestPrompts:
         canvas = noise(7)
         with pytest.raises(ValueError, match="Group Portrait: The CLIP must be SD1.5's text encoder .* 2048"):
             self.run(canvas, self.assignment(canvas, [faces_at(80)], 1), clip=[Wide()], prompts=["x"])
+
+
+class TestBatches:
+    run, assignment = TestGroupPortrait.run, TestGroupPortrait.assignment
+
+    def runs(self, monkeypatch, at_once, canvas, group, **changes):
+        """(outputs, rows of each run of the sampler, what the progress bar showed) with batches of so many faces."""
+        rows, shown = [], []
+        progressive_rounds = portrait.progressive_rounds
+
+        def count(model, positive, negative, latent, *args):
+            rows.append(len(latent["samples"]))
+            return progressive_rounds(model, positive, negative, latent, *args)
+
+        bar = SimpleNamespace(update_absolute=lambda value, total, preview=None: shown.append((value, total)))
+        monkeypatch.setattr(portrait, "progressive_rounds", count)
+        monkeypatch.setattr(group_portrait, "crops_at_once", lambda *_: at_once)
+        monkeypatch.setattr(common.comfy.utils, "ProgressBar", lambda total: bar)
+        result = self.run(canvas, group, **changes)
+        monkeypatch.undo()
+        return result, rows, shown
+
+    @pytest.mark.parametrize("changes", [{"steps": [3], "cfg": [3.0]}, {"steps": [4], "speed": ["fast"]}])
+    def test_pictures_are_those_of_one_after_another(self, monkeypatch, changes):
+        canvas = noise(9, 2)
+        group = self.assignment(canvas, [faces_at(50, 160, 270)] * 2, 3)
+        changes |= {"clip": [text_encoder()], "prompts": ["oil painting"]}
+        alone, rows, shown = self.runs(monkeypatch, 1, canvas, group, **changes)
+        assert rows == [1] * 6
+        together, rows, shown_together = self.runs(monkeypatch, 4, canvas, group, **changes)
+        assert rows == [4, 2]
+        for name in ("result", "crops", "panel"):
+            assert (together[name] - alone[name]).abs().max() <= 2 / 255, name
+        assert torch.equal(together["mask"], alone["mask"]) and together["status"] == alone["status"]
+        assert (alone["crops"][0] - alone["crops"][3]).abs().max() > 0.1
+        total = 6 * changes["steps"][0]
+        for values in (shown, shown_together):
+            assert values == sorted(values) and values[-1] == (total, total)
+        assert shown[0] == (1, total) and shown_together[0] == (4, total)
+
+    def test_words_and_noise_strengths_part_faces_and_seeds_do_not(self, monkeypatch):
+        canvas = noise(9)
+        group = self.assignment(canvas, [faces_at(50, 160, 270)], 3)
+        for changes, wanted in (
+            ({}, [3]),
+            ({"noise_strengths": [", 0.9"]}, [2, 1]),
+            ({"clip": [text_encoder()], "prompts": ["\nin snow\nin snow"]}, [1, 2]),
+        ):
+            assert self.runs(monkeypatch, 4, canvas, group, **changes)[1] == wanted
+
+    def test_a_face_that_fails_in_a_batch(self, monkeypatch):
+        canvas = noise(9)
+        group = self.assignment(canvas, [faces_at(50, 160, 270)], 3)
+        estimate_flow = portrait.estimate_flow
+
+        def fail(*args):
+            if args[-1] == 4:  # the second face's seed
+                raise ValueError("no luck")
+            return estimate_flow(*args)
+
+        results = []
+        for at_once in (1, 4):
+            monkeypatch.setattr(portrait, "estimate_flow", fail)
+            results.append(self.runs(monkeypatch, at_once, canvas, group, on_error=["skip"]))
+        (alone, rows, _), (together, rows_together, _) = results
+        assert rows == rows_together == [1, 1]
+        assert torch.equal(alone["result"], together["result"]) and alone["status"] == together["status"]
+        assert "face 1 (P1) was skipped: no luck" in together["status"]
 
 
 class TestInTheRealExecutor:
