@@ -35,6 +35,7 @@ from ....models.mesh.correspondence import MeshMatch, as_flow
 from ....models.mesh.crops import own_crop_size
 from ....models.mesh.geometry import degrees_between
 from ....models.mesh.painter import MeshSettings, mesh_match, paint_by_mesh
+from ....models.mesh.skin import face_parts
 from ....models.painting import CropPair, PaintedFace, paint_face
 from ....models.portrait import CropSettings, paint_crop
 from ...core.checks import at_least
@@ -168,7 +169,7 @@ class _Judge:
     """The style's crop, `[S, S, 3]`."""
     style_mesh: np.ndarray
     plain: np.ndarray
-    """Skin of style and target, without features, `[S, S]`."""
+    """Skin of style and target, without features and beards, `[S, S]`: a beard is darker than skin in any light."""
     colours: dict[str, np.ndarray]
     """Whose -> skin colour."""
 
@@ -221,11 +222,20 @@ def measure_pair(
         made["nets"] = (larger.movedim(1, -1).clamp(0, 1), style_mesh)
 
     profile_crop, style_crop = pair.profile[0].numpy(), pair.style[0].numpy()
+    beard = max(parts.beard, face_parts(style_crop, style_mesh).beard)
     judge = _Judge(
         identity.embedding(profile.image[0], profile.face),
         style_crop,
         style_mesh,
-        np.min([regions.oval(mesh, size) * (1 - regions.features(mesh, size)) for mesh in (style_mesh, target)], 0),
+        np.min(
+            [
+                regions.oval(mesh, size)
+                * (1 - regions.features(mesh, size))
+                * (1 - beard * regions.hull(mesh, regions.LOWER_FACE, size))
+                for mesh in (style_mesh, target)
+            ],
+            axis=0,
+        ),
         {"profile": skin_colour(profile_crop, parts.mesh), "style": skin_colour(style_crop, style_mesh)},
     )
     judged = {name: judge.figures(*painting) for name, painting in made.items()}
