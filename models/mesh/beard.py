@@ -1,4 +1,4 @@
-"""A style's beard round a shaved chin: found by its hairs, and painted over with the skin beside it."""
+"""Beards: a style's, painted over with skin where the person has none, and the person's own up to the mesh's rim and beyond."""
 
 from __future__ import annotations
 
@@ -160,11 +160,11 @@ def with_beard(
     # Below the mouth and no wider than the jaw; beyond the rim under the chin alone.
     below = _below(mesh, size)
     share = np.where(inside, smoothstep(below, 0.55, 0.8), smoothstep(below, 0.85, 1))
-    share = (
-        share * (1 - smoothstep(away / size, 0.5 * _HANGING, _HANGING)) * (1 - smoothstep(_beside(mesh, size), *_WIDTH))
-    )
+    share = share * (1 - smoothstep(_beside(mesh, size), *_WIDTH))
+    share = share * (1 - smoothstep(away / size, 0.5 * _HANGING, _HANGING))
     there = ((places > 0) & (places < size)).all(axis=-1)  # in the photograph's crop
-    share = blur((share * sampled(profile.face, places) * there).astype(np.float32), 0.006 * size)
+    free = np.where(inside, style.face, 1)  # no hand or hair of the style lies before it
+    share = blur((share * sampled(profile.face, places) * there * free).astype(np.float32), 0.006 * size)
     return image + full * share[..., None] * (whole - image)
 
 
