@@ -135,6 +135,12 @@ def with_beard(
         profile, style: each in its own crop.
         mesh: the target's, `[468, 3]`.
     """
+    # A full beard is much darker than skin, or grey; below stubble lies a shadow.
+    grey = greyness(profile.crop, profile.mesh)
+    hair = np.maximum(beard_mask(profile.crop, profile.face, profile.mesh), grey)
+    full = profile.beard * _at_chin(hair, profile.mesh)
+    if full == 0:
+        return image
     size, inside = len(image), match.drawn.inside
     away = ndimage.distance_transform_edt(~inside)
     core = regions.shrunk(inside.astype(np.float32), _RIM * size)
@@ -149,14 +155,10 @@ def with_beard(
     was, now = (blurred_within(to_linear(picture), core, 0.03 * size) for picture in (warped, relit))
     change = (now / np.maximum(was, 1e-3)).clip(0.2, 5)
     lightness = (change @ LUMINANCE)[..., None]
-    grey = sampled(greyness(profile.crop, profile.mesh), places)[..., None]
-    change = lightness * (change / lightness) ** (1 - (1 - _TINT_OF_GREY) * grey)
+    change = lightness * (change / lightness) ** (1 - (1 - _TINT_OF_GREY) * sampled(grey, places)[..., None])
     beyond = to_srgb(to_linear(sampled(profile.crop, places).clip(0, 1)) * change)
     inner = blur(regions.shrunk(core, 0.01 * size), 0.006 * size)[..., None]
     whole = beyond + inner * (relit - beyond)
-    # A full beard is much darker than skin, or grey; below stubble lies a shadow.
-    hair = np.maximum(beard_mask(profile.crop, profile.face, profile.mesh), greyness(profile.crop, profile.mesh))
-    full = profile.beard * _at_chin(hair, profile.mesh)
     # Below the mouth and no wider than the jaw; beyond the rim under the chin alone.
     below = _below(mesh, size)
     share = np.where(inside, smoothstep(below, 0.55, 0.8), smoothstep(below, 0.85, 1))
